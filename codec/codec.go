@@ -2,12 +2,13 @@ package codec
 
 import "errors"
 
-// ErrFormat means that bytes are not a record, or are the record of another name. Errors that
-// match ErrFormat describe the mistake, but never quote the text of a record.
+// ErrFormat means that bytes are not a record, cannot be decrypted, or are the record of
+// another name or store. Errors that match ErrFormat describe the mistake, but never quote the
+// text of a record.
 var ErrFormat = errors.New("not a record")
 
 // A Codec turns the text of a record into the bytes that a store keeps, and back.
-// Implementations are safe for concurrent use.
+// Implementations must be safe for concurrent use.
 type Codec interface {
 	// Seal returns the stored form of a record's text under name. incarnation, a part of the text
 	// that is not secret, distinguishes the record from earlier and later records of the same
@@ -15,7 +16,7 @@ type Codec interface {
 	Seal(name, incarnation string, text []byte) ([]byte, error)
 
 	// Open returns the text of the record that is stored under name. An error that matches
-	// ErrFormat means that data is not a record, or is the record of another name.
+	// ErrFormat means that data is not a record, or is the record of another name or store.
 	Open(name string, data []byte) ([]byte, error)
 }
 

@@ -10,8 +10,7 @@ import (
 	"sync"
 )
 
-// ColumnNames returns the column names of the Zoho SDKs' token files and tables, in
-// order.
+// ColumnNames returns the column names of the Zoho SDKs' token files and tables, in order.
 func ColumnNames() []string {
 	names := make([]string, 0, len(sdkFields))
 	for _, d := range sdkFields {
@@ -30,17 +29,17 @@ func (f Fields) Columns() []string {
 	return text
 }
 
-// ParseColumns returns the fields for the text of the columns, in the order of
-// ColumnNames. It panics if text is shorter than ColumnNames. If it cannot parse the
-// expiry time, it returns the other fields and an error that does not quote the text.
+// ParseColumns returns the fields for text, which has the text of each column in the order of
+// ColumnNames. It panics if text is shorter than ColumnNames. If it cannot parse the expiry
+// time, it returns the other fields and an error that does not quote the text.
 func ParseColumns(text []string) (f Fields, err error) {
 	err = f.SetColumns(text)
 	return f, err
 }
 
-// SetColumns sets the fields of f that have a column from the text of the columns, in the
-// order of ColumnNames. It panics if text is shorter than ColumnNames. If it cannot parse
-// the expiry time, it makes the time unknown and returns the error of ParseColumns.
+// SetColumns sets the fields of f that have a column. text has the text of each column in the
+// order of ColumnNames. It panics if text is shorter than ColumnNames. If it cannot parse the
+// expiry time, it makes the time unknown and returns the error of ParseColumns.
 func (f *Fields) SetColumns(text []string) (err error) {
 	for i := range sdkFields {
 		err = cmp.Or(err, sdkFields[i].Set(f, text[i]))
@@ -86,8 +85,8 @@ func parseExpiry(text string) (ms int64, err error) {
 	return 0, errors.New("expiry_time is not a number of milliseconds")
 }
 
-// IDNumber parses id as an ID that the SDKs can increment. ok is false unless id has one to ten
-// decimal digits, the width of the column in the SDKs' tables.
+// IDNumber parses id as a number, as the SDKs do to find the next ID. ok is false unless id
+// has one to ten decimal digits, the width of the column in the SDKs' tables.
 func IDNumber(id string) (n int64, ok bool) {
 	if len(id) == 0 || len(id) > 10 || strings.Trim(id, "0123456789") != "" {
 		return 0, false

@@ -22,7 +22,8 @@ const (
 // Dialects returns all dialects, the most likely first.
 func Dialects() []Dialect {
 	// CSharp is last because its SDK writes expiry times ten minutes early. A file that fits
-	// several dialects is written in the first of them, which must not shift its expiry times.
+	// several dialects is written in the first of these dialects, which must not shift expiry
+	// times.
 	return []Dialect{Python, Java, Node, TypeScript, Deno, PHP, Ruby, Scala, CSharp}
 }
 

@@ -16,7 +16,7 @@ import (
 )
 
 // An AEAD provides authenticated encryption with associated data. AESGCM returns an AEAD. A
-// tink.AEAD is an AEAD too, and can use a key in a key management service that Tink supports.
+// tink.AEAD is also an AEAD, and can use a key in a key management service that Tink supports.
 // Implementations must be safe for concurrent use.
 type AEAD interface {
 	Encrypt(plaintext, associatedData []byte) ([]byte, error)
@@ -31,7 +31,7 @@ type EncryptedOptions struct {
 
 	// AllowPlain makes unencrypted records readable. Clear AllowPlain once all records are
 	// encrypted. Until then, anyone who can write to the store can replace an encrypted record
-	// with a plain one.
+	// with a plain record.
 	AllowPlain bool
 
 	// WritePlain makes the codec write records unencrypted, and read both plain and encrypted
@@ -39,13 +39,14 @@ type EncryptedOptions struct {
 	// encryption, set WritePlain again.
 	WritePlain bool
 
-	// Place replaces the place that the driver of the store reports. If the secrets were copied
-	// from another store, set Place to the place of that store. Place also distinguishes two
-	// stores whose drivers report the same place.
+	// Place replaces the place that the driver of the store reports in driver.Properties. If
+	// the secrets were copied from another store, set Place to the place of that store.
+	// Different values of Place also distinguish two stores whose drivers report the same
+	// place.
 	Place string
 }
 
-// String returns the name of the type without the keys.
+// String returns "codec.EncryptedOptions{redacted}".
 func (EncryptedOptions) String() string { return "codec.EncryptedOptions{redacted}" }
 
 // Format prints o.String() for every verb, so that keys are not printed.
@@ -63,11 +64,11 @@ func (o EncryptedOptions) MarshalText() ([]byte, error) { return []byte(o.String
 //
 // The associated data is the name of the secret, the place of the store and the record's
 // incarnation. A record copied from another name or another store cannot be decrypted: the error
-// matches ErrFormat. If one of the two stores has an empty place, a record copied between them
-// can be decrypted under its name. An error of Open matches ErrFormat for any failure of
-// Decrypt, even of a key management service. The codec also reads records from an earlier
-// version of this package, which authenticate only the name. Encryption does not detect a
-// roll-back: an older ciphertext of the same record in the same store can be decrypted.
+// matches ErrFormat. If one of the two stores has an empty place, a record copied from one store
+// to the other can be decrypted under its name. An error of Open matches ErrFormat for any
+// failure of Decrypt, even of a key management service. The codec also reads the records of an
+// earlier version of this package, whose associated data is only the name. Encryption does not
+// detect a roll-back: an older ciphertext of the same record in the same store can be decrypted.
 func Encrypted(inner Codec, key AEAD, opts *EncryptedOptions) (Codec, error) {
 	if inner == nil || key == nil {
 		return nil, errors.New("codec: Encrypted needs a codec and a key")
@@ -87,18 +88,19 @@ func Encrypted(inner Codec, key AEAD, opts *EncryptedOptions) (Codec, error) {
 	return e, nil
 }
 
-// An encrypted implements the codec of Encrypted. keys is a function because package fmt, where
-// it cannot call Format, prints only the address of a function.
+// An encrypted is the codec that Encrypted returns. Package fmt does not call Format for a
+// value in an unexported field. Therefore keys is a function, of which package fmt prints only
+// the address.
 type encrypted struct {
 	inner      Codec
-	keys       func() []AEAD // the first one encrypts
+	keys       func() []AEAD // the first key encrypts
 	readPlain  bool
 	writePlain bool
 	place      string
 	fixed      bool // the caller has set the place
 }
 
-// Format prints the name of the constructor, and no keys.
+// Format prints "codec.Encrypted{redacted}" for every verb.
 func (e *encrypted) Format(f fmt.State, _ rune) {
 	_, _ = io.WriteString(f, "codec.Encrypted{redacted}")
 }
@@ -228,7 +230,7 @@ func (e *encrypted) open(data []byte) (v envelope, sealed bool, err error) {
 }
 
 // AESGCM returns an AEAD that uses AES-256-GCM with random 12-byte nonces. It returns an error
-// unless key has 32 bytes. Replace a key before 2^32 records are written with it.
+// unless key has 32 bytes. Replace key before it has encrypted 2^32 records.
 func AESGCM(key []byte) (AEAD, error) {
 	if len(key) != 32 {
 		return nil, fmt.Errorf("codec: an AES-256 key has 32 bytes, this one has %d", len(key))
@@ -244,11 +246,11 @@ func AESGCM(key []byte) (AEAD, error) {
 	return &aesGCM{gcm}, nil
 }
 
-// An aesGCM is used only through a pointer: package fmt, where it cannot call Format, prints
-// only the address.
+// An aesGCM is used only through a pointer. For a pointer in an unexported field, package fmt
+// does not call Format, and prints only the address.
 type aesGCM struct{ gcm cipher.AEAD }
 
-// Format prints the name of the constructor, and no key.
+// Format prints "codec.AESGCM{redacted}" for every verb.
 func (a *aesGCM) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "codec.AESGCM{redacted}") }
 
 func (a *aesGCM) Encrypt(plaintext, associatedData []byte) ([]byte, error) {

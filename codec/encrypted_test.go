@@ -16,7 +16,7 @@ import (
 )
 
 // tinkAEAD imitates Tink's tink.AEAD. Its ciphertexts begin with a prefix that names the key,
-// followed by the output of the primitive.
+// followed by a nonce and the sealed text.
 type tinkAEAD struct {
 	prefix []byte
 	gcm    cipher.AEAD
@@ -112,7 +112,7 @@ func refused(t *testing.T, what string, text []byte, err error, secrets ...strin
 	}
 }
 
-// secretText is a secret in the records of these tests. No error may contain secretText.
+// secretText is a secret in the records of these tests. Errors must not contain secretText.
 const secretText = "s3cr3t-value"
 
 // textOf returns the text of a record of user, including secretText.
@@ -402,7 +402,7 @@ func TestCodecConcurrent(t *testing.T) {
 }
 
 // FuzzDecodeEncrypted checks that Open neither panics nor accepts data that was not encrypted
-// for the name. Errors of Open quote no secret.
+// for the name. It also checks that the errors of Open quote no secret.
 func FuzzDecodeEncrypted(f *testing.F) {
 	c := sealer(f, 1, 2)
 	f.Add(seal(f, c, "a", secretRecord))

@@ -25,9 +25,9 @@ const maxNesting = 64
 var errExtra = errors.New("it is not a JSON object with each member once")
 
 // CanonicalExtra returns the canonical form of text, which must be one JSON object. In canonical
-// form, members are sorted, number literals are unchanged, and there are no spaces. Only quotes,
-// backslashes and control characters are escaped. The canonical form of an empty text or of an
-// empty object is the empty string.
+// form, members are sorted, number literals are unchanged, and there are no spaces outside
+// strings. Only quotes, backslashes and control characters are escaped. The canonical form of an
+// empty text or of an empty object is the empty string.
 //
 // CanonicalExtra returns an error if text is not an object, or if an object in text repeats a
 // member. It also returns an error if a string in text is not valid Unicode, or if text is
@@ -176,7 +176,8 @@ func loneSurrogate(text string) bool {
 // ExtraSince returns an object with the members of now that are missing from was, or have
 // another value in was. ExtraSince compares values byte by byte, so was and now should be in
 // canonical form. The result is empty if there are no such members, or if now is not a JSON
-// object or repeats a member. If was is not such an object, the result has all members of now.
+// object or repeats a member. If was is not a JSON object or repeats a member, the result has
+// all members of now.
 func ExtraSince(was, now string) string {
 	before, err := members.Split([]byte(was))
 	after, wrong := members.Split([]byte(now))

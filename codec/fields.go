@@ -34,10 +34,10 @@ type Fields struct {
 	Extra        string // a JSON object: see CanonicalExtra
 }
 
-// A Field is one of the fields of a token.
+// A Field describes one of the fields of a token.
 type Field struct {
 	Name   string // name of the field in Fields
-	Column string // name as a JSON member, and as a column if the Zoho SDKs have one
+	Column string // name as a JSON member, and as a column of the Zoho SDKs if they have the field
 	Secret bool   // whether the value is a credential
 
 	of func(*Fields) any // returns a pointer to a string, or to an int64 of milliseconds
@@ -137,8 +137,7 @@ func (d Field) Value(f Fields) any {
 	return *d.of(&f).(*string)
 }
 
-// In returns a pointer to the field in f: an *int64 for a time, otherwise a
-// *string.
+// In returns a pointer to the field in f: an *int64 for a time, otherwise a *string.
 func (d Field) In(f *Fields) any { return d.of(f) }
 
 // Text returns the field's value in f as text; a time is in decimal milliseconds.
@@ -170,10 +169,10 @@ func (d Field) Set(f *Fields, text string) (err error) {
 	return err
 }
 
-// Format prints the name of the type, and no credential.
+// Format prints "codec.Fields{redacted}" for every verb.
 func (f Fields) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "codec.Fields{redacted}") }
 
-// LogValue returns the name of the type, and no credential.
+// LogValue returns "codec.Fields{redacted}".
 func (f Fields) LogValue() slog.Value { return slog.StringValue("codec.Fields{redacted}") }
 
 // MarshalJSON always returns an error, so that credentials are not marshaled by accident.

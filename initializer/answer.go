@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	maxAnswer = 64 << 10 // maximum size of a response; token endpoints send less
+	maxAnswer = 64 << 10 // maximum size of a response in bytes; token endpoints send less
 
 	// maxLifetime is the longest lifetime accepted from a response.
 	maxLifetime = 10 * 365 * 24 * time.Hour
@@ -34,7 +34,7 @@ type reply struct {
 	cut    bool // the body was too long or incomplete
 }
 
-// send sends req, and reads the response with read.
+// send sends req, and reads at most limit bytes of the response body: see read.
 func send(c *http.Client, req *http.Request, limit int64) (reply, error) {
 	res, err := c.Do(req) //nolint:bodyclose // read closes it.
 	if err != nil {
@@ -44,7 +44,8 @@ func send(c *http.Client, req *http.Request, limit int64) (reply, error) {
 }
 
 // read reads at most limit bytes of the body of res, and closes the body. It returns an error only
-// if the context of the request is done. If the body is longer or incomplete, read sets cut.
+// if the context of the request is done. If the body is longer than limit or incomplete, read sets
+// cut.
 func read(res *http.Response, limit int64) (reply, error) {
 	defer func() { _ = res.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(res.Body, limit+1))
@@ -61,14 +62,14 @@ func (r reply) good() bool { return r.status >= 200 && r.status <= 299 }
 
 // members holds the members of a response as JSON. The keys are the names in lower case, because
 // package json ignores the case of names. Each member is decoded separately, so that a member of an
-// unexpected type does not hide other members. The response may contain the only copy of a refresh
+// unexpected type does not hide a refresh token. The response might contain the only copy of that
 // token.
 type members map[string]json.RawMessage
 
 // members decodes a JSON object or a form. It distinguishes objects from forms by the first
 // character, because servers send both with wrong content types. For a truncated object, members
-// returns the complete members and false. It does not return the error of a decoder, because
-// decoders quote their input.
+// returns the complete members and false. For a body of any other kind, it returns nil and
+// false. It does not return the error of a decoder, because decoders quote their input.
 func (r reply) members() (members, bool) {
 	m := members{}
 	ok := r.each(func(name string, value json.RawMessage, _ bool) { m.set(name, value) })
@@ -79,7 +80,8 @@ func (r reply) members() (members, bool) {
 }
 
 // each calls f for each member of a JSON object or a form. It passes the values of a form as JSON
-// strings. each reports whether the response is valid and complete.
+// strings. form tells f whether the response is a form. each reports whether the response is
+// valid and complete.
 func (r reply) each(f func(name string, value json.RawMessage, form bool)) bool {
 	body := bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(r.body), []byte("\ufeff")))
 	switch {
@@ -112,11 +114,12 @@ func decodeObject(text []byte, f func(name string, value json.RawMessage)) bool 
 	return err == nil
 }
 
-// decodeForm calls f for each value of a form. It returns false if the form has neither an
-// access_token nor an error, because other text can also be parsed as a form.
+// decodeForm calls f for each value of a form. Almost any text can be parsed as a form, so
+// decodeForm returns false unless text has an access_token or an error. It also returns false
+// if text has blanks, quotes or angle brackets.
 func decodeForm(text string, f func(name string, value json.RawMessage)) bool {
 	if strings.ContainsAny(text, " \t\r\n<>\"") {
-		return false // the links in an HTML page may contain tokens
+		return false // an HTML page is not a form, although its links might have a parameter access_token
 	}
 	// ParseQuery returns the valid pairs even if it returns an error.
 	values, _ := url.ParseQuery(text)
@@ -138,7 +141,8 @@ func decodeForm(text string, f func(name string, value json.RawMessage)) bool {
 	return true
 }
 
-// set sets a member. For a repeated member, it keeps the last value that is not empty.
+// set sets a member. For a repeated member, set keeps the last value other than null and "",
+// if there is such a value.
 func (m members) set(name string, value json.RawMessage) {
 	name = strings.ToLower(name)
 	if s := string(value); m[name] == nil || s != "null" && s != `""` {
@@ -156,8 +160,8 @@ func (m members) text(name string) string {
 	return strings.TrimSpace(s)
 }
 
-// token returns the named member as a token. It returns "" if the member is missing or a store
-// cannot hold it.
+// token returns the named member as a token. It returns "" if the member is missing, is not a
+// string, or cannot be stored.
 func (m members) token(name string) tokenstore.Secret {
 	s := tokenstore.Secret(m.text(name))
 	if tokenstore.Validate(tokenstore.Token{AccessToken: s}) != nil {
@@ -187,9 +191,9 @@ func (m members) lifetime(name string) time.Duration {
 	return time.Duration(min(n, maxLifetime.Seconds()) * float64(time.Second))
 }
 
-// beside returns the additional members of a response: TokenType, Scope, IDToken, and in Extra
-// all other members that are not in taken. left is the number of members that do not fit into
-// the record.
+// beside returns TokenType, Scope and IDToken of a response. Extra contains all other members,
+// except the tokens, expires_in and the members named in taken. left is the number of members
+// that were left out because record has no room for them.
 func (r reply) beside(record tokenstore.Token, taken ...string) (t tokenstore.Token, left int) {
 	m, others := members{}, map[string]json.RawMessage{}
 	taken = append(taken, "access_token", "refresh_token", "expires_in")
@@ -201,7 +205,7 @@ func (r reply) beside(record tokenstore.Token, taken ...string) (t tokenstore.To
 		case form && others[name] != nil: // x/oauth2 returns the first value
 		case form:
 			var text string
-			_ = json.Unmarshal(value, &text) // each returned it as a JSON string
+			_ = json.Unmarshal(value, &text) // each passes the values of a form as JSON strings
 			others[name] = extra.Form(text)
 		default:
 			others[name] = extra.JSON(value)
@@ -217,7 +221,7 @@ func (r reply) beside(record tokenstore.Token, taken ...string) (t tokenstore.To
 		}
 		maps.DeleteFunc(others, func(other string, _ json.RawMessage) bool { return strings.EqualFold(other, name) })
 		if _, known := kept[name]; known && text != "" {
-			others[name] = json.RawMessage("null") // an earlier response had another form
+			others[name] = json.RawMessage("null") // null replaces the member of an earlier response, which is in Extra
 		}
 	}
 	t.IDToken = tokenstore.Secret(id)
@@ -227,7 +231,8 @@ func (r reply) beside(record tokenstore.Token, taken ...string) (t tokenstore.To
 }
 
 // field returns the text of a member that has a field in the record. whole is false if Extra must
-// also keep the member, because the member is not a string, is empty, or is too large.
+// also keep the member, because the member is not a string, is empty, is too large, or cannot be
+// stored in the field.
 func (m members) field(name string) (text string, whole bool) {
 	var list []string
 	switch raw := m[name]; {

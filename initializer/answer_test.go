@@ -13,15 +13,16 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// kinds returns configurations for Zoho and for another server. The same decoder reads the
-// responses of both servers.
+// kinds returns two configurations for the record old: one for Zoho, and one for another
+// server. The same decoder reads the responses of both servers.
 func (w *world) kinds(old tokenstore.Token) map[string]initializer.Config {
 	zoho := w.config(tokenstore.Token{ID: old.ID})
 	zoho.FindUser = false
 	return map[string]initializer.Config{"zoho": zoho, "other": w.standard(tokenstore.Token{ID: old.ID, ClientID: clientID})}
 }
 
-// eachKind runs a test for each kind of server, with a new world.
+// eachKind runs f as a subtest for each kind of server. Each subtest has a new world, and a
+// record old whose access token has expired.
 func eachKind(t *testing.T, f func(t *testing.T, w *world, old tokenstore.Token, conf initializer.Config)) {
 	t.Helper()
 	for _, kind := range []string{"zoho", "other"} {
@@ -213,8 +214,8 @@ func TestAnswerRefreshTokenAlone(t *testing.T) {
 	}
 }
 
-// TestAnswerBadRefreshToken checks that the access token is stored even if the refresh token
-// cannot be.
+// TestAnswerBadRefreshToken checks that the access token of a response is stored even if the
+// refresh token cannot be stored.
 func TestAnswerBadRefreshToken(t *testing.T) {
 	t.Parallel()
 	for _, value := range []string{"7", "{}", `"a\u0000b"`, `"[redacted]"`, `"` + strings.Repeat("a", 60<<10) + `"`} {
@@ -262,7 +263,7 @@ func TestAuthStyle(t *testing.T) {
 			w.asked(0, 2)
 			w.clock.Advance(2 * time.Hour)
 			w.token(c)
-			w.asked(0, 3) // the Client remembers the style
+			w.asked(0, 3) // the Client uses the accepted style
 			if err := c.Revoke(t.Context()); err != nil {
 				t.Error(err)
 			}
@@ -273,8 +274,8 @@ func TestAuthStyle(t *testing.T) {
 	}
 }
 
-// TestAuthStyleNotRepeated checks that a request is not repeated if the server may have granted it,
-// refused it temporarily, or refused the token.
+// TestAuthStyleNotRepeated checks that a request is not repeated if the server may have granted the
+// request, refused the request temporarily, or refused the token.
 func TestAuthStyleNotRepeated(t *testing.T) {
 	t.Parallel()
 	for name, f := range map[string]*zohoaccounts.Fault{
@@ -362,8 +363,8 @@ func TestAuthStyleBurntCode(t *testing.T) {
 		w.token(w.start(w.burning(inBody)))
 		w.asked(1, 0)
 	})
-	// If the server requires the header, the user must consent again. The Client then knows the
-	// style.
+	// If the server requires the header, the code is lost. The Client then refreshes the token
+	// of the user's record, with the header.
 	t.Run("header", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, &zohoaccounts.Options{Strict: true})

@@ -47,7 +47,7 @@ func parseChallenges(field string) (list []challenge) {
 // A lexer consumes a field from its beginning.
 type lexer struct{ rest string }
 
-// skip skips characters in set, and reports whether it skipped any.
+// skip skips leading characters that are in set, and reports whether it skipped any.
 func (l *lexer) skip(set string) bool {
 	trimmed := strings.TrimLeft(l.rest, set)
 	some := len(trimmed) < len(l.rest)

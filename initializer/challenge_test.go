@@ -74,8 +74,8 @@ func TestChallengeIsTakenApart(t *testing.T) {
 	}
 }
 
-// FuzzChallenge checks that parseChallenges terminates for every field, and returns only schemes
-// in lower case.
+// FuzzChallenge checks that parseChallenges terminates for every field, and that every scheme is
+// in lower case and not empty.
 func FuzzChallenge(f *testing.F) {
 	for _, seed := range []string{`Bearer error="invalid_token"`, `a b==, c d="\"", e=f`, `,,"`, `a =`, "\x00=\"\\"} {
 		f.Add(seed)
@@ -89,8 +89,8 @@ func FuzzChallenge(f *testing.F) {
 	})
 }
 
-// FuzzAnswer checks that no response makes the program panic, and that error codes have the form
-// of a code and contain no secret.
+// FuzzAnswer checks that rule does not panic, and accepts only responses with an access token.
+// It also checks that error codes have the usual form and contain no secret.
 func FuzzAnswer(f *testing.F) {
 	for _, seed := range []string{`{"access_token":"a","refresh_token":"r"}`, `access_token=a&error=b`, `{"error":{"code":1,"type":"t"}}`, `{"errors":[[{}]]}`, "\ufeff{"} {
 		f.Add(200, []byte(seed))

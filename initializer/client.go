@@ -19,7 +19,7 @@ import (
 
 // A Client holds the tokens of one user. Its methods are safe for concurrent use.
 //
-// A Client starts no goroutine that outlives a method call, so a platform may freeze the program
+// A Client starts no goroutine that outlives a method call, so a platform can freeze the program
 // between calls.
 type Client struct {
 	conf      *Config // behind a pointer, so that package fmt does not print it as part of another value
@@ -30,7 +30,7 @@ type Client struct {
 	flights   flight.Group[*session]
 	refused   *memory // the last refusal of class ErrClient
 
-	// current is nil after Close or Revoke.
+	// current is nil after Close or a successful Revoke.
 	current atomic.Pointer[session]
 	closed  atomic.Bool
 }
@@ -65,9 +65,9 @@ func New(ctx context.Context, c Config) (*Client, error) {
 	return client, client.fail("open", err)
 }
 
-// Token returns the record with a valid access token. It uses the token in memory while that
-// token is fresh. Otherwise it reads the store, and sends a request to the authorization server
-// unless another process has refreshed the token.
+// Token returns the record with a valid access token. It uses the token in memory until
+// Config.EarlyExpiry before the expiry of the token. After that time, it reads the store, and
+// sends a request to the authorization server unless another process has refreshed the token.
 //
 // If the token could not be stored, Token returns it together with an error matching
 // tokenstore.ErrNotPersisted. The token can be used, and the next call tries again to store it. If
@@ -89,7 +89,7 @@ func (c *Client) Token(ctx context.Context) (tokenstore.Token, error) {
 
 // APIDomain returns the base URL of the API from the record or, if the record has none, from the
 // Environment. It returns "" if neither has a base URL, or if the token must not be sent to that
-// URL.
+// URL. After Close or Revoke, APIDomain returns the APIURL of the Environment.
 func (c *Client) APIDomain() string {
 	s := c.current.Load()
 	if s == nil {
@@ -111,16 +111,16 @@ func (c *Client) Persisted() bool {
 // TokenSource returns a source of access tokens for packages that use
 // golang.org/x/oauth2.
 //
-// The returned tokens have no refresh token, so that no other code refreshes them. Their Type
-// method returns the scheme for the Authorization header. That scheme is "Zoho-oauthtoken" in an
-// Environment of Zoho, and "Bearer" if the server states no other type. Their Extra method returns
-// the members that the record keeps, with the types of x/oauth2: scope, id_token, and the members
-// of tokenstore.Token.Extra. A member that is missing from a refresh response keeps its earlier
-// value. The member api_domain is the API domain of the record, if the token may be sent to that
-// domain. The record does not keep expires_in.
+// The returned tokens have no refresh token, so that no other code refreshes them. The Type method
+// of a token returns the scheme for the Authorization header. If the server states no other type,
+// that scheme is "Zoho-oauthtoken" for an Environment and "Bearer" for OAuth2. The Extra method
+// returns the members that the record keeps, with the types of x/oauth2: scope, id_token, and the
+// members of tokenstore.Token.Extra. A member that is missing from a refresh response keeps its
+// earlier value. The member api_domain is the API domain of the record, if the token may be sent
+// to that domain. Extra does not return expires_in, because the record does not keep that member.
 //
 // If a token could not be stored, the source returns the token without an error and logs the
-// reason. Users of a TokenSource would discard a token that comes with an error.
+// reason. A caller of a TokenSource would discard a token that is returned with an error.
 //
 // The source uses ctx for all its requests. It needs no oauth2.ReuseTokenSource, because the Client
 // keeps the token in memory.
@@ -129,7 +129,7 @@ func (c *Client) TokenSource(ctx context.Context) oauth2.TokenSource {
 }
 
 type tokenSource struct {
-	ctx    context.Context // the Token method of an oauth2.TokenSource has no context
+	ctx    context.Context // the Token method of an oauth2.TokenSource has no context parameter
 	client *Client
 }
 
@@ -144,15 +144,16 @@ func (s *tokenSource) Token() (*oauth2.Token, error) {
 
 // SwitchUser returns a Client for the record that t describes. In all other respects, the Client
 // has the configuration of c. If t has a one-time code or refresh token but no ID and no ClientID,
-// SwitchUser uses the client in Config.Token. Unlike switch_user of the SDKs, SwitchUser does not
-// change c.
+// SwitchUser uses the ClientID of Config.Token. In that case, it also uses the ClientSecret and
+// RedirectURL of Config.Token where t has none. Unlike switch_user of the SDKs, SwitchUser does
+// not change c. After Close, the error matches ErrClosed.
 func (c *Client) SwitchUser(ctx context.Context, t tokenstore.Token) (*Client, error) {
 	if c.closed.Load() {
 		return nil, c.fail("switch user", ErrClosed)
 	}
 	conf := *c.conf
 	if conf.derived {
-		conf.Issuer = "" // the other user's record may have an issuer
+		conf.Issuer = "" // the other user's record might have an issuer
 	}
 	if t.ID == "" && t.ClientID == "" && (t.GrantToken != "" || t.RefreshToken != "") {
 		t.ClientID = conf.Token.ClientID
@@ -173,7 +174,8 @@ func (c *Client) Close() error {
 }
 
 // Format implements fmt.Formatter. A Client prints as the name of its type. Without this method,
-// package fmt would print its secrets, even secrets whose types have a Format method.
+// package fmt would print the secrets in the Client, because it does not call methods of
+// unexported fields.
 func (c *Client) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*initializer.Client") }
 
 // A session is the state of a Client at a single point in time. It is immutable.
@@ -251,8 +253,9 @@ func (s *session) alive(now time.Time) bool {
 	return s.token.AccessToken != "" && (s.token.ExpiresAt.IsZero() || now.Before(s.token.ExpiresAt))
 }
 
-// session returns the current session, which it renews first unless the session is fresh. If
-// session returns both a session and an error, the error matches tokenstore.ErrNotPersisted.
+// session returns the current session. If that session is not fresh, session renews it first.
+// If session returns both a session and an error, the error matches
+// tokenstore.ErrNotPersisted.
 func (c *Client) session(ctx context.Context) (*session, error) {
 	s := c.current.Load()
 	if s == nil {

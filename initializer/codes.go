@@ -7,7 +7,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/refusal"
 )
 
-// A meaning is what an error code of an authorization server means to a program.
+// A meaning classifies an error code by the reason for the refusal.
 type meaning int
 
 const (
@@ -18,7 +18,6 @@ const (
 	meansServer                 // the server failed
 )
 
-// Codes of refusals.
 const (
 	codeDenied       = refusal.Throttled
 	codeInvalidGrant = "invalid_grant"
@@ -101,7 +100,7 @@ type book struct {
 }
 
 // look returns a known code in the spelling of Config.Refusals or of this package, and its meaning.
-// It returns false if the code is unknown.
+// It returns false if the code is unknown or longer than maxCode bytes.
 func (b book) look(code string) (string, meaning, bool) {
 	if len(code) > maxCode {
 		return "", meansUnknown, false

@@ -13,7 +13,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// TestRefusal checks the error classes of responses of real servers.
+// TestRefusal checks that the error of New matches exactly one error class, which the table
+// lists for each response. Most of the responses are those of real servers.
 func TestRefusal(t *testing.T) {
 	t.Parallel()
 	var (
@@ -115,8 +116,8 @@ func TestRefusal(t *testing.T) {
 				t.Errorf("%d %s is of the data center: %t", c.status, c.body, got)
 			}
 
-			// A later start gets an error of the same class. It sends a request only if the
-			// client was refused.
+			// A later start gets an error of the same class. The later start sends a request
+			// only if the client was refused.
 			w.clock.Advance(time.Millisecond)
 			w.openError(conf, c.class)
 			want := 1
@@ -206,7 +207,7 @@ func TestRefusalRetryAfter(t *testing.T) {
 }
 
 // TestRefusalShortSecret checks that an error code is recognized although a short secret of the
-// request occurs in it.
+// request occurs in the code.
 func TestRefusalShortSecret(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -268,8 +269,8 @@ func TestRefusalOfTheClient(t *testing.T) {
 	})
 }
 
-// TestRefusalWithoutRefresher checks that the Client remembers refusals if the store does not
-// keep them.
+// TestRefusalWithoutRefresher checks that the Client keeps refusals in memory if the store
+// keeps none.
 func TestRefusalWithoutRefresher(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -19,7 +19,8 @@ import (
 // Config configures the user, the store and the authorization server of a Client. Store, Token
 // and one of Environment and OAuth2 are required.
 type Config struct {
-	// Environment is the Zoho data center and the kind of organization, such as EU.Production().
+	// Environment has the servers of a Zoho data center for one kind of organization, such as
+	// EU.Production().
 	//
 	// If a record has the API domain of another Zoho data center, the Client uses and refreshes the
 	// record's token in that data center. If a server of Environment is not Zoho's, the Client
@@ -27,15 +28,16 @@ type Config struct {
 	Environment Environment
 
 	// OAuth2 configures the client at an authorization server other than Zoho's, in place of
-	// Environment. Its ClientID, ClientSecret and RedirectURL are used if Token has none; its
-	// ClientSecret is not stored.
+	// Environment. The Client uses the ClientID, ClientSecret and RedirectURL of OAuth2 where
+	// Token has none. The ClientSecret of OAuth2 is not stored.
 	//
-	// Set Endpoint.AuthStyle if the style is known. Otherwise the Client first sends the client's
-	// credentials in the header. If the server refuses the request but not the token, the Client
-	// then sends the credentials in the body. For a one-time code, or without a client secret, the
-	// Client tries the body first. It sends a code a second time only if the server refused the
-	// client. If the server consumes a code even then, the user must consent again. The Client does
-	// not repeat a request if the response is lost or the server fails.
+	// Set Endpoint.AuthStyle if the server's style of client authentication is known. Otherwise the
+	// Client first sends the client ID and secret in the Authorization header. If the server
+	// refuses the request for a reason other than the token, the Client sends the ID and secret
+	// again in the body. For a one-time code, or without a client secret, the Client tries the body
+	// first. The Client sends a code a second time only if the server refused the client. If the
+	// server consumes the code when it refuses the client, the user must consent again. The Client
+	// does not repeat a request if the response is lost or the server fails.
 	OAuth2 *oauth2.Config
 
 	// ExchangeOptions, such as a PKCE verifier, are sent to the server of OAuth2 together with a
@@ -49,9 +51,9 @@ type Config struct {
 	// the package documentation. Stores compare issuers byte by byte.
 	//
 	// If Issuer is empty, Token.Issuer is used. If Token.Issuer is also empty, the issuer for
-	// OAuth2 is the URL that IssuerOf returns for the token endpoint. Records for Environment then
-	// have no issuer. To use and create records without an issuer for OAuth2, set Issuer to
-	// NoIssuer.
+	// OAuth2 is the URL that IssuerOf returns for the token endpoint. In that case, records for
+	// Environment have no issuer. To use and create records without an issuer for OAuth2, set
+	// Issuer to NoIssuer.
 	Issuer string
 
 	// Resource identifies the API that the tokens are for: an absolute URI without a fragment (RFC
@@ -72,16 +74,17 @@ type Config struct {
 	// Hosts lists hosts to which tokens may be sent, such as "crm.example.com" or
 	// "crm.example.com:8443". The default port is 443.
 	//
-	// In an Environment of Zoho, tokens may be sent to Zoho's domains, to the servers of
-	// Environment and to Hosts. Otherwise, an empty Hosts allows every host. Hosts that are not
-	// empty restrict tokens to Hosts and to the servers of Environment. Tokens are sent over https,
-	// or over http on the loopback interface, which is always allowed.
+	// In an Environment with a server of Zoho, tokens may be sent to Zoho's domains, to the
+	// servers of Environment and to Hosts. In any other Environment and with OAuth2, an empty
+	// Hosts allows every host. If Hosts is not empty, tokens may be sent only to Hosts and to
+	// the servers of Environment. Tokens are sent over https, or over http on the loopback
+	// interface, which is always allowed.
 	Hosts []string
 
 	// Refusals maps error codes of the authorization server to error classes. Refusals takes
-	// precedence over the codes that this package knows. Each value is ErrReauthRequired,
-	// ErrClient, ErrThrottled, ErrServer or ErrRefused. The Client compares only the letters and
-	// digits of codes, ignoring case.
+	// precedence over the classes that this package assigns to codes. Each value is
+	// ErrReauthRequired, ErrClient, ErrThrottled, ErrServer or ErrRefused. The Client compares
+	// only the letters and digits of codes, ignoring case.
 	Refusals map[string]error
 
 	// Token describes the record, and contains the fields of a new record. See "Flows" in the
@@ -89,23 +92,26 @@ type Config struct {
 	Token tokenstore.Token
 
 	// Store keeps the records. If Store is a tokenstore.Refresher, as all stores of this module
-	// are, exactly one process refreshes an expired token. Otherwise one goroutine of each Client
-	// refreshes the token and saves the new one. Other Clients do not see a refusal.
+	// are, exactly one process refreshes an expired token. Otherwise, each Client that finds the
+	// token expired refreshes it in one goroutine and saves the new token. Clients of such a
+	// store do not share refusals.
 	Store tokenstore.TokenStore
 
-	// HTTPClient sends requests to the authorization server. Client.HTTPClient returns a copy of
-	// HTTPClient that adds the token to requests. Nil means a client with a timeout of 30 seconds.
-	// Requests to the authorization server do not follow redirects, because they contain secrets.
+	// HTTPClient sends requests to the authorization server and, with FindUser, to Zoho's CRM.
+	// Client.HTTPClient returns a copy of HTTPClient that adds the token to requests. Nil means a
+	// client with a timeout of 30 seconds. Requests to the authorization server and the CRM do
+	// not follow redirects, because these requests contain secrets.
 	HTTPClient *http.Client
 
 	// Logger receives log records for operators, for example when a token was refreshed or could
 	// not be stored. Log records never contain a secret or a user name. Nil disables logging.
 	Logger *slog.Logger
 
-	// FindUser makes the Client look up the user of a record without a user name in Zoho's CRM,
-	// unless Token.UserName is set. The user name is then "<email>:<zgid>", the user's e-mail
-	// address and the organization's number, as in the official SDKs. The look-up takes two calls,
-	// and requires the scopes ZohoCRM.users.READ and ZohoCRM.org.READ.
+	// FindUser makes the Client look up, in Zoho's CRM, the user of a record that has no user
+	// name. The name is "<email>:<zgid>", the user's e-mail address and the organization's
+	// number, as in the official SDKs. If Token.UserName is set, the Client uses Token.UserName
+	// instead of the look-up. The look-up takes two calls, and requires the scopes
+	// ZohoCRM.users.READ and ZohoCRM.org.READ.
 	FindUser bool
 
 	// EarlyExpiry is how long before its expiry a token is replaced; 0 means 10 seconds. A new
@@ -119,7 +125,8 @@ type Config struct {
 	derived bool
 
 	// style is the oauth2.AuthStyle with which the client authenticates at the server of OAuth2, or
-	// AuthStyleAutoDetect while the style is unknown. Clients that SwitchUser returns share style.
+	// AuthStyleAutoDetect while the style is unknown. style is nil without OAuth2. A Client shares
+	// style with the Clients that its SwitchUser method returns.
 	style *atomic.Int64
 }
 
@@ -236,8 +243,8 @@ func (c Config) server() server {
 
 func (c Config) book() book { return book{own: c.Refusals, zoho: c.OAuth2 == nil} }
 
-// gate returns the gate for the tokens of c. If only one of the two servers in Environment is
-// Zoho's, the tokens count as Zoho's.
+// gate returns the gate for the tokens of c. The tokens count as Zoho's if at least one of the
+// two servers in Environment is Zoho's.
 func (c Config) gate() gate {
 	g := gate{zoho: c.Environment.partly()}
 	hosts := c.Hosts
@@ -264,7 +271,7 @@ func (c Config) checkHosts() error {
 }
 
 // Format implements fmt.Formatter. A Config prints as the name of its type. Without this method,
-// package fmt would print the verifier of PKCE.
+// package fmt would print the PKCE verifier in ExchangeOptions.
 func (c Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "initializer.Config") }
 
 // MarshalText implements encoding.TextMarshaler, for loggers and package expvar. A

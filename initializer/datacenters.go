@@ -6,7 +6,7 @@ import (
 )
 
 // A DataCenter is the short name of one of Zoho's data centers, such as "eu". A client is
-// registered in one data center. The accounts servers of other data centers do not know the client.
+// registered in one data center. The accounts servers of other data centers refuse the client.
 type DataCenter string
 
 // The data centers of Zoho.
@@ -36,15 +36,15 @@ var hosts = []struct {
 	{JP, "accounts.zoho.jp", "zohoapis.jp"},
 	{CA, "accounts.zohocloud.ca", "zohoapis.ca"},
 	{SA, "accounts.zoho.sa", "zohoapis.sa"},
-	// The SDKs do not know these two data centers. Zoho lists the accounts server of the first
-	// (zoho.com/accounts/protocol/oauth/multi-dc.html) and the API domain of the second
+	// The SDKs lack these two data centers. Zoho lists the accounts server of UK
+	// (zoho.com/accounts/protocol/oauth/multi-dc.html) and the API domain of AE
 	// (zoho.com/workdrive/developer/docs/api/v1/getting-started-multi-dc-support.html).
 	{UK, "accounts.zoho.uk", "zohoapis.uk"},
 	{AE, "accounts.zoho.ae", "zohoapis.ae"},
 }
 
-// DataCenters returns the data centers that this package knows. For another data center, use an
-// Environment with its URLs.
+// DataCenters returns the data centers that this package defines. For another data center, use
+// an Environment with its URLs.
 func DataCenters() []DataCenter {
 	var names []DataCenter
 	for _, h := range hosts {
@@ -75,8 +75,8 @@ func (d DataCenter) environment(kind string) Environment {
 
 // An Environment is a pair of servers: an accounts server that issues tokens, and an API server
 // that accepts the tokens. The methods of DataCenter return the environments of Zoho. Other base
-// URLs also work. The URLs must be https, or http on the loopback interface. A URL without a scheme
-// is https; a final slash and the path of the token endpoint are ignored.
+// URLs also work. The URLs must use https, or http on the loopback interface. A URL without a
+// scheme uses https. A final slash and the path of a Zoho OAuth endpoint are ignored.
 type Environment struct {
 	AccountsURL string // such as "https://accounts.zoho.eu"
 	APIURL      string // such as "https://sandbox.zohoapis.eu"
@@ -104,8 +104,8 @@ func (e Environment) complete() (Environment, error) {
 	return e, nil
 }
 
-// withoutEndpoint returns a path without a Zoho endpoint at its end. Users may configure the
-// URL of an endpoint in place of the base URL.
+// withoutEndpoint returns path without the Zoho OAuth endpoint at its end, if path ends with
+// an endpoint. Some users configure the URL of an endpoint in place of the base URL.
 func withoutEndpoint(path string) string {
 	for _, endpoint := range []string{"/oauth/v2/token/revoke", "/oauth/v2/token", "/oauth/v2/auth", "/oauth/v2"} {
 		if before, ok := strings.CutSuffix(path, endpoint); ok {

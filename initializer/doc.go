@@ -1,6 +1,6 @@
-// Package initializer provides access tokens to programs that call Zoho's CRM, like Initializer and
-// OAuthToken in Zoho's SDKs. It finds the token of a user in a store, obtains a token if the store
-// has none, and refreshes expired tokens.
+// Package initializer provides access tokens to programs that call Zoho's CRM. It does the work of
+// Initializer and OAuthToken in Zoho's SDKs. It finds the token of a user in a store, obtains a
+// token if the store has none, and refreshes expired tokens.
 //
 //	client, err := initializer.New(ctx, initializer.Config{
 //		Environment: initializer.EU.Production(),
@@ -18,59 +18,62 @@
 //
 // With Config.OAuth2, the package supports any other OAuth 2.0 server, including servers that
 // rotate refresh tokens. Client.TokenSource returns a TokenSource of golang.org/x/oauth2 that
-// stores the tokens it obtains.
+// stores each token that it obtains.
 //
 // # What it costs
 //
 // While the token is fresh, Client.Token does not access the store and does not allocate memory.
 // New reads the store once, or at most twice if Config.Token has both a user and a one-time code or
-// refresh token. If it finds no record, New may read the store once more. To replace an expired
-// token, a Client calls the Refresh method of the store. Several goroutines and processes may find
-// the same token expired, or start with the same one-time code. Exactly one of them then sends a
-// request to the authorization server: see tokenstore.Refresher. The package starts no background
-// goroutines, because a serverless platform may freeze them between invocations.
+// refresh token. If New finds no record of the issuer, it looks for a record without an issuer,
+// which takes up to four more reads. To replace an expired token, a Client calls the Refresh method
+// of the store. Several goroutines and processes might find the same token expired, or start with
+// the same one-time code. If the store is a tokenstore.Refresher, exactly one goroutine then asks
+// the authorization server. The package starts no background goroutines, because a serverless
+// platform can freeze them between invocations.
 //
 // # Flows
 //
 // Config.Token describes the record. If the record does not exist, Config.Token determines how New
-// obtains the tokens:
+// obtains the tokens. The first row that applies decides:
 //
 //	Token has                    the record is found by           else
 //	ID                           the ID                           ErrReauthRequired
 //	ClientID and GrantToken      the code                         the code is exchanged
 //	ClientID and RefreshToken    the user, if Token has one,      the token is refreshed
 //	                             then the token
+//	AccessToken                  the user, if Token has one,      the access token is stored
+//	                             else the access token
 //	UserName                     the user                         ErrReauthRequired
-//	AccessToken                  the access token                 the access token is stored
 //
-// New stores a one-time code or refresh token in a record without a user before using it. New then
-// stores the response of the authorization server in the same record. A process that is killed
-// after storing the response does not lose the refresh token. Finally, New takes the user from
-// Token.UserName or looks the user up (Config.FindUser), and merges the record into the user's
-// record. Programs that start with the same code concurrently send one request and create one
-// record. A user who consents again still has one record, which keeps its tokens until the
-// authorization server has issued new ones. A refused code also leaves a record, because all stores
-// of this module keep refusals. Other programs that start with the refused code get the refusal
-// without sending a request.
+// Before New uses a one-time code or refresh token, it stores the credential in a record without a
+// user. New then stores the response of the authorization server in the same record. A process that
+// is killed after storing the response does not lose the refresh token. Finally, New takes the user
+// from Token.UserName or looks the user up (Config.FindUser). If the user already has a record, New
+// merges the two records. Programs that concurrently start with the same code send one request in
+// total, and create one record. A user who consents again still has one record, which keeps its
+// tokens until the authorization server has issued new tokens. The record of a refused code
+// remains, because all stores of this module keep refusals in records. Other programs that start
+// with the refused code get the refusal without sending a request.
 //
-// If the server permanently refuses the code in Token, New uses the record of Token.UserName, if it
-// exists. If the server permanently refuses the tokens of the user's record, New uses the refresh
-// token in Token. New uses other fields of Token, such as AccessToken and APIDomain, only for a new
-// record. A ClientSecret in Token, however, takes precedence over the stored secret.
+// If the server permanently refuses the code in Token, New uses the record of Token.UserName, if
+// the user has a record. If the server permanently refuses the tokens of the user's record, New
+// uses the refresh token in Token. New uses other fields of Token, such as AccessToken and
+// APIDomain, only for a new record. If Token has the ClientID of the record, however, the
+// ClientSecret in Token takes precedence over the stored secret.
 //
 // # Whose tokens they are
 //
 // A record belongs to one user and client, at one authorization server, for one resource. With
-// Config.OAuth2, every record has an Issuer, unless Config.Issuer is NoIssuer. The default issuer
-// is the URL of the token endpoint. Servers with different issuers never share a record. New
-// refuses a record with another Issuer or Resource, even if Config.Token has its ID, with an error
-// that matches tokenstore.ErrIDMismatch. Records in an Environment of Zoho have no issuer, unless
-// Config.Issuer is set.
+// Config.OAuth2, every new record has an Issuer, unless Config.Issuer is NoIssuer. The default
+// issuer is the URL that IssuerOf returns for the token endpoint. Servers with different issuers
+// never share a record. New refuses a record with another Issuer or Resource, even if Config.Token
+// has the record's ID, with an error that matches tokenstore.ErrIDMismatch. Records in an
+// Environment of Zoho have no issuer, unless Config.Issuer is set.
 //
-// A store may contain records for OAuth2 without an issuer. If Config.Issuer is empty and no record
+// A store can contain records for OAuth2 without an issuer. If Config.Issuer is empty and no record
 // with the default issuer exists, New uses the record without an issuer. New refuses a record
-// without an issuer if the record is Zoho's, or if Config.Token has another credential, which may
-// belong to another server. The error names the record. To use the refused record, set
+// without an issuer if the record is Zoho's, or if Config.Token has another credential, which might
+// belong to another server. The error contains the ID of the record. To use the refused record, set
 // Config.Issuer to NoIssuer.
 //
 // Client.HTTPClient sends a token with the scheme for its token_type: Bearer or Zoho-oauthtoken.
@@ -78,21 +81,22 @@
 // scheme for the type. HTTPClient never sends a token that requires a proof of possession, such as
 // a DPoP token.
 //
-// Offer stores a given token if the given token is newer than the stored one. Forget revokes the
-// tokens of a user and deletes the record. Package oauth2keep provides these functions for the
-// types of golang.org/x/oauth2.
+// Offer stores a given token if the given token is newer than the stored token. Forget revokes
+// the token of a user and deletes the record. Package oauth2keep provides these functions for
+// the types of golang.org/x/oauth2.
 //
 // # Errors
 //
-// Errors match a class of this package, such as ErrReauthRequired, a class of package tokenstore,
-// such as ErrUnavailable, or an error of package context. An error about an invalid Config may
-// match none of these. Errors contain no secret, and no text from a server except its error code.
+// An error matches a class of this package (such as ErrReauthRequired), a class of package
+// tokenstore (such as ErrUnavailable), or an error of package context. An error about an invalid
+// Config might match none of these classes. Errors contain no secret, and no text from a server
+// except error codes and token types.
 //
 //   - The store is unavailable: a Client uses the token in memory until the token expires. Then
 //     Token fails with tokenstore.ErrUnavailable. Token sends no request to the authorization
 //     server, because other processes could not use the response.
 //   - The store throttles calls: if the token has expired, Token keeps reading the store for the
-//     store's LeaseTTL, because another process may store a new token. Then Token fails with an
+//     store's LeaseTTL, because another process might store a new token. Then Token fails with an
 //     error that matches tokenstore.ErrThrottled and tokenstore.ErrUnavailable. While the token in
 //     memory is valid, Token waits at most two seconds for the store or for another process.
 //   - The store becomes unavailable during a refresh: Token returns the new token, which can be
@@ -100,27 +104,30 @@
 //     store the token, at most once a second.
 //   - The authorization server refuses or does not answer: stored tokens do not change. If a
 //     response has a new refresh token but no usable access token, the Client uses the new refresh
-//     token once. If that request fails too, the record keeps its access token and gets the new
-//     refresh token.
+//     token once. If that request also fails and the record has an access token, the record keeps
+//     its access token and gets the new refresh token.
 //   - The server refuses permanently (ErrReauthRequired): the store keeps the refusal. No process
-//     sends another request until the refresh token, code or client secret changes.
+//     sends another request until the refresh token, code or client secret changes, or the record
+//     is deleted.
 //   - The server refuses temporarily, or responds with a failure: the store keeps the refusal for
 //     the time in Retry-After. Without Retry-After, that time is one second, and doubles with each
-//     refusal, up to half an hour.
+//     refusal, up to half an hour. Zoho's refusal "Access Denied" is kept for at least ten
+//     minutes.
 //   - The server refuses the client (ErrClient): the store does not keep the refusal, because a
-//     corrected configuration works immediately. The Client repeats the refusal for one second
-//     without a request. That time doubles with each refusal, up to a minute.
-//   - The caller cancels its context: a request to the authorization server may continue for five
-//     seconds, but not beyond the caller's deadline. The response may contain the only copy of a
-//     refresh token.
+//     corrected configuration works immediately. For one second, the Client returns the refusal
+//     again without a request. That time doubles with each refusal, up to a minute.
+//   - The caller cancels its context: a request to the authorization server continues for up to
+//     five seconds, but not beyond the caller's deadline. The request continues because the
+//     response might contain the only copy of a refresh token.
 //
 // # Token responses
 //
 // A token response has a success status, and its body is a JSON object or a form with an access
-// token. Its Content-Type is ignored. Each member is decoded separately, and a member of an
-// unexpected type counts as missing. A lifetime that cannot be parsed, or is less than a second, is
-// unknown. A Zoho token with an unknown lifetime counts as valid for an hour. Any other token with
-// an unknown lifetime is used until the API rejects the token. Lifetimes are limited to ten years.
+// token. The Content-Type of the response is ignored. Each member is decoded separately, and a
+// member of an unexpected type counts as missing. A lifetime that cannot be parsed, or is less than
+// a second, counts as unknown. A Zoho token with an unknown lifetime counts as valid for an hour.
+// Any other token with an unknown lifetime is used until the API rejects the token. Lifetimes are
+// limited to ten years.
 //
 // The record keeps scope, token_type, id_token and, in Extra, all other members. Members that a
 // refresh response lacks keep their values. Members that do not fit into Extra (codec.MaxExtra) are
@@ -128,11 +135,12 @@
 //
 // # Where tokens go
 //
-// Tokens are sent to the servers in the configuration, to the API domain of the record, and to the
-// hosts of requests through Client.HTTPClient. Tokens are sent only over https, or over http on the
-// loopback interface. In an Environment of Zoho, each host must be Zoho's or in Config.Hosts.
-// Requests to other hosts fail with ErrUntrustedURL. A redirect never carries a token to another
-// host. Requests with other secrets do not follow redirects.
+// Tokens are sent to the servers in the configuration, to the Zoho data center of the record, and
+// to the hosts of requests through Client.HTTPClient. Tokens are sent only over https, or over http
+// on the loopback interface. In an Environment of Zoho, each host must be Zoho's, a server of the
+// Environment, in Config.Hosts, or on the loopback interface. Requests to other hosts fail with
+// ErrUntrustedURL. A redirect never carries a token to another host. Requests that contain other
+// secrets do not follow redirects.
 //
 // The file docs/zoho-differences.md compares this package with the official SDKs.
 package initializer

@@ -152,7 +152,6 @@ func (w *world) token(c *initializer.Client) tokenstore.Token {
 	return t
 }
 
-// records returns the stored records.
 func (w *world) records() []tokenstore.Token {
 	w.t.Helper()
 	tokens, err := w.handle().GetTokens(context.Background())
@@ -165,7 +164,8 @@ func (w *world) records() []tokenstore.Token {
 // forget makes httpCalls omit the requests so far.
 func (w *world) forget() { w.forgotten = len(w.zoho.Requests()) }
 
-// record returns the stored record, which must be the only one.
+// record returns the only stored record, and fails the test if there is another number of
+// records.
 func (w *world) record() tokenstore.Token {
 	w.t.Helper()
 	all := w.records()
@@ -183,7 +183,8 @@ func (w *world) asked(exchanges, refreshes int) {
 	}
 }
 
-// saved stores a record with valid tokens, or with an expired access token.
+// saved stores a record with a valid refresh token, and with an access token that has expired
+// if expired is set.
 func (w *world) saved(expired bool) tokenstore.Token {
 	w.t.Helper()
 	refresh, access := w.zoho.Tokens(consent())

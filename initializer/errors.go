@@ -15,13 +15,14 @@ import (
 // authorization server has refused a request, errors.As finds a *tokenstore.RefreshError with the
 // server's code and the time to wait before a retry.
 var (
-	// ErrReauthRequired means that the user must consent again: there is no record, or the refresh
-	// token or one-time code is invalid.
+	// ErrReauthRequired means that the user must consent again. The record does not exist or was
+	// revoked, or its refresh token or one-time code is missing or invalid.
 	ErrReauthRequired = errors.New("the user has to authorize the client again")
 
-	// ErrThrottled means that the authorization server has received too many
-	// requests. Zoho answers with HTTP status 200 and "Access Denied" when a
-	// refresh token is used for the 11th time within 10 minutes.
+	// ErrThrottled means that the authorization server has received too many requests. Zoho
+	// answers with HTTP status 200 and "Access Denied" when a refresh token is used for the
+	// 11th time within 10 minutes. Client.Rejected also fails with ErrThrottled, if the API
+	// rejects two tokens within a minute.
 	ErrThrottled = errors.New("the authorization server is throttling")
 
 	// ErrClient means that the authorization server refused the client rather than the user's
@@ -29,8 +30,8 @@ var (
 	// A corrected configuration works immediately.
 	ErrClient = errors.New("the authorization server refused the client")
 
-	// ErrWrongDataCenter is an ErrClient from a Zoho accounts server that does not know the client:
-	// the client is registered in another data center, or its ID is wrong.
+	// ErrWrongDataCenter matches ErrClient. It means that a Zoho accounts server refused the client
+	// ID: the client is registered in another data center, or its ID is wrong.
 	ErrWrongDataCenter = fmt.Errorf("%w: it is not known in this data center", ErrClient)
 
 	// ErrServer means that the authorization server could not be reached, failed, or sent no
@@ -38,9 +39,10 @@ var (
 	// may help.
 	ErrServer = errors.New("no usable answer from the authorization server")
 
-	// ErrRefused means that the authorization server refused with a code that this package does not
-	// know. The *tokenstore.RefreshError has the code, or "http_" and the status if the response
-	// has no code. Retrying rarely helps. Config.Refusals can assign a class to the code.
+	// ErrRefused means that the authorization server refused with a code of unknown meaning. The
+	// *tokenstore.RefreshError has the code, or "http_" and the status if the response has no code.
+	// A code that contains a secret or does not have the usual form becomes "unknown_error".
+	// Retrying rarely helps. Config.Refusals can assign a class to the code.
 	ErrRefused = errors.New("the authorization server refused")
 
 	// ErrUntrustedURL means that a token was not sent because of its destination: a URL without
@@ -86,7 +88,8 @@ func (c *Client) classOf(err error) error {
 	case m == meansClient && code == "invalid_client" && c.conf.OAuth2 == nil:
 		return ErrWrongDataCenter
 	case m == meansConsent && !refused.Permanent:
-		// After a take-over, a store treats a permanent refusal as temporary.
+		// If an earlier holder of the lease abandoned a refresh, the store treats a permanent
+		// refusal as temporary: the holder may have used the refresh token.
 		return ErrServer
 	case m == meansUnknown && refused.Permanent:
 		return ErrReauthRequired
@@ -94,9 +97,9 @@ func (c *Client) classOf(err error) error {
 	return m.class()
 }
 
-// unreachable returns the error of a request without a response, which matches ErrServer. It leaves
-// out the URL, which may contain a secret. It leaves out all of err if the text contains one of the
-// secrets, for example because the caller's transport quotes the request.
+// unreachable returns an error that matches ErrServer, for a request that failed with err and has
+// no response. It leaves out the URL, which might contain a secret. It leaves out all of err if the
+// text contains one of the secrets, for example because the caller's transport quotes the request.
 func unreachable(err error, secrets ...string) error {
 	var u *url.Error
 	if errors.As(err, &u) {
@@ -109,8 +112,8 @@ func unreachable(err error, secrets ...string) error {
 }
 
 // holdsAny reports whether text contains one of the secrets, unchanged or in the encoding of a
-// form, because a transport may quote the form. A short secret counts only as a separate word,
-// because a secret such as "r" occurs in almost every text.
+// form, because a transport might quote the form. A short secret counts only as a separate
+// word, because a secret such as "r" occurs in almost every text.
 func holdsAny(text string, secrets []string) bool {
 	for _, s := range secrets {
 		if s != "" && (holds(text, s) || holds(text, url.QueryEscape(s))) {

@@ -446,9 +446,9 @@ func TestClientPrinting(t *testing.T) {
 	}
 }
 
-// TestFilestoreForgottenID checks that a Client keeps its record although the store has
-// forgotten the ID. A store in the format of the SDKs forgets the ID of a record that it merges
-// into the user's record.
+// TestFilestoreForgottenID checks that a Client finds its record again if the store has dropped
+// the ID. A store in the format of the SDKs drops the ID of a record that it merges into the
+// user's record.
 func TestFilestoreForgottenID(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
@@ -466,7 +466,8 @@ func TestFilestoreForgottenID(t *testing.T) {
 
 	w.clock.Advance(time.Minute)
 
-	// Another process starts with the second code. A third process looks up the user first.
+	// Another process starts with a second code, without FindUser. A third process with the
+	// same code looks up the user, so that the store merges the records.
 	conf.Token, conf.FindUser = byCode(w.zoho.Code(consent())), false
 	second := w.start(conf)
 	conf.FindUser = true

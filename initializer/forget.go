@@ -19,9 +19,10 @@ type Forgotten struct {
 }
 
 // Forget revokes the refresh token of a user, or the access token if there is no refresh token, at
-// the authorization server of c, and deletes the record. c.Token must have a UserName and, with an
-// Environment, a ClientID; otherwise the error matches tokenstore.ErrInvalidToken. Forget ignores
-// the tokens in c.Token. With OAuth2 and without a RevokeURL, Forget only deletes the record.
+// the authorization server of c, and then deletes the record. c.Token must have a UserName and,
+// with an Environment, a ClientID; otherwise the error matches tokenstore.ErrInvalidToken. Forget
+// ignores the tokens in c.Token. With OAuth2 and without a RevokeURL, Forget only deletes the
+// record.
 //
 // With the stores of this module, no other process refreshes the record during Forget, and a token
 // saved in the meantime is also revoked. If a token cannot be revoked, Forget keeps the record, and

@@ -19,8 +19,7 @@ type gate struct {
 	hosts []string // other allowed hosts; without zoho, an empty list allows every host
 }
 
-// check returns an error that matches ErrUntrustedURL if tokens must not be sent to
-// u.
+// check returns an error that matches ErrUntrustedURL if tokens must not be sent to u.
 func (g gate) check(u *url.URL) error {
 	switch {
 	case !secure(u):
@@ -48,7 +47,8 @@ func (g gate) base(text string) (*url.URL, error) {
 var errNotBase = errors.New("not a base URL")
 
 // parseBase parses a base URL, which may have no scheme, a host in upper case, or a final slash. It
-// returns the URL in normalized form.
+// returns the URL in normalized form. The error is errNotBase if the URL has a query or a fragment,
+// or is not secure.
 func parseBase(text string) (*url.URL, error) {
 	text = strings.TrimRight(strings.TrimSpace(text), "/")
 	if !strings.Contains(text, "://") {
@@ -74,8 +74,8 @@ func usableEndpoint(text string) bool {
 	return err == nil && secure(u)
 }
 
-// secure reports whether requests to u are encrypted or stay on this machine. A URL with user
-// information is not secure.
+// secure reports whether requests to u are encrypted or stay on this machine. A URL without a
+// host or with user information is not secure.
 func secure(u *url.URL) bool {
 	if u.Hostname() == "" || u.User != nil || u.Opaque != "" {
 		return false
@@ -98,7 +98,7 @@ func authority(u *url.URL) string {
 	return host
 }
 
-// isZoho reports whether u has the scheme https, its default port, and a host in one
+// isZoho reports whether u has the scheme https, the default port of https, and a host in one
 // of Zoho's domains.
 func isZoho(u *url.URL) bool {
 	host := authority(u)

@@ -89,8 +89,8 @@ var badHosts = []string{
 	"https://%77ww.attacker.example", "https://0x7f000001", "https://127.0.0.1.attacker.example", "http://localhost.attacker.example",
 }
 
-// TestGateOfRecords checks that no token is sent to the API domain of a record if the domain is not
-// one of Zoho's.
+// TestGateOfRecords checks that no token is sent to the API domain of a record if the domain does
+// not belong to Zoho.
 func TestGateOfRecords(t *testing.T) {
 	t.Parallel()
 	for _, domain := range badHosts {
@@ -292,8 +292,8 @@ func TestGateOfConfig(t *testing.T) {
 	}
 }
 
-// TestGateOfProxy checks that a proxy in front of one of Zoho's servers does not allow other
-// hosts.
+// TestGateOfProxy checks that tokens are sent only to Zoho and the proxy if one server of the
+// Environment is a proxy.
 func TestGateOfProxy(t *testing.T) {
 	t.Parallel()
 	for _, env := range []initializer.Environment{
@@ -420,7 +420,7 @@ func TestNothingPrintsASecret(t *testing.T) {
 		slog.New(slog.NewJSONHandler(&logged, nil)).Info("x", "v", v)
 		text := logged.String() + expvar.Func(func() any { return v }).String()
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t"} {
-			text += fmt.Sprintf(verb, v) // for %p, package fmt calls no methods of the fields of a struct
+			text += fmt.Sprintf(verb, v) // without %p, for which package fmt calls no methods of the fields of a struct
 		}
 		if b, err := json.Marshal(v); err == nil {
 			text += string(b)

@@ -12,8 +12,9 @@ import (
 )
 
 // identify completes Issuer and Resource in c and c.Token. Together with the user and the client,
-// they identify a record. The error matches tokenstore.ErrIDMismatch if c and c.Token have
-// different values.
+// Issuer and Resource identify a record. If c and c.Token have different values, the error
+// matches tokenstore.ErrIDMismatch. identify also returns an error if Resource is not an absolute
+// URI without a fragment.
 func (c *Config) identify() error {
 	t := &c.Token
 	if differ(t.Issuer, c.Issuer) || differ(t.Resource, c.Resource) {
@@ -26,7 +27,7 @@ func (c *Config) identify() error {
 	case t.Issuer == "" && c.OAuth2 != nil:
 		t.Issuer, c.derived = IssuerOf(c.OAuth2.Endpoint.TokenURL), true
 	}
-	// SwitchUser replaces Token, so Config needs the issuer and the resource, too.
+	// SwitchUser replaces Token, so Config also needs the issuer and the resource.
 	c.Issuer, c.Resource = cmp.Or(t.Issuer, NoIssuer), t.Resource
 	if u, err := url.Parse(t.Resource); t.Resource != "" && (err != nil || !u.IsAbs() || strings.Contains(t.Resource, "#")) {
 		return errors.New("initializer: Config.Resource is not an absolute URI without a fragment")
@@ -34,8 +35,8 @@ func (c *Config) identify() error {
 	return nil
 }
 
-// differ reports whether token and config, two values of the same field, are different and not
-// empty.
+// differ reports whether token and config, two values of the same field, are different and
+// neither value is empty.
 func differ(token, config string) bool { return token != "" && config != "" && token != config }
 
 // IssuerOf returns the default Issuer of records for the token endpoint tokenURL. It converts the
@@ -59,14 +60,14 @@ func IssuerOf(tokenURL string) string {
 	return u.String()
 }
 
-// of returns t with the Issuer and Resource of the configuration added.
+// of returns t with the Issuer and Resource of the configuration.
 func (c *Client) of(t tokenstore.Token) tokenstore.Token {
 	t.Issuer, t.Resource = c.conf.Token.Issuer, c.conf.Token.Resource
 	return t
 }
 
 // belongs returns an error that matches tokenstore.ErrIDMismatch if t is a record of another user,
-// issuer or resource. The tokens of such a record must not be used.
+// at another issuer, or for another resource. The tokens of such a record must not be used.
 func (c *Client) belongs(t tokenstore.Token) error {
 	like := c.conf.Token
 	switch {
@@ -108,9 +109,9 @@ func (c *Client) unissued(ctx context.Context) (tokenstore.Token, error) {
 }
 
 // adoptable reports whether New may use a record that open refused with err because the record has
-// no issuer. The configuration must have no issuer. It must have no credential other than the
-// record's, because another credential may belong to another server. A record of Zoho is not
-// adoptable.
+// no issuer. The configuration must have no issuer. It must have no one-time code, and no refresh
+// token other than the record's, because another credential might belong to another server. A
+// record of Zoho is not adoptable.
 func (c *Client) adoptable(ctx context.Context, err error) bool {
 	like := c.conf.Token
 	if !c.conf.derived || !errors.Is(err, errNoIssuer) || like.GrantToken != "" {

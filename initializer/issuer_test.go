@@ -113,7 +113,7 @@ func TestIssuerNone(t *testing.T) {
 	if got, err := client.Token(t.Context()); err != nil || got.ID != saved.ID || got.Issuer != "" {
 		t.Errorf("the record %q has the issuer %q: %v", got.ID, got.Issuer, err)
 	}
-	// The record of another user of the Client has no issuer either.
+	// The record of another user of the Client also has no issuer.
 	if other, err := client.SwitchUser(t.Context(), tokenstore.Token{UserName: "bob", GrantToken: net.code("a.test")}); err != nil {
 		t.Error(err)
 	} else if got, err := other.Token(t.Context()); err != nil || got.Issuer != "" || got.UserName != "bob" {
@@ -121,7 +121,8 @@ func TestIssuerNone(t *testing.T) {
 	}
 }
 
-// TestIssuerAdopted checks which records without an issuer New uses.
+// TestIssuerAdopted checks that New uses a record without an issuer, unless the record is
+// Zoho's, is for a resource, or has another refresh token.
 func TestIssuerAdopted(t *testing.T) {
 	t.Parallel()
 	for what, c := range map[string]struct {

@@ -15,10 +15,10 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// testdata/lifecycle-trace.txt records every store call and every HTTP request of the
-// OAuthToken of Zoho's Python SDK, flow by flow. TestRecordedFlows runs the same flows and
-// compares the calls. The table of flows lists the intended differences, each with the heading
-// of docs/zoho-differences.md that explains it.
+// testdata/lifecycle-trace.txt records every store call and every HTTP request of the class
+// OAuthToken in Zoho's Python SDK, flow by flow. TestRecordedFlows checks that the same flows
+// make the same calls with this package. The table of flows lists the intended differences,
+// each with the heading in docs/zoho-differences.md that explains the difference.
 const (
 	traceFile       = "testdata/lifecycle-trace.txt"
 	differencesFile = "../docs/zoho-differences.md"
@@ -30,8 +30,8 @@ type flow struct {
 	section string
 	run     func(w *world, c *callStore)
 
-	// store and http are the expected calls if they differ from the recorded calls, and why is the
-	// reason. The list none means that no calls are expected.
+	// store and http are the expected calls, if these calls differ from the recorded calls. The
+	// list none means that no calls are expected. why is the heading that explains the difference.
 	store []string
 	http  []string
 	why   string
@@ -281,7 +281,7 @@ func readTrace(t *testing.T) map[string]section {
 }
 
 // fieldsOf returns the names of the fields in the argument of a store call: an ID in quotes, or
-// a list in braces. A value may contain commas but no equals sign.
+// a list in braces. A value can contain commas but no equals sign.
 func fieldsOf(argument string) string {
 	if strings.HasPrefix(argument, "'") {
 		return "id"

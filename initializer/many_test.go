@@ -177,8 +177,8 @@ func TestTwoConsentsAtOnceAreOneRecord(t *testing.T) {
 			}
 			w.asked(2, 0)
 
-			// Both clients continue with the record, and either code finds it. By then, searches
-			// return all records again, as drivers guarantee.
+			// Both clients continue with the record, and either code finds the record. Searches
+			// do not lag by two hours, as drivers guarantee.
 			w.clock.Advance(2 * time.Hour)
 			w.outages.lag(false)
 			for i, c := range clients {
@@ -202,7 +202,7 @@ func TestWhoWaitsDoesNotGiveUpWithTheOther(t *testing.T) {
 		w := newBubble(t, nil)
 		c := w.open(tokenstore.Token{ID: w.saved(false).ID})
 		w.clock.Advance(2 * time.Hour)
-		hang := 20 * time.Second // the first request, which is abandoned
+		hang := 20 * time.Second // delay of the first request, which is abandoned
 		w.zoho.Inject(func(zohoaccounts.Request) *zohoaccounts.Fault {
 			f := &zohoaccounts.Fault{Delay: hang}
 			hang = 0
@@ -249,8 +249,9 @@ func TestCloseDuringRefresh(t *testing.T) {
 	})
 }
 
-// TestRefreshClockSkew checks refreshes by instances whose clocks differ by up to two minutes
-// in both directions. Some instances consider an expired token valid until the API rejects it.
+// TestRefreshClockSkew checks that instances whose clocks are up to two minutes fast or slow
+// send one refresh in total. Some instances consider an expired token valid until the API
+// rejects it.
 func TestRefreshClockSkew(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -315,7 +316,7 @@ func TestNotPersistedSharedStore(t *testing.T) {
 }
 
 // TestLeaseHolderDies checks that New waits for the holder of a lease, and refreshes the token
-// itself if the holder has died.
+// itself if the holder does not release the lease.
 func TestLeaseHolderDies(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -198,7 +198,7 @@ func TestAnswerMembers(t *testing.T) {
 			}
 			same(t, "after a refresh without members", got, want, full)
 
-			// A refresh response with the members replaces them, and adds new ones.
+			// A refresh response with the members replaces them, and adds other members.
 			clock.Advance(400 * 24 * time.Hour)
 			answer.body = changed(full)
 			if want, err = conf.Exchange(ctx, "code"); err != nil {
@@ -258,8 +258,8 @@ func TestAnswerTooLarge(t *testing.T) {
 	}
 }
 
-// TestTokenType checks the scheme of the Authorization header, and that a token of an unknown type
-// is not sent.
+// TestTokenType checks that a token is sent with the scheme for its type, and that a token of an
+// unknown type is not sent.
 func TestTokenType(t *testing.T) {
 	t.Parallel()
 	const none = ""

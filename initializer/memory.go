@@ -12,9 +12,9 @@ import (
 
 const longestClientWait = time.Minute
 
-// A memory keeps the last refusal in this process if the store does not keep it. No store keeps a
-// refusal of the client, and a store that is not a tokenstore.Refresher keeps no refusals. Without
-// a memory, each call of a program would send a request to the authorization server.
+// A memory keeps the last refusal that the store does not keep. No store keeps a refusal of the
+// client, and a store that is not a tokenstore.Refresher keeps no refusals. Without a memory, each
+// call of a program would send a request to the authorization server.
 type memory struct {
 	longest time.Duration // the maximum back-off if the server states no time to wait
 
@@ -37,8 +37,8 @@ func (m *memory) counts(t tokenstore.Token, now time.Time) error {
 	return &e
 }
 
-// keep remembers err if it is a refusal of the credentials of t, and otherwise forgets the last
-// refusal.
+// keep stores err if err is a refusal of the credentials of t. If err is nil or any other
+// error, keep removes the last refusal.
 func (m *memory) keep(err error, t tokenstore.Token, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

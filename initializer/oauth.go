@@ -16,7 +16,7 @@ import (
 )
 
 // A standard is an authorization server that implements RFC 6749. Package golang.org/x/oauth2 sends
-// the requests. This package reads the responses, because x/oauth2 discards the tokens in a
+// the token requests. This package reads the responses, because x/oauth2 discards the tokens in a
 // response if it cannot decode another member.
 type standard struct {
 	judge
@@ -84,7 +84,7 @@ func (s *standard) refresh(ctx context.Context, t tokenstore.Token) (tokenstore.
 	return s.ask(ctx, t, do, s.styles(t.ClientSecret == ""), mayBeOfClient)
 }
 
-// mayBeOfClient reports whether the cause of a refusal may be the style in which the client
+// mayBeOfClient reports whether a refusal might be caused by the style in which the client
 // authenticates. Many servers report an error other than invalid_client for the wrong style.
 func mayBeOfClient(v *verdict) bool { return v.definite && v.meaning != meansConsent }
 
@@ -104,9 +104,10 @@ func (s *standard) styles(bodyFirst bool) []oauth2.AuthStyle {
 }
 
 // ask sends a request with the first of the styles. If again returns true for the refusal, ask
-// repeats the request with the second style. ask remembers the style that the server accepts. It
-// does not use the detection of x/oauth2, which repeats every failed request. If the response with
-// a rotated refresh token is lost, such a repetition can make the server revoke all tokens.
+// repeats the request with the second style. ask stores the style that the server accepts in
+// s.style. It does not use the detection of x/oauth2, which repeats every failed request. If the
+// response with a rotated refresh token is lost, such a repetition can make the server revoke all
+// tokens.
 func (s *standard) ask(ctx context.Context, t tokenstore.Token, do request, styles []oauth2.AuthStyle, again func(*verdict) bool) (tokenstore.Token, error) {
 	minted, first, err := s.askWith(ctx, t, styles[0], do)
 	switch {
@@ -176,8 +177,8 @@ func (s *standard) askWith(ctx context.Context, t tokenstore.Token, style oauth2
 	return minted, nil, nil
 }
 
-// A tap captures the response to the one request of x/oauth2, and hides it from
-// x/oauth2.
+// A tap captures the response to the one request of x/oauth2, and returns errTapped to
+// x/oauth2 in place of the response.
 type tap struct {
 	base  http.RoundTripper
 	reply *reply

@@ -14,24 +14,24 @@ import (
 // server. c.Token must have a UserName and, with an Environment, a ClientID; otherwise the error
 // matches tokenstore.ErrInvalidToken. Offer ignores the tokens in c.Token.
 //
-// The given token may result from a new consent, or may be an old copy, for example from a file. An
-// authorization server may treat the use of an old refresh token as theft. Offer therefore keeps
+// The given token can result from a new consent, or can be an old copy, for example from a file. An
+// authorization server might treat the use of an old refresh token as theft. Offer therefore keeps
 // the stored token if
 //
 //   - the given token has no access token, unless no token is stored;
 //   - the given token has the stored access token, and adds no refresh token;
-//   - the given token has the stored refresh token, or an earlier one of the record
-//     (TS-08 in package tokenstore), and no access token that expires later. An access
-//     token that expires later is stored without the refresh token;
-//   - the stored token has an expiry time, and the given one has none or does not
-//     expire later;
-//   - the stored token has no expiry time, and the given one has expired, or has no
-//     refresh token while the stored one has.
+//   - the given token has the stored refresh token, or an earlier refresh token of the record
+//     (TS-08 in package tokenstore), and no access token that expires later. An access token
+//     that expires later is stored without the refresh token;
+//   - the stored token has an expiry time, and the given token has none or does not expire
+//     later;
+//   - the stored token has no expiry time, and the given token has expired, or lacks a refresh
+//     token that the stored token has.
 //
-// In all other cases Offer stores the given token with all its fields. Offer cannot detect that a
-// token without an expiry time is old if the store keeps no earlier tokens. Stores in the formats
-// of the SDKs keep no earlier tokens. Do not offer a token without an expiry time again after
-// another token has replaced it.
+// In all other cases, Offer stores the given token with all its fields, except members of Extra
+// that do not fit into the record. Offer cannot detect that a token without an expiry time is old
+// if the store keeps no earlier tokens. Stores in the formats of the SDKs keep no earlier tokens.
+// Do not offer a token without an expiry time again after another token has replaced it.
 func Offer(ctx context.Context, c Config, given tokenstore.Token) (tokenstore.Token, error) {
 	conf, err := c.complete()
 	if err != nil {

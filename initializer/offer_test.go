@@ -14,8 +14,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// TestOffer checks which of two tokens Offer keeps. The refresh tokens of the record were "first"
-// and then "kept".
+// TestOffer checks that Offer keeps the newer of the stored token and the given token. The record
+// first had the refresh token "first", and then "kept".
 func TestOffer(t *testing.T) {
 	t.Parallel()
 	const (
@@ -33,7 +33,8 @@ func TestOffer(t *testing.T) {
 		givenRefresh            string
 		wantAccess, wantRefresh string
 	}{
-		// The given token comes from the program's first run, or has no access token.
+		// The given token is older than the stored token, is equal to it, or has no access
+		// token.
 		{"an earlier refresh token", "new", "old", soon, past, "kept", rotates, "new", "kept"},
 		{"an earlier refresh token, lifetimes unknown", "new", "old", never, never, "kept", rotates, "new", "kept"},
 		{"an earlier refresh token, of a token that lives long", "new", "old", soon, later, "kept", rotates, "old", "kept"},
@@ -49,7 +50,7 @@ func TestOffer(t *testing.T) {
 		{"the same refresh token, older", "new", "old", soon, past, "kept", "kept", "new", "kept"},
 		{"the same refresh token, lifetimes unknown", "new", "old", never, never, "kept", "kept", "new", "kept"},
 
-		// The given token results from another consent.
+		// The given token results from another consent, or from a refresh by another program.
 		{"another consent", "old", "new", soon, later, "kept", "other", "new", "other"},
 		{"another consent, after the end", "old", "new", past, soon, "kept", "other", "new", "other"},
 		{"another consent, lifetimes unknown", "old", "new", never, never, "kept", "other", "new", "other"},

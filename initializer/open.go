@@ -18,7 +18,7 @@ type source func(context.Context, tokenstore.Token) (tokenstore.Token, error)
 // record.
 //
 // A one-time code without a record is new, and must be exchanged. A refresh token without a record
-// may come from an old configuration, so open tries the user's record first.
+// might come from an old configuration, so open tries the user's record first.
 func (c *Client) sources(like tokenstore.Token) []source {
 	var list []source
 	add := func(when bool, s source) {
@@ -109,10 +109,11 @@ func (c *Client) byAccess(ctx context.Context, like tokenstore.Token) (tokenstor
 // begin creates a record from a one-time code or a refresh token before the request to the
 // authorization server. Programs that start with the same credential share this record, in which
 // the response is then stored. The record has no user, so that an existing record of the user keeps
-// its tokens until the server has issued new ones.
+// its tokens until the server has issued new tokens.
 //
-// begin returns an error for a refresh token that a record without an issuer has or had. Some
-// servers revoke all tokens of a user if a program sends an earlier refresh token.
+// For a refresh token, begin fails with tokenstore.ErrIDMismatch if the user or the token has
+// a record without an issuer. Some servers revoke all tokens of a user if a program sends an
+// earlier refresh token.
 func (c *Client) begin(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	like.UserName = ""
 	if like.GrantToken == "" {
@@ -122,7 +123,7 @@ func (c *Client) begin(ctx context.Context, like tokenstore.Token) (tokenstore.T
 }
 
 // beginWithAccess creates a record from an access token alone. It looks up the user first, because
-// no response of the authorization server could be lost meanwhile.
+// no response of the authorization server can be lost during the look-up.
 func (c *Client) beginWithAccess(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	like.APIDomain = cmp.Or(like.APIDomain, c.conf.Environment.APIURL)
 	like.UserName = cmp.Or(like.UserName, c.who(ctx, like))
@@ -136,7 +137,8 @@ func (c *Client) use(ctx context.Context, t tokenstore.Token) (*session, error) 
 	mine, minted := true, false // mine: this process looks up the user
 	var err error
 	if now := c.conf.Now(); !s.alive(now) || !s.fresh(now) {
-		// The process that minted the token looks up the user.
+		// Only the process that minted the token looks up the user, so that other processes do
+		// not repeat the look-up.
 		s, minted, err = c.advance(ctx, s)
 		if mine = minted; s == nil {
 			return nil, err
@@ -150,7 +152,7 @@ func (c *Client) use(ctx context.Context, t tokenstore.Token) (*session, error) 
 
 // named sets the user of the record of s if the record has no user, and returns the resulting
 // session. If the look-up or the write fails, named returns s, and the next New tries again. minted
-// means that this process has just obtained the tokens.
+// means that this Client has just obtained the tokens.
 func (c *Client) named(ctx context.Context, s *session, minted bool) *session {
 	if s.token.UserName != "" || s.token.ID == "" {
 		return s
@@ -159,7 +161,7 @@ func (c *Client) named(ctx context.Context, s *session, minted bool) *session {
 	if name == "" {
 		return s
 	}
-	// SaveToken merges the record into the user's record, if there is one.
+	// SaveToken merges the record into the user's record, if the user has a record.
 	news := tokenstore.Token{ID: s.token.ID, UserName: name}
 	if minted && s.token.ExpiresAt.IsZero() {
 		// Without an expiry time, the store could keep the older token when it merges the
@@ -173,7 +175,7 @@ func (c *Client) named(ctx context.Context, s *session, minted bool) *session {
 	}
 	next := c.newSession(saved)
 	if !next.alive(c.conf.Now()) {
-		return s // the user's record has changed in the meantime; the next refresh uses the change
+		return s // the user's record has no valid access token; the next refresh reads that record
 	}
 	return next
 }

@@ -200,8 +200,8 @@ type keeper struct {
 	http  *http.Client
 }
 
-// startKeeper returns a keeper. If c has a code, startKeeper exchanges it, and uses the kept
-// token if the code is refused.
+// startKeeper returns a keeper with the configuration c. If c has a code, startKeeper
+// exchanges it, and uses the kept token if the code is refused.
 func startKeeper(ctx context.Context, c initializer.Config) (client, error) {
 	k := &keeper{Keeper: oauth2keep.New(c.Store, oauth2keep.As{User: c.Token.UserName}).With(c), conf: c.OAuth2, store: c.Store}
 	var tok *oauth2.Token
@@ -248,7 +248,7 @@ func (k *keeper) Token(ctx context.Context) (tokenstore.Token, error) {
 	return t, nil
 }
 
-// Revoke forgets the token. Later calls of Token fail.
+// Revoke calls Forget. Later calls of Token fail.
 func (k *keeper) Revoke(ctx context.Context) error {
 	if _, err := k.Forget(ctx, k.conf); err != nil {
 		return err
@@ -319,8 +319,8 @@ func (s *stage) fails(what string, c client, class error) {
 	s.clean(err.Error())
 }
 
-// record returns the user's record, which must be the only one with tokens. Records of refused
-// codes are ignored.
+// record returns the user's record, which must be the only record with tokens. It ignores the
+// records of refused codes.
 func (s *stage) record() tokenstore.Token {
 	s.t.Helper()
 	all, err := s.store(&outages{}).GetTokens(s.t.Context())
@@ -479,7 +479,8 @@ func (s *stage) kills(dying *outages) <-chan struct{} {
 }
 
 // codeComesTwice checks that another application cannot use an exchanged code. If the server then
-// revokes the tokens of the first application, its user must also consent again.
+// revokes the tokens of the first application, the user of that application must also consent
+// again.
 func codeComesTwice(s *stage) {
 	like := tokenstore.Token{GrantToken: tokenstore.Secret(s.Code())}
 	c := s.start(like)
@@ -526,7 +527,7 @@ func oneOfManyRefreshes(s *stage) {
 // killed. The next process waits for the lease, and then uses the old refresh token. The old
 // refresh token works if the server does not rotate refresh tokens, or if its grace period is
 // longer than the wait. Otherwise the user must consent again. The first error is temporary,
-// because the holder may only be slow.
+// because the holder might only be slow.
 func holderIsKilled(s *stage) {
 	s.killsHolder(!s.Rotates || s.Grace > 10*time.Second)
 }
@@ -573,8 +574,9 @@ func (s *stage) killsHolder(survives bool) {
 	s.repairs()
 }
 
-// answerIsLost checks the outcome if the response to a refresh is lost, so that the process
-// must use the old refresh token again.
+// answerIsLost checks that a process uses the old refresh token again if the response to a
+// refresh is lost. The server accepts the old refresh token if the server does not rotate
+// refresh tokens, or has a grace period.
 func answerIsLost(s *stage) {
 	c := s.consented()
 	s.outdate()

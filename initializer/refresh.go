@@ -19,7 +19,7 @@ const (
 )
 
 // renew returns a session with an access token other than stale, or with stale if stale is valid
-// and cannot be replaced yet. rejected reports whether the API rejected stale. One goroutine of a
+// and cannot be replaced yet. rejected means that the API rejected stale. One goroutine of a
 // Client renews the session for all goroutines.
 func (c *Client) renew(ctx context.Context, stale tokenstore.Secret, rejected bool) (*session, error) {
 	if s := c.current.Load(); s != nil && s.replaces(stale, c.conf.Now()) {
@@ -128,9 +128,9 @@ func (s *session) retryAt(t time.Time) *session {
 	return &next
 }
 
-// refresh makes the store replace the token of s. minted reports whether this process sent a
-// request to the authorization server. begun is called before that request. If refresh returns both
-// a session and an error, the error matches tokenstore.ErrNotPersisted.
+// refresh makes the store replace the token of s. minted reports whether the store made this Client
+// ask the authorization server. refresh calls begun before that request. If refresh returns both a
+// session and an error, the error matches tokenstore.ErrNotPersisted.
 func (c *Client) refresh(ctx context.Context, s *session, begun func()) (next *session, minted bool, err error) {
 	if err := c.refused.counts(s.token, c.conf.Now()); err != nil {
 		return nil, false, err
@@ -139,7 +139,8 @@ func (c *Client) refresh(ctx context.Context, s *session, begun func()) (next *s
 	defer func() { c.keep(s.token, err) }()
 	t, err := c.refresher.Refresh(ctx, s.token.ID, s.token.AccessToken, m.mint)
 	if lost(err) {
-		// Some stores forget the ID of a record that was merged into the user's record.
+		// Stores of a foreign format drop the ID of a record that was merged into the user's
+		// record.
 		if found, again := c.again(ctx, s.token); again == nil && found.ID != s.token.ID {
 			t, err = c.refresher.Refresh(ctx, found.ID, s.token.AccessToken, m.mint)
 		}
@@ -161,7 +162,7 @@ func (c *Client) refresh(ctx context.Context, s *session, begun func()) (next *s
 		}
 	}
 	if now := c.conf.Now(); !next.due.IsZero() && !now.Before(next.due) {
-		// The token lives no longer than EarlyExpiry, so every call would refresh it.
+		// The token expires within EarlyExpiry, so every call would refresh the token.
 		next.due = now.Add(t.ExpiresAt.Sub(now) / 2)
 	}
 	if m.minted {
@@ -170,7 +171,8 @@ func (c *Client) refresh(ctx context.Context, s *session, begun func()) (next *s
 	return next, m.minted, err
 }
 
-// keep remembers err if it is a refusal of the client, and otherwise forgets an earlier refusal.
+// keep stores err in c.refused if err is a refusal of the client. For nil and any other error,
+// keep removes an earlier refusal.
 func (c *Client) keep(used tokenstore.Token, err error) {
 	if refused, ok := errors.AsType[*tokenstore.RefreshError](err); ok && !refused.Client {
 		err = nil // the store keeps this refusal
@@ -194,7 +196,7 @@ func (c *Client) again(ctx context.Context, t tokenstore.Token) (tokenstore.Toke
 // A minter is the part of a refresh that sends requests to the authorization server.
 type minter struct {
 	*Client
-	unsaved *session // may have a refresh token that is not stored
+	unsaved *session // might have a refresh token that is not stored
 	begun   func()
 	minted  bool
 	used    tokenstore.Token
@@ -236,7 +238,7 @@ func (m *minter) mint(ctx context.Context, record tokenstore.Token) (tokenstore.
 }
 
 // rescue handles a response with a new refresh token but no usable access token. The earlier
-// refresh token may be invalid, so rescue sends one request with the new refresh token. If that
+// refresh token might be invalid, so rescue sends one request with the new refresh token. If that
 // request also fails and the record has an access token, rescue sets m.failed. rescue then returns
 // the old access token with the new refresh token, so that the store keeps the new refresh token.
 func (m *minter) rescue(ctx context.Context, t tokenstore.Token, refresh tokenstore.Secret) (tokenstore.Token, error) {
@@ -250,9 +252,9 @@ func (m *minter) rescue(ctx context.Context, t tokenstore.Token, refresh tokenst
 	return got, err
 }
 
-// configured returns t with the configured ClientSecret, because the stored secret may be outdated.
-// It adds the configured RedirectURL if t has none. If t is of another client, configured returns t
-// unchanged.
+// configured returns t with the configured ClientSecret, because the stored secret might be
+// outdated. It adds the configured RedirectURL if t has none. If the configuration has no ClientID,
+// or t has another ClientID, configured returns t unchanged.
 func (c *Client) configured(t tokenstore.Token) tokenstore.Token {
 	like := c.conf.Token
 	if like.ClientID == "" || like.ClientID != t.ClientID {
@@ -266,8 +268,9 @@ func (c *Client) configured(t tokenstore.Token) tokenstore.Token {
 	return t
 }
 
-// outlast returns a context for a request whose response may be the only copy of a refresh token.
-// The context ends at the deadline of ctx, or a grace period after ctx is canceled.
+// outlast returns a context for a request whose response might be the only copy of a refresh
+// token. The context ends at the deadline of ctx, or the time grace after ctx is canceled,
+// whichever is earlier.
 func outlast(ctx context.Context) (context.Context, context.CancelFunc) {
 	long, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	until := func() {}
@@ -279,7 +282,7 @@ func outlast(ctx context.Context) (context.Context, context.CancelFunc) {
 	late.Stop()
 	stop := context.AfterFunc(ctx, func() {
 		if ends && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return // long has the same deadline and the right error
+			return // long ends at the same deadline, with context.DeadlineExceeded
 		}
 		late.Reset(grace)
 	})

@@ -170,7 +170,7 @@ type findings struct {
 // maxDepth is the maximum nesting of errors: {"errors":[{"detail":{"code":…}}]}.
 const maxDepth = 5
 
-// Names of members as plain returns them, the more specific ones first.
+// Names of members as plain returns them, the more specific names first.
 var (
 	codeNames = []string{"error", "errors", "fault", "errorcode", "code", "errorsubcode", "errortype", "type", "errorsubtype", "suberror", "status", "name", "reason", "detail", "details"}
 	textNames = []string{"error", "errordescription", "errormessage", "message", "msg", "faultstring", "errorsummary", "description", "detail", "title"}
@@ -243,9 +243,10 @@ func first(o map[string]any, names ...string) string {
 var codeForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_ .-]{0,63}$`) })
 
 // code returns the error code of a response and its meaning. It returns a known code in the
-// spelling that look returns. Errors and records contain the code. Therefore code returns an
-// unknown code only if it has the usual form and contains no secret, and otherwise codeUnknown. If
-// the response has no code, the status determines the result.
+// spelling that look returns. If no known code is specific (see isVague), but a message says that
+// the credential is invalid, code returns codeInvalidGrant. Errors and records contain the code.
+// Therefore code returns an unknown code only if it has the usual form and contains no secret, and
+// otherwise codeUnknown. If the response has no code, the status determines the result.
 func (f *findings) code(secrets []string) (string, meaning) {
 	vague := ""
 	for _, c := range f.codes {

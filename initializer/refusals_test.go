@@ -101,7 +101,7 @@ func TestThrottledAccount(t *testing.T) {
 	w := newWorld(t, nil)
 	refresh, access := w.zoho.Tokens(consent())
 	c := w.open(tokenstore.Token{ClientID: clientID, ClientSecret: secret, RefreshToken: tokenstore.Secret(refresh), AccessToken: tokenstore.Secret(access)})
-	for range 9 { // with the first refresh, these are ten
+	for range 9 { // with the access token of w.zoho.Tokens, these are ten
 		w.clock.Advance(time.Second)
 		w.zoho.Expire(access)
 		access = w.expireAndAsk(c)
@@ -124,7 +124,8 @@ func TestThrottledAccount(t *testing.T) {
 	w.asked(0, 11)
 }
 
-// expireAndAsk makes the API reject the token, so that the client refreshes it.
+// expireAndAsk calls the API with the token of c, which the API rejects. It returns the access
+// token with which c replaced the rejected token.
 func (w *world) expireAndAsk(c *initializer.Client) string {
 	w.t.Helper()
 	w.clock.Advance(time.Minute) // a rejected token is replaced once a minute
@@ -266,8 +267,8 @@ func TestRefreshStoreDown(t *testing.T) {
 	})
 }
 
-// TestTokenNotPersisted checks a Client whose store fails between the response of the authorization
-// server and the commit of the tokens.
+// TestTokenNotPersisted checks that a Client keeps a token in memory, and stores the token later,
+// if the store fails before the commit of the token.
 func TestTokenNotPersisted(t *testing.T) {
 	t.Parallel()
 	for _, strict := range []bool{false, true} {
@@ -286,7 +287,7 @@ func TestTokenNotPersisted(t *testing.T) {
 			if !w.zoho.Alive(string(got.AccessToken)) || w.record() != old {
 				t.Fatalf("the token is %s", describe(got))
 			}
-			// The methods that do not return ErrNotPersisted return the token without an error.
+			// A TokenSource returns the token without an error.
 			if tok, err := c.TokenSource(t.Context()).Token(); err != nil || tok.AccessToken != string(got.AccessToken) {
 				t.Fatalf("the source: %v", err)
 			}
@@ -342,8 +343,8 @@ func TestNewNotPersisted(t *testing.T) {
 	})
 }
 
-// TestFindUserNotPersisted checks a Client whose store fails between the commit of the tokens and
-// the commit of the user.
+// TestFindUserNotPersisted checks that the next start stores the user if the store fails between
+// the commit of the tokens and the commit of the user.
 func TestFindUserNotPersisted(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -8,9 +8,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// EnvironmentOf returns the environment of the Zoho data center with the given API
-// domain, such as "https://www.zohoapis.eu". It returns false if the domain is not one
-// of Zoho's.
+// EnvironmentOf returns the environment of the Zoho data center with the given API domain,
+// such as "https://www.zohoapis.eu". It returns false if the domain does not belong to a Zoho
+// data center.
 func EnvironmentOf(apiDomain string) (Environment, bool) {
 	accounts, ok := accountsFor(apiDomain)
 	if !ok {
@@ -52,7 +52,8 @@ func (c *Client) revoke(ctx context.Context, t tokenstore.Token) error {
 // Revoke revokes the refresh token, or the access token if there is no refresh token, at the
 // authorization server, and then deletes the record. If the record does not exist, or the token in
 // memory could not be stored, Revoke revokes the token in memory. After Revoke succeeds, calls that
-// need a token fail with ErrReauthRequired.
+// need a token fail with ErrReauthRequired. After Close or a successful Revoke, Revoke fails with
+// ErrClosed.
 func (c *Client) Revoke(ctx context.Context) error {
 	s := c.current.Load()
 	if s == nil {

@@ -21,8 +21,8 @@ type schemes struct {
 
 func (c Config) schemes() schemes { return schemes{c.OAuth2 == nil, c.TokenTypes} }
 
-// of returns the scheme for t, or an error that matches ErrTokenType. Clients must not use
-// a token of an unknown type (RFC 6749, 7.1).
+// of returns the scheme for t, or an error that matches ErrTokenType. Clients must not use a
+// token of an unknown type (RFC 6749, 7.1).
 func (s schemes) of(t tokenstore.Token) (string, error) {
 	for kind, scheme := range s.own {
 		if strings.EqualFold(kind, t.TokenType) {

@@ -22,16 +22,18 @@ const maxPeek = 64 << 10
 //
 //	res, err := client.HTTPClient(ctx).Get("/crm/v8/Leads?fields=Last_Name")
 //
-// The API may respond that the token is invalid: status 401 with the code INVALID_TOKEN, or with
-// error="invalid_token" (RFC 6750). The client then refreshes the token once, unless another
-// process has already refreshed it. The client repeats the request if the request has no body or a
-// body that can be rewound (http.Request.GetBody). If the API also rejects the new token, the
-// caller gets the second response. The client then does not replace the token again for a minute.
-// If the token cannot be replaced, the request fails with the reason, such as ErrReauthRequired.
+// The API can respond with status 401 that the token is invalid: with the code INVALID_TOKEN or
+// INVALID_OAUTHTOKEN, or with error="invalid_token" (RFC 6750). After such a response, the client
+// refreshes the token once, unless another process has already refreshed the token. The client
+// repeats the request if the request has no body or a body that can be rewound
+// (http.Request.GetBody). If the API also rejects the new token, the caller gets the second
+// response. The client then does not replace the token again for a minute. If the token cannot be
+// replaced, the request fails with the reason, such as ErrReauthRequired.
 //
 // The client sends the token only over https or on the loopback interface, and not to another host
 // after a redirect. A request to a host that must not receive the token fails with ErrUntrustedURL;
-// see Config.Hosts. Each request has its own context. After ctx is done, all requests fail.
+// see Config.Hosts. Each request uses its own context. After ctx is done, all requests fail with
+// the error of ctx.
 func (c *Client) HTTPClient(ctx context.Context) *http.Client {
 	h := *c.conf.HTTPClient
 	h.Transport = &transport{ctx, c, h.Transport}
@@ -78,8 +80,8 @@ func (t *transport) prepare(req *http.Request) (*session, *url.URL, error) {
 	}
 	u := req.URL
 	if u.Host != "" && u.Scheme == "" {
-		// Package http resolves "Location: //host/path" against the URL of the
-		// request, which has no scheme if it is relative to the API domain.
+		// Package http resolves "Location: //host/path" against the URL of the request, which
+		// has no scheme if that URL is relative to the API domain.
 		whole := *u
 		whole.Scheme = "https"
 		if first := origin(req); first != nil {
@@ -106,7 +108,8 @@ func (t *transport) prepare(req *http.Request) (*session, *url.URL, error) {
 	return s, u, nil
 }
 
-// origin returns the URL that redirected to a request, or nil if no URL did.
+// origin returns the URL that redirected to a request, or nil if the request does not follow a
+// redirect.
 func origin(req *http.Request) *url.URL {
 	if req.Response == nil || req.Response.Request == nil {
 		return nil
@@ -125,8 +128,7 @@ func elsewhere(req *http.Request, u *url.URL) bool {
 	return false
 }
 
-// send sends a copy of the request, because a RoundTripper must not modify its
-// argument.
+// send sends a copy of the request, because a RoundTripper must not modify its argument.
 func (t *transport) send(req *http.Request, u *url.URL, body io.ReadCloser, s *session) (*http.Response, error) {
 	out := req.Clone(req.Context())
 	out.URL, out.Body = u, body
@@ -142,7 +144,7 @@ func (t *transport) send(req *http.Request, u *url.URL, body io.ReadCloser, s *s
 	}
 	res, err := base.RoundTrip(out)
 	if res != nil {
-		asked := *req // without the token, because callers may log the request
+		asked := *req // without the token, because callers might log the request
 		asked.URL = u
 		res.Request = &asked
 	}

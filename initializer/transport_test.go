@@ -13,7 +13,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// client returns a Client whose token has not expired.
+// client returns a Client whose token has not expired, and the record of the Client.
 func (w *world) client() (*initializer.Client, tokenstore.Token) {
 	w.t.Helper()
 	t := w.saved(false)

@@ -29,7 +29,7 @@ type server interface {
 	revoke(ctx context.Context, t tokenstore.Token, token tokenstore.Secret) error
 }
 
-// zoho is a server for Zoho's accounts servers.
+// zoho implements server for Zoho's accounts servers.
 type zoho struct {
 	judge
 	env   Environment
@@ -105,7 +105,7 @@ func (z *zoho) revoke(ctx context.Context, t tokenstore.Token, token tokenstore.
 	return z.revoked(res, secrets)
 }
 
-// revoked returns the result of a revocation, which is nil if the token is invalid. A token
+// revoked returns nil if r means that the token is invalid, and otherwise the refusal. A token
 // that the server does not know counts as revoked. Any success status without an error in the body
 // is a success (RFC 7009, 2.2).
 func (j judge) revoked(r reply, secrets []string) error {

@@ -10,24 +10,23 @@ import (
 // To change keys while programs run, give the result of each step to every program before the
 // next step:
 //
-//  1. Add: programs know the new keys, but write with the old ones.
-//  2. Switch: programs write with the new keys.
+//  1. Add: programs read with the old and the new keys, and write with the old keys.
+//  2. Switch: programs read with the old and the new keys, and write with the new keys.
 //  3. Rewrite the records with "tokenkeep rekey" or tokenstore.Store.Rekey.
-//  4. Drop: programs know only the new keys.
+//  4. Drop: programs read and write only with the new keys.
 
-// Unused returns Keys that contain no key. Call Add on the result to give keys to a store that
-// has none.
+// Unused returns Keys that contain no key. Call Add on the result to introduce keys in a store
+// without keys.
 func Unused() *Keys { return made(document{Version: version}) }
 
 // Add returns k with a new key after the current key of each given kind. Without kinds, it adds
 // one key of every kind. If a kind has no key yet, its list begins with "no key". Add returns an
-// error if the keys of a kind are already being changed.
+// error if a given kind already has more than one key, because its keys are being changed.
 func (k *Keys) Add(kinds ...Kind) (*Keys, error) { return k.add(random, kinds) }
 
 // AddNone returns k with "no key" after the current key of each given kind. Without kinds, it
-// adds "no key" for every kind that has a key. Use AddNone to begin the removal of keys. It
-// returns an error if a given kind has no key, or if the keys of a kind are already being
-// changed.
+// adds "no key" for every kind that has a key. Use AddNone to begin the removal of keys.
+// AddNone returns an error if a given kind has no key, or already has more than one key.
 func (k *Keys) AddNone(kinds ...Kind) (*Keys, error) {
 	d := k.document()
 	if len(kinds) == 0 {

@@ -14,7 +14,7 @@
 //	name_keys        keys for names and derived IDs: the first is current
 //	index_keys       keys for labels: the first writes labels, searches use all
 //	encryption_keys  keys of AES-256-GCM: the first encrypts, all decrypt
-//	place            the place of the store from which the secrets were copied
+//	place            the Place of codec.EncryptedOptions, for secrets from another store
 //
 // In a list, null stands for "no key" while keys are being added or removed; see Add, Switch and
 // Drop, and docs/keys.md. Instead of a list with one name key, the document may have "name_key"
@@ -69,12 +69,12 @@ const (
 // the mistake, but never quote the bytes.
 var ErrFormat = errors.New("not a keys file")
 
-// Keys holds the keys of a store. It prints, logs and marshals as the name of its type; only
+// Keys holds the keys of a store. It prints, logs and marshals as "keys.Keys{redacted}"; only
 // Encode and Options return keys. Methods are safe for concurrent use and do not modify the
 // receiver.
 type Keys struct {
-	// document is a function because package fmt, where it cannot call Format, prints only the
-	// address of a function.
+	// document is a function, of which package fmt prints only the address. This hides the
+	// keys where package fmt does not call Format: in unexported fields of other types.
 	document func() document
 }
 
@@ -159,7 +159,7 @@ func Parse(data []byte) (*Keys, error) {
 	decoder.DisallowUnknownFields()
 	err := decoder.Decode(&d)
 	_, more := decoder.Token()
-	if err != nil || !errors.Is(more, io.EOF) { // the decoder's error may quote a key
+	if err != nil || !errors.Is(more, io.EOF) { // the decoder's error might quote a key
 		return bad(`it is not a JSON object of "v", "name_keys", "index_keys", "encryption_keys" and "place", with keys in base64`)
 	}
 	switch {
@@ -290,14 +290,14 @@ func (d *document) codec() codec.Codec {
 
 const redacted = "keys.Keys{redacted}"
 
-// String returns the name of the type, and no key.
+// String returns "keys.Keys{redacted}".
 func (k Keys) String() string { return redacted }
 
-// Format prints the name of the type, for every verb.
+// Format prints "keys.Keys{redacted}" for every verb.
 func (k Keys) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
-// LogValue returns the name of the type, and no key.
+// LogValue returns "keys.Keys{redacted}".
 func (k Keys) LogValue() slog.Value { return slog.StringValue(redacted) }
 
-// MarshalText returns the name of the type, and no key.
+// MarshalText returns "keys.Keys{redacted}".
 func (k Keys) MarshalText() ([]byte, error) { return []byte(redacted), nil }

@@ -11,16 +11,17 @@ import (
 )
 
 // Error classes of packages initializer and tokenstore, for errors.Is. If the authorization server
-// has refused a request, errors.As also finds an *oauth2.RetrieveError, as in x/oauth2. For
-// ErrReauthRequired, its ErrorCode is always "invalid_grant". Its Body is empty.
+// has refused a request, errors.As also finds an *oauth2.RetrieveError, as in x/oauth2. Every
+// error that matches ErrReauthRequired has a RetrieveError with the ErrorCode "invalid_grant". The
+// Body of the RetrieveError is empty.
 var (
 	// ErrReauthRequired means that the user must consent again, because no token is kept or the
 	// server refuses the kept token.
 	ErrReauthRequired = initializer.ErrReauthRequired
 
 	// ErrThrottled means that the authorization server throttles requests, and ErrClient that the
-	// server refused the client. ErrServer means that its response is missing or unusable, and
-	// ErrRefused that the server refused for an unknown reason.
+	// server refused the client. ErrServer means that the response of the server is missing or
+	// unusable, and ErrRefused that the server refused for an unknown reason.
 	ErrThrottled = initializer.ErrThrottled
 	ErrClient    = initializer.ErrClient
 	ErrServer    = initializer.ErrServer
@@ -30,8 +31,8 @@ var (
 	ErrTokenType    = initializer.ErrTokenType
 	ErrUntrustedURL = initializer.ErrUntrustedURL
 
-	// ErrIDMismatch means that the record belongs to another authorization server,
-	// resource or user.
+	// ErrIDMismatch means that the record belongs to another authorization server, resource or
+	// user.
 	ErrIDMismatch = tokenstore.ErrIDMismatch
 
 	// ErrUnavailable means that the store could not be reached. ErrNotPersisted means that

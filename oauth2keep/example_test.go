@@ -22,7 +22,7 @@ func Example() {
 	fmt.Println(errors.Is(err, oauth2keep.ErrReauthRequired)) // the user must log in
 
 	// A program can also get the token from conf.Exchange. keep.Exchange also stores the code
-	// before using it.
+	// before the request.
 	tok := &oauth2.Token{AccessToken: "token of ann", RefreshToken: "…", Expiry: time.Now().Add(time.Hour)}
 	if _, err := keep.TokenSource(ctx, conf, tok); err != nil {
 		fmt.Println(err)

@@ -68,16 +68,16 @@ func (k *Keeper) config(ctx context.Context, conf *oauth2.Config) (initializer.C
 
 // TokenSource is conf.TokenSource with persistence: the returned source starts with the kept token,
 // and keeps every token that it obtains. tok is a token from another source, or nil. TokenSource
-// keeps tok if tok is newer than the kept token, by the rules of initializer.Offer. TokenSource
-// reads the record once if tok is nil, and otherwise twice.
+// keeps tok if tok is newer than the kept token, by the rules of initializer.Offer. If a token is
+// kept, TokenSource reads it once if tok is nil, and otherwise two or three times.
 //
-// If no token is kept, or the kept token is no longer valid, the error matches ErrReauthRequired.
-// An expired token is refreshed before TokenSource returns. As in x/oauth2, the returned source
-// uses ctx for all requests, and sends them with the HTTP client that ctx has under
-// oauth2.HTTPClient.
+// If no token is kept, or the server permanently refuses the kept token, the error matches
+// ErrReauthRequired. TokenSource refreshes an expired token before it returns. As in x/oauth2,
+// the returned source uses ctx for all requests, and sends them with the HTTP client that ctx has
+// under oauth2.HTTPClient.
 //
-// The tokens of the source have no refresh token, so that no other code refreshes them. Their Extra
-// method works as in x/oauth2; see initializer.Client.TokenSource.
+// The tokens of the source have no refresh token, so that no other code refreshes them. The Extra
+// method of these tokens works as in x/oauth2; see initializer.Client.TokenSource.
 func (k *Keeper) TokenSource(ctx context.Context, conf *oauth2.Config, tok *oauth2.Token) (oauth2.TokenSource, error) {
 	client, err := k.open(ctx, conf, tok)
 	if client == nil {
@@ -118,10 +118,11 @@ func (k *Keeper) Transport(ctx context.Context, conf *oauth2.Config, tok *oauth2
 // Exchange is conf.Exchange with persistence: it exchanges a one-time code for a token that
 // replaces the kept token. opts are options for the exchange, such as oauth2.VerifierOption.
 //
-// Exchange stores the code before using it, and stores the response before returning. If the
-// program is killed after the response is stored, the next Exchange of the same code returns the
-// token without a request. If the error matches ErrNotPersisted, the token is usable but was not
-// stored. The returned token has no refresh token. In a later call of TokenSource, tok may be nil.
+// Exchange stores the code before it sends the request, and stores the response before it returns.
+// If the program is killed after the response is stored, the next Exchange of the same code
+// returns the token without a request. If the error matches ErrNotPersisted, the token is usable
+// but was not stored. The returned token has no refresh token. In a later call of TokenSource, tok
+// may be nil.
 func (k *Keeper) Exchange(ctx context.Context, conf *oauth2.Config, code string, opts ...oauth2.AuthCodeOption) (*oauth2.Token, error) {
 	c, err := k.config(ctx, conf)
 	if err != nil {
@@ -147,9 +148,9 @@ func (k *Keeper) Exchange(ctx context.Context, conf *oauth2.Config, code string,
 	return ToOAuth2(t), err
 }
 
-// Forget revokes the kept token, if With was given a RevokeURL, and deletes it. The result reports
-// whether the token was revoked, and whether it was deleted. If the token cannot be revoked, Forget
-// keeps the token. See initializer.Forget.
+// Forget revokes the kept token if k has a RevokeURL (see With), and then deletes the token. The
+// result reports whether the token was revoked, and whether it was deleted. If the token cannot be
+// revoked, Forget keeps the token. See initializer.Forget.
 func (k *Keeper) Forget(ctx context.Context, conf *oauth2.Config) (initializer.Forgotten, error) {
 	c, err := k.config(ctx, conf)
 	if err != nil {

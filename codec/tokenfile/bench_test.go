@@ -22,7 +22,7 @@ func tokenFile(n int) []byte {
 	return b.Bytes()
 }
 
-// parse parses data, and returns an error if data has no rows.
+// parse parses data, and also returns an error if data has no rows.
 func parse(data []byte) error {
 	f, err := tokenfile.Parse(data, "")
 	if err == nil && f.Len() == 0 {

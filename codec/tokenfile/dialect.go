@@ -26,7 +26,8 @@ var (
 	expiryColumn   = column("expiry_time")
 	redirectColumn = column("redirect_url")
 
-	// oldColumns is the number of columns in the files of older SDKs, which have no api_domain.
+	// oldColumns is the number of columns in the files of older SDKs, whose headers lack
+	// api_domain.
 	oldColumns = column("api_domain")
 )
 
@@ -45,7 +46,7 @@ type dialect struct {
 
 	quotes bool   // fields are quoted where necessary, and quoted fields are read
 	splits bool   // lines are split at every comma; a quote is an ordinary character
-	null   string // the text that stands for an absent value
+	null   string // the text that the SDK writes for an absent value
 
 	absent    []string // other texts that the SDK reads as absent
 	loses     string   // characters that the SDK drops when it reads a file
@@ -89,7 +90,7 @@ func (d dialect) headerNames() []string {
 	return names
 }
 
-// ErrDialect means that the file cannot represent a row: an SDK that may read the file would
+// ErrDialect means that the file cannot represent a row: an SDK that might read the file would
 // lose or misread a value. The error of NextID matches ErrDialect if no ID is left. Errors that
 // match ErrDialect quote no value except IDs.
 var ErrDialect = errors.New("the dialect of the token file cannot represent it")

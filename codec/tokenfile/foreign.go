@@ -17,7 +17,8 @@ import (
 // This file handles input that no SDK writes: token files changed by spreadsheets,
 // shells and other programs, and files of other kinds.
 
-// A foreignForm is the form of a file that is not a token file.
+// A foreignForm recognizes one kind of file that is not a token file. text is the error for
+// such a file.
 type foreignForm struct {
 	begins *regexp.Regexp
 	text   string

@@ -62,8 +62,8 @@ func TestForeignFiles(t *testing.T) {
 	}
 }
 
-// TestForeignFormsAreNamed checks that the errors of Parse name the form of files that users may
-// confuse with token files.
+// TestForeignFormsAreNamed checks that the errors of Parse name the form of files that users
+// might confuse with token files.
 func TestForeignFormsAreNamed(t *testing.T) {
 	t.Parallel()
 	plain := foreignHeader + "\n" + foreignRow

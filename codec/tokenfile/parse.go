@@ -19,11 +19,11 @@ import (
 type File struct {
 	// AnyID permits every ID and value that this package can read back. Set AnyID if no SDK
 	// reads the file. Otherwise Set and Append refuse values that an SDK would misread, and new
-	// IDs that an SDK cannot increment. The SDKs can increment numbers of up to ten digits, some
-	// only numbers below 2^31-1.
+	// IDs that an SDK cannot increment. The SDKs can increment numbers of up to ten digits, and
+	// some SDKs only numbers below 2^31-1.
 	AnyID bool
 
-	dialects  []dialect // the dialects that the file may be in; the first is written
+	dialects  []dialect // the possible dialects of the file; new and changed rows are written in the first
 	header    string    // text of the header without its line break; empty if the file has no header
 	headerEOL string    // line break of the header
 	old       bool      // the header has no api_domain
@@ -32,10 +32,10 @@ type File struct {
 	final     bool   // the last line also ends with a line break
 }
 
-// Format prints the name of the type, and no credentials.
+// Format prints "tokenfile.File{redacted}" for every verb.
 func (f File) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "tokenfile.File{redacted}") }
 
-// LogValue returns the name of the type, and no credentials.
+// LogValue returns "tokenfile.File{redacted}".
 func (f File) LogValue() slog.Value { return slog.StringValue("tokenfile.File{redacted}") }
 
 // A row holds the fields of one row, and its position and text in the parsed file.
@@ -61,26 +61,26 @@ func New(d codec.Dialect) (*File, error) {
 	return &File{dialects: []dialect{known}, eol: known.eols[0], final: known.final}, nil
 }
 
-// Parse reads a token file. If d is empty, Parse determines the dialects in which SDKs may
-// have written the file; see Dialects. Set and Append then accept only rows that the SDKs of
-// all these dialects would read unchanged.
+// Parse reads a token file. If d is empty, Parse determines the dialects in which SDKs might
+// have written the file; see Dialects. In that case, Set and Append accept only rows that the
+// SDKs of all these dialects would read unchanged.
 //
 // The C# SDK writes expiry times ten minutes early. Parse adds the ten minutes only if d is
-// CSharp, because it may mistake the file of another SDK for one of C#.
+// CSharp, because a guess might mistake the file of another SDK for a file of the C# SDK.
 //
 // Parse reads the output of every SDK in every version. A row has nine or ten columns, which
-// Parse reads by position. The header may be missing. For a column that has two names, the
-// header may have either name. Parse accepts all line breaks, blank lines, and a byte order
+// Parse reads by position. The header can be missing. For a column that has two names, the
+// header can have either name. Parse accepts all line breaks, blank lines, and a byte order
 // mark. The text "null" is an absent value unless it is quoted.
 //
-// Parse also reads unambiguous changes by other programs. Examples are UTF-16 with a byte
-// order mark, and empty columns without a name at the ends of all lines. It reads expiry
-// times as codec.ParseColumns does. If the data is in another known form, the error names
-// that form.
+// Parse also reads files that other programs have changed unambiguously. Examples are UTF-16
+// with a byte order mark, and empty columns without a name at the ends of all lines. Parse
+// reads expiry times as codec.ParseColumns does. If the data is in another known form, the
+// error names that form.
 //
-// Parse returns an error for a file that ends in the middle of a row, or without the final line
-// break of its SDK. Errors about the data match codec.ErrFormat, name the line, and do not quote
-// values. If d is unknown, the error does not match codec.ErrFormat.
+// Parse returns an error for a file that ends before the last column of a row, or without the
+// final line break that its SDK writes. Errors about the data match codec.ErrFormat, name the
+// line, and do not quote values. If d is unknown, the error does not match codec.ErrFormat.
 func Parse(data []byte, d codec.Dialect) (*File, error) {
 	text, err := decode(data)
 	if err != nil {
@@ -123,8 +123,7 @@ type line struct {
 	eol    string
 }
 
-// header reports whether l is a header: whether at least six of its fields are column
-// names.
+// header reports whether l is a header, in which at least six fields are column names.
 func (l line) header() bool {
 	known := 0
 	for i, f := range l.fields {
@@ -147,8 +146,8 @@ func cut(text string, quotes bool) ([]line, error) {
 	return trim(lines)
 }
 
-// scan splits text into lines and lines into fields. If quotes is set, a field may be quoted and
-// may then contain commas and line breaks. scan omits blank lines.
+// scan splits text into lines and lines into fields. If quotes is set, a quoted field can
+// contain commas and line breaks. scan omits blank lines.
 func scan(text string, quotes bool) ([]line, error) {
 	lines := make([]line, 0, strings.Count(text, "\n")+1)
 	var room cells
@@ -220,8 +219,8 @@ func plainLine(text string, quotes bool, room *cells) (l line, ok bool) {
 	return l, true
 }
 
-// scanLine returns the line that begins at text[at] and the index at which the next
-// line begins.
+// scanLine returns the line that begins at text[at], and the index at which the next line
+// begins.
 func scanLine(text string, at, number int, quotes bool) (l line, end int, err error) {
 	l.number = number
 	for begin := at; ; at++ {
@@ -315,9 +314,9 @@ var traits = []func(s specimen, d dialect) bool{
 	func(s specimen, d dialect) bool { return s.first.eol == "" || slices.Contains(d.eols, s.first.eol) },
 }
 
-// detect returns the dialects that the lines may be in, the most likely first. If no
-// dialect has all traits, because an editor changed the file or an older SDK wrote
-// it, detect ignores the least significant traits.
+// detect returns the possible dialects of the lines, the most likely first. If no dialect has
+// all traits, detect ignores the least significant traits. For example, an editor might have
+// changed the file.
 func detect(lines []line) []dialect {
 	if len(lines) == 0 {
 		return []dialect{dialects[0]}
@@ -380,8 +379,8 @@ func assemble(lines []line, candidates []dialect) (*File, error) {
 	return f, nil
 }
 
-// begin sets the fields of f for the header. It returns an error if the columns are in another
-// order, or if the file is truncated in the header.
+// begin sets the fields of f that describe the header. It returns an error if the columns are
+// in another order, or if the file is truncated in the header.
 func (f *File) begin(header line) error {
 	f.header, f.headerEOL = header.raw, header.eol
 	f.final = f.final || header.eol != ""
@@ -400,8 +399,7 @@ func (f *File) begin(header line) error {
 	return nil
 }
 
-// end sets the fields of f for the end of the last line. It returns an error if the last line is
-// truncated.
+// end sets f.final from the last line. It returns an error if the last line is truncated.
 func (f *File) end(last line) error {
 	f.final = last.eol != ""
 	cutRow := len(last.fields) < len(columns) && f.header != "" && !f.old

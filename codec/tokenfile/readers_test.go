@@ -15,7 +15,8 @@ import (
 // they skip, and which values are absent. The code follows the behavior of the SDKs, not their
 // source.
 
-// readers maps a dialect to its reader. A reader returns an error if the SDK fails.
+// readers maps a dialect to its reader. A reader returns an error for a file at which the SDK
+// fails.
 var readers = map[codec.Dialect]func(file string) ([]codec.Fields, error){
 	codec.Python: readPython, codec.Java: readJava, codec.Node: readNode, codec.TypeScript: readNode, codec.Deno: readNode,
 	codec.PHP: readPHP, codec.CSharp: readCSharp, codec.Ruby: readRuby, codec.Scala: readScala,
@@ -50,7 +51,7 @@ func rowsOf(records [][]string, absent ...string) ([]codec.Fields, error) {
 // A tokenizer splits a file or a line into records and fields, as the CSV readers of Python,
 // Java and PHP do. The readers differ in how a record ends and in what a backslash means.
 type tokenizer struct {
-	backslash bool // a backslash without an escaped character is dropped
+	backslash bool // a backslash escapes a quote or backslash in a quoted field; any other backslash is dropped
 }
 
 func (z tokenizer) records(text string) [][]string {
@@ -99,7 +100,8 @@ func (z tokenizer) records(text string) [][]string {
 	return records
 }
 
-// universal replaces line breaks as Python, Java and .NET do before they split lines.
+// universal replaces all line breaks with LF, as Python, Java, Scala and .NET do before they
+// split lines.
 var universal = strings.NewReplacer("\r\n", "\n", "\r", "\n")
 
 func readPython(file string) ([]codec.Fields, error) {
@@ -179,7 +181,8 @@ func readScala(file string) ([]codec.Fields, error) {
 	return rowsOf(records, "null")
 }
 
-// splitLines splits a file at line breaks of all kinds, and lines at commas.
+// splitLines splits a file at line breaks of all kinds, and lines at commas. It returns the
+// error of countable for the first field of a line after the header.
 func splitLines(file string) ([][]string, error) {
 	var records [][]string
 	for i, line := range strings.Split(universal.Replace(file), "\n") {
@@ -197,8 +200,8 @@ func splitLines(file string) ([][]string, error) {
 	return records, nil
 }
 
-// readRuby imitates the reader of Ruby, which requires that all line breaks equal the first one,
-// and fails on misplaced quotes.
+// readRuby imitates the reader of Ruby, which requires that all line breaks equal the first line
+// break, and fails on misplaced quotes.
 func readRuby(file string) ([]codec.Fields, error) {
 	eol := regexp.MustCompile(`\r\n|\n|\r`).FindString(file)
 	if rest := strings.ReplaceAll(file, eol, ""); strings.Contains(rest, "\r") {

@@ -509,7 +509,8 @@ func TestRefusedValues(t *testing.T) {
 			}
 		}
 	}
-	// If several SDKs may read the file, Set refuses a value that one of the SDKs would misread.
+	// If several SDKs might read the file, Set refuses a value that one of the SDKs would
+	// misread.
 	f := parse(t, nodeHeader+"\n"+annLine+"\n", "")
 	for _, r := range []codec.Fields{user("a,b"), user(`a\b`), user("user_name"), id("2147483647")} {
 		if err := f.Set(0, r); !errors.Is(err, ErrDialect) {
@@ -593,7 +594,8 @@ func TestUnchangedRowsStay(t *testing.T) {
 
 func eolOf(line string) string { return line[len(strings.TrimRight(line, "\r\n")):] }
 
-// TestEnds checks the line break at the end of the file after changes to the last line.
+// TestEnds checks that a file keeps its final line break, or the lack of it, when rows are
+// deleted and appended.
 func TestEnds(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

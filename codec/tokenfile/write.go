@@ -11,8 +11,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// Dialects returns the dialects that the file may be in. Bytes writes new and changed rows in
-// the first dialect. The SDKs of all these dialects can read such rows.
+// Dialects returns the possible dialects of the file, the most likely first. Bytes writes new
+// and changed rows in the first dialect. Unless AnyID is set, the SDKs of all these dialects
+// can read new and changed rows.
 func (f *File) Dialects() []codec.Dialect {
 	names := make([]codec.Dialect, 0, len(f.dialects))
 	for _, d := range f.dialects {
@@ -39,9 +40,9 @@ func (f *File) Row(i int) (codec.Fields, error) { return f.rows[i].Fields, f.row
 // It returns 0 for a new row.
 func (f *File) Line(i int) int { return f.rows[i].line }
 
-// Set replaces the i-th row with r. If an SDK that may read the file would misread r, Set does
-// not change the file, and the error matches ErrDialect. The error also matches ErrDialect if
-// the expiry time of the replaced row is unreadable.
+// Set replaces the i-th row with r. If an SDK that might read the file would misread r, Set
+// does not change the file, and the error matches ErrDialect. The error also matches
+// ErrDialect if the expiry time of the replaced row is unreadable.
 func (f *File) Set(i int, r codec.Fields) error {
 	was := &f.rows[i]
 	if was.Fields == r {
@@ -57,8 +58,8 @@ func (f *File) Set(i int, r codec.Fields) error {
 	return nil
 }
 
-// Append adds r at the end. If an SDK that may read the file would misread r, Append does not
-// change the file, and the error matches ErrDialect.
+// Append adds r at the end. If an SDK that might read the file would misread r, Append does
+// not change the file, and the error matches ErrDialect.
 func (f *File) Append(r codec.Fields) error {
 	if err := f.check(r, true); err != nil {
 		return err
@@ -147,8 +148,8 @@ func (d dialect) line(r codec.Fields) string {
 	return strings.Join(text, ",")
 }
 
-// check returns an error if an SDK that may read the file would misread the row r. If newID is
-// set, the SDKs must also be able to increment the ID.
+// check returns an error if an SDK that might read the file would misread the row r. If newID
+// is set, the SDKs must also be able to increment the ID.
 func (f *File) check(r codec.Fields, newID bool) error {
 	text := r.Columns()
 	for i, value := range text {

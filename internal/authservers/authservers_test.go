@@ -30,7 +30,7 @@ func newBench(t *testing.T, p authservers.Policy) *bench {
 	return &bench{authservers.New(p, "id", "secret", func() time.Time { return start }), t}
 }
 
-// ask sends a request with the client's ID.
+// ask sends form to the URL to, with the client's ID and the given secret.
 func (b *bench) ask(to, secret string, form url.Values) (got answer) {
 	b.t.Helper()
 	req, err := http.NewRequestWithContext(b.t.Context(), http.MethodPost, to, strings.NewReader(form.Encode()))
@@ -103,7 +103,9 @@ func TestPolicies(t *testing.T) {
 	}
 }
 
-// replaced checks the effects of using a replaced refresh token, during and after its grace.
+// replaced checks that a replaced refresh token works during p.Grace, and that the server
+// refuses it afterwards. It also checks that the late use revokes the family if p.Revokes is
+// set.
 func (b *bench) replaced(p authservers.Policy, first, second answer) {
 	b.t.Helper()
 	if p.Grace > 0 {

@@ -3,7 +3,7 @@
 // tokens. A [Policy] defines the behavior that RFC 6749 leaves open. [Policies] returns the
 // policies that providers document. Package zohoaccounts simulates Zoho's server.
 //
-// A [Server] keeps everything in memory, and is an http.RoundTripper that needs no
-// socket. Tests advance its clock, inject faults, and read the requests that it
+// A [Server] keeps all state in memory, and is an http.RoundTripper that needs no socket.
+// Tests advance the clock of the Server, inject faults, and read the requests that the Server
 // received.
 package authservers

@@ -8,15 +8,15 @@ type Policy struct {
 	Name   string // describes the policy; used in names of tests
 	Source string // URL at which a provider documents the policy
 
-	// CodeLife and AccessLife are the lifetimes of one-time codes and access tokens.
-	// 0 means 10 minutes and one hour.
+	// CodeLife and AccessLife are the lifetimes of one-time codes and access tokens. 0 means
+	// 10 minutes for codes and one hour for access tokens.
 	CodeLife, AccessLife time.Duration
 
 	// Unstated leaves expires_in out of responses. Access tokens still expire.
 	Unstated bool
 
-	// RevokesCode makes the reuse of a code revoke the tokens for which it was
-	// exchanged. The reuse itself always fails.
+	// RevokesCode makes the reuse of a code revoke the tokens that the server issued for the
+	// code. The reuse itself always fails.
 	RevokesCode bool
 
 	// Rotates makes every refresh replace the refresh token.
@@ -32,7 +32,7 @@ type Policy struct {
 	// family: all refresh and access tokens of the consent.
 	Revokes bool
 
-	// Supersedes makes a refresh invalidate earlier access tokens.
+	// Supersedes makes a refresh invalidate the earlier access tokens of the consent.
 	Supersedes bool
 
 	// Idle is the time for which an unused refresh token stays valid; 0 means forever.
@@ -46,8 +46,8 @@ func Policies() []Policy {
 	return []Policy{
 		{
 			// The customer chooses the Rotation Overlap Period. During that period, the
-			// previous refresh token returns a new one; the use of an older token triggers
-			// breach detection.
+			// previous refresh token can be exchanged for another new token. The use of an
+			// older token triggers breach detection.
 			Name:    "the previous refresh token gives another one for a while",
 			Source:  "https://auth0.com/docs/secure/tokens/refresh-tokens/configure-refresh-token-rotation",
 			Rotates: true, Grace: 30 * time.Second, Revokes: true,
@@ -74,7 +74,7 @@ func Policies() []Policy {
 			Rotates: true, Supersedes: true, AccessLife: 8 * time.Hour, Idle: 183 * day,
 		},
 		{
-			// Each use of the refresh token restarts its 60 days.
+			// Each use of a refresh token makes the token valid for another 60 days.
 			Name:   "a refresh token ends by idleness",
 			Source: "https://opensource.adobe.com/acrobat-sign/developer_guide/oauth.html",
 			Idle:   60 * day,

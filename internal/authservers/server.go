@@ -69,7 +69,7 @@ type code struct {
 	expires   time.Time
 	family    *family // the family for which the code was exchanged
 	redirect  string  // the address to which the browser was redirected
-	challenge string  // the challenge of PKCE
+	challenge string  // the PKCE challenge
 }
 
 // A family represents all tokens that were issued for one consent.
@@ -116,7 +116,7 @@ func (s *Server) Code() string {
 }
 
 // Authorize returns the address to which the authorization endpoint sends the browser if the
-// user consents. request is the consent URL. It returns an error if the request is invalid.
+// user consents. request is the consent URL. Authorize returns an error if request is invalid.
 func (s *Server) Authorize(request string) (redirect string, err error) {
 	u, err := url.Parse(request)
 	if err != nil {

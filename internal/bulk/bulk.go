@@ -9,8 +9,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Readable splits the error of GetTokens. It returns the tokens, the errors about
-// single records, and any error about the whole store.
+// Readable splits the error of GetTokens. If tokens is not nil, err is about single records,
+// and Readable returns it as unreadable. Otherwise, err is about the whole store, and is the
+// last result.
 func Readable(tokens []tokenstore.Token, err error) (_ []tokenstore.Token, unreadable, _ error) {
 	if err != nil && tokens != nil {
 		return tokens, err, nil
@@ -18,8 +19,8 @@ func Readable(tokens []tokenstore.Token, err error) (_ []tokenstore.Token, unrea
 	return tokens, nil, err
 }
 
-// Lasting reports whether an error about one record is an error of the whole store, which would
-// also affect the next record.
+// Lasting reports whether err would also affect the next record: the context is done, or the
+// store is unavailable or denies access.
 func Lasting(err error) bool {
 	lasting := []error{context.Canceled, context.DeadlineExceeded, tokenstore.ErrDenied, tokenstore.ErrUnavailable}
 	return slices.ContainsFunc(lasting, func(class error) bool { return errors.Is(err, class) })

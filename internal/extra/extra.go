@@ -1,6 +1,6 @@
-// Package extra converts the additional members of token responses between three forms. Servers
-// write them as JSON or as a form. Records store them in codec.Fields.Extra. Token.Extra of
-// golang.org/x/oauth2 returns them as values.
+// Package extra converts the additional members of token responses between three
+// representations: the JSON or form of a response, codec.Fields.Extra of a record, and the
+// values that Token.Extra of golang.org/x/oauth2 returns.
 package extra
 
 import (
@@ -19,7 +19,7 @@ import (
 
 // whole is the suffix of number literals that Values returns as an int64. x/oauth2 returns whole
 // numbers in form-encoded responses as int64, and all other numbers as float64. The suffix does
-// not change the value, and servers do not write numbers that way.
+// not change the value of a number, and servers do not write whole numbers with this suffix.
 const whole = "e0"
 
 // Form returns a form value as JSON. The result is a number if x/oauth2 returns a number for the
@@ -38,7 +38,7 @@ func Form(value string) json.RawMessage {
 	return marshal(value)
 }
 
-// Int returns a number that Values returns as an int64.
+// Int returns n as a number literal that Values returns as an int64.
 func Int(n int64) json.RawMessage { return json.RawMessage(strconv.FormatInt(n, 10) + whole) }
 
 func marshal(v any) json.RawMessage {
@@ -78,8 +78,9 @@ func one(name string, value json.RawMessage) string {
 	return text
 }
 
-// JSON returns a member of an Extra as JSON for a token response. The result differs
-// from value only if value is a literal of Int.
+// JSON returns value, from a token response in JSON, as a member of an Extra. The result
+// differs from value only if value has the form that Int returns. JSON then removes the
+// suffix, so that Values returns a float64.
 func JSON(value json.RawMessage) json.RawMessage {
 	if n, ok := isInt(json.Number(value)); ok {
 		return marshal(n)
@@ -126,7 +127,7 @@ func Values(text string) map[string]any {
 }
 
 // plain returns v with its numbers replaced by float64s, and with numbers out of range
-// replaced by nil. It may modify v.
+// replaced by nil. It modifies the slices and maps in v.
 func plain(v any) any {
 	switch v := v.(type) {
 	case json.Number:
@@ -149,8 +150,8 @@ func plain(v any) any {
 
 // Fit returns the part of the Extra text that can be merged into the Extra of a record. It also
 // returns the number of members that it left out. It leaves out the largest members first. If the
-// record has a member that is left out, the member becomes null. Otherwise its old value would be
-// mistaken for the new one.
+// record has a member that Fit leaves out, fitting has null for that member. Otherwise the record
+// would keep the old value of the member.
 func Fit(record, text string) (fitting string, left int) {
 	if len(codec.MergeExtra(record, text)) <= codec.MaxExtra {
 		return text, 0
@@ -184,8 +185,8 @@ func Token(t tokenstore.Token) *oauth2.Token {
 	return o.WithExtra(Members(t))
 }
 
-// Members returns the members of the responses from which t was made. The result has the members
-// of Extra, and the fields of t that have no member in Extra.
+// Members returns the members of t.Extra. For each field of a token response that t.Extra lacks,
+// such as access_token or scope, Members adds the field of t, unless that field is empty.
 func Members(t tokenstore.Token) map[string]any {
 	values := Values(string(t.Extra))
 	for name, text := range map[string]string{

@@ -15,8 +15,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// TestForm compares the values of single members with those of x/oauth2. A test of package
-// initializer compares whole responses.
+// TestForm checks that Form and Values together return the same value for a form member as
+// x/oauth2. A test of package initializer compares whole responses.
 func TestForm(t *testing.T) {
 	t.Parallel()
 	for _, value := range []string{"", "7", "-7", "+7", " 7 ", "007", "9223372036854775808", "1.5", "1.", ".5", "1e5", "1.e5", "1.0e999", "1.2.3", "0x1.8p1", "text", "a\nb", "null", "nan.", "\u00e9"} {

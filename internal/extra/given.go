@@ -11,9 +11,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Given returns the record of an x/oauth2 token, including all values of its Extra method.
-// The error matches tokenstore.ErrInvalidToken if a member has a type that JSON does not
-// have. The error does not quote the token.
+// Given returns the record of an x/oauth2 token, including all values of o.Extra. The error
+// matches tokenstore.ErrInvalidToken if JSON cannot represent a value. The error does not
+// quote the token.
 func Given(o *oauth2.Token) (tokenstore.Token, error) {
 	members, err := raw(o)
 	if err != nil {
@@ -38,14 +38,14 @@ func Given(o *oauth2.Token) (tokenstore.Token, error) {
 	return t, nil
 }
 
-// raw returns the members that the Extra method of a token returns. Extra does not list
-// them, so raw reads the unexported field in which x/oauth2 keeps them. TestGiven fails if
-// that field changes.
+// raw returns the members that the Extra method of a token returns. The method returns single
+// members by name, so raw reads the unexported field in which x/oauth2 keeps all members.
+// TestGiven fails if that field changes.
 func raw(o *oauth2.Token) (map[string]json.RawMessage, error) {
 	members := map[string]json.RawMessage{}
 	v := reflect.ValueOf(o).Elem().FieldByName("raw")
 	if !v.IsValid() || v.Kind() != reflect.Interface || v.Elem().Kind() != reflect.Map || v.Elem().Type().Key().Kind() != reflect.String {
-		return members, nil // a token without an Extra, or with one that returns nothing
+		return members, nil // the Extra method of o returns nil for every name
 	}
 	isForm := v.Elem().Type() == reflect.TypeFor[url.Values]()
 	for _, key := range v.Elem().MapKeys() {
@@ -81,8 +81,8 @@ func literal(v reflect.Value) (json.RawMessage, error) {
 
 var errKind = fmt.Errorf("%w: a type that JSON does not have", tokenstore.ErrInvalidToken)
 
-// copied returns a copy of v that package json can marshal. A value from an
-// unexported field cannot be passed to package json.
+// copied returns a copy of v that package json can marshal. A value from an unexported field
+// cannot be passed to package json. For a kind that JSON does not have, the error is errKind.
 func copied(v reflect.Value) (any, error) {
 	switch v.Kind() {
 	case reflect.Invalid:

@@ -13,20 +13,20 @@ type Group[T any] struct {
 	flying map[string]*flight[T]
 }
 
-// A flight is one call and its waiters.
+// A flight is one call, whose result other goroutines can use.
 type flight[T any] struct {
-	landed chan struct{} // closed once the other fields are set
+	landed chan struct{} // closed when the call has ended
 
 	value  T
 	err    error
 	gaveUp bool // waiters must call their own function
 }
 
-// Do returns the result of fly. If several goroutines call Do with the same ID
-// concurrently, the first one calls its fly. The other callers wait for its result, each
-// until its own ctx is done. A waiter takes the result if adopt reports true. If adopt
-// reports false, or fly gave up, the waiter calls its own fly or waits for the next flight.
-// A fly that panics or ends its goroutine counts as having given up.
+// Do returns the result of fly. If several goroutines call Do with the same ID concurrently,
+// the first goroutine calls its fly. The other goroutines wait for the result of fly, each
+// until its own ctx is done. A waiter returns the result if adopt reports true. If adopt
+// reports false, or fly gave up, the waiter calls its own fly or waits for the next flight. A
+// fly that panics or ends its goroutine counts as having given up.
 func (g *Group[T]) Do(ctx context.Context, id string, fly func() (value T, gaveUp bool, err error), adopt func(T, error) bool) (T, error) {
 	for {
 		f, leader := g.join(id)

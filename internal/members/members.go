@@ -33,8 +33,8 @@ func Split(data []byte) (map[string]json.RawMessage, error) {
 // Each calls f with the name and value of each member of a JSON object, in order. Name and value
 // are parts of data, except that escapes in names are resolved. A value is valid JSON without
 // surrounding spaces. A name may be repeated. Each returns the first error of f. If data is not a
-// JSON object, Each returns an error that does not quote data. Each may call f before it detects
-// the error.
+// JSON object, Each returns an error that does not quote data. Each can call f for some members
+// before it detects that data is not a JSON object.
 func Each(data []byte, f func(name, value []byte) error) error {
 	s := scanner{data: data}
 	s.space()
@@ -112,8 +112,8 @@ func (s *scanner) take(c byte) bool {
 	return false
 }
 
-// members scans the members of an object from after its opening brace up to its
-// closing brace.
+// members scans an object from after its opening brace up to and including its closing brace.
+// It calls f, unless f is nil, for each member.
 func (s *scanner) members(depth int, f func(name, value []byte) error) error {
 	s.space()
 	if s.take('}') {
@@ -215,7 +215,7 @@ func (s *scanner) literal(text string) bool {
 	return true
 }
 
-// text scans a string, and reports whether it is valid.
+// text scans a string, and reports whether the string is valid.
 func (s *scanner) text() bool {
 	if !s.take('"') {
 		return false
@@ -276,7 +276,7 @@ func (s *scanner) number() bool {
 	return true
 }
 
-// digits scans digits, and reports whether there is at least one.
+// digits scans digits, and reports whether there is at least one digit.
 func (s *scanner) digits() bool {
 	from := s.i
 	for s.i < len(s.data) && '0' <= s.data[s.i] && s.data[s.i] <= '9' {

@@ -1,5 +1,5 @@
-// Package pace makes many concurrent calls to a service, as fast as the service
-// accepts them.
+// Package pace makes many concurrent calls to a service, as fast as the service accepts the
+// calls.
 //
 // A Pacer detects the rate that the service accepts: the number of calls in progress grows
 // until a call is throttled. From then on, the Pacer spaces the calls out at the rate that
@@ -22,15 +22,15 @@ const (
 	increase = 0.05 // calls a second, added for each accepted call
 	slowest  = 0.05 // minimum rate, in calls a second
 
-	firstPause = 100 * time.Millisecond // after a throttled call
-	lastPause  = 10 * time.Second
+	firstPause = 100 * time.Millisecond // pause after the first throttled call
+	lastPause  = 10 * time.Second       // maximum pause
 
 	// patience is the maximum time for which Each retries while the service accepts no
 	// call. patience is longer than two of the minutes over which quotas are counted.
 	patience = 150 * time.Second
 )
 
-// A Pacer paces the calls of one service. It is safe for concurrent use, and keeps the detected
+// A Pacer paces the calls to one service. It is safe for concurrent use, and keeps the detected
 // rate between calls of Each.
 type Pacer struct {
 	throttled func(error) bool
@@ -39,7 +39,7 @@ type Pacer struct {
 	mu      sync.Mutex
 	width   float64 // maximum number of calls in progress
 	running int
-	changed chan struct{} // closed when a call may have become possible; nil if no caller waits
+	changed chan struct{} // closed when a call might have become possible; nil if no caller waits
 
 	rate  float64       // calls a second; 0 means as many as width allows
 	next  time.Time     // when the next call may begin
@@ -63,7 +63,8 @@ func New(throttled func(error) bool, most int) *Pacer {
 
 // Each calls do for each i below n, several at a time, and returns when all calls have returned.
 // It repeats a call that is throttled. Any other error ends the iteration: no further call
-// begins, the context of running calls is canceled, and Each returns the error.
+// begins, the context of running calls is canceled, and Each returns the error. If ctx is done,
+// Each returns the cause.
 //
 // If the service accepts no call for two and a half minutes, Each returns an error that wraps the
 // error of a throttled call.
@@ -169,7 +170,7 @@ func (p *Pacer) release(epoch int, err error, now time.Time) (again bool, _ erro
 		return false, err
 	case now.Sub(p.success) > patience:
 		return false, fmt.Errorf("the service has throttled every call for %v: %w", now.Sub(p.success).Round(time.Second), err)
-	case epoch == p.epoch: // calls of other epochs do not concern the current rate
+	case epoch == p.epoch: // a call of an earlier epoch does not show that the current rate is too high
 		p.reduce(now)
 	}
 	return true, nil
@@ -194,7 +195,8 @@ func (p *Pacer) reduce(now time.Time) {
 		shown = max(min(shown, p.rate), p.rate/2)
 	}
 	// A quota that is counted by the minute stays exhausted until the end of the minute. The
-	// next minute allows as many calls as this minute.
+	// next minute allows as many calls as this minute, so the new rate is at least half the
+	// average rate.
 	if p.rate > 0 || p.done > 0 { // otherwise no call was accepted yet, and the rate is unknown
 		p.rate = max(shown*decrease, speed(p.all, now.Sub(p.began))*least, slowest)
 	}

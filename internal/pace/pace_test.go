@@ -23,7 +23,7 @@ type quota struct {
 	fixed bool    // calls are counted in each minute
 }
 
-// A service accepts calls within a quota. Each call takes trip.
+// A service accepts calls within a quota. Each call takes the time trip.
 type service struct {
 	quota
 
@@ -132,7 +132,7 @@ func TestEach_Width(t *testing.T) {
 	}
 }
 
-// TestEach_Error checks that an error ends the iteration.
+// TestEach_Error checks that Each ends the iteration and returns the error if a call fails.
 func TestEach_Error(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -149,7 +149,7 @@ func TestEach_Error(t *testing.T) {
 	})
 }
 
-// TestEach_Canceled checks that a pause ends with the context.
+// TestEach_Canceled checks that Each stops waiting when its context is done.
 func TestEach_Canceled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -1,5 +1,5 @@
-// Package refusal decides which refusals of an authorization server are stored, and how
-// long they count.
+// Package refusal decides which refusals of an authorization server are stored, and how long
+// each refusal counts.
 package refusal
 
 import (
@@ -35,7 +35,7 @@ type Answer struct {
 	Client     bool
 }
 
-// Error returns the code and whether the refusal is permanent.
+// Error returns a text with the code, which says whether the refusal is permanent.
 func (a Answer) Error() string {
 	kind := "temporary"
 	if a.Permanent {
@@ -54,7 +54,8 @@ func Keep(last *stored.Failure, a Answer, of string, now time.Time) *stored.Fail
 	return Note(last, a, of, now, LongestWait)
 }
 
-// Note returns the failure to store for any answer, with a back-off of at most longest.
+// Note is like Keep, but also returns a failure for a refusal of the client. longest is the
+// maximum back-off if the server does not state a time.
 func Note(last *stored.Failure, a Answer, of string, now time.Time, longest time.Duration) *stored.Failure {
 	f := &stored.Failure{Code: a.Code, Permanent: a.Permanent, At: now.UnixMilli(), Count: 1, Of: of}
 	if last != nil && last.Of == of {
@@ -71,9 +72,9 @@ func Note(last *stored.Failure, a Answer, of string, now time.Time, longest time
 	return f
 }
 
-// Counts returns the answer in f, and reports whether it still counts for credentials whose
-// digest is of. A temporary refusal does not count if the remaining time exceeds the original
-// time plus clockSkew, because one of the clocks is then wrong.
+// Counts returns the answer in f, and reports whether the answer still counts for credentials
+// whose digest is of. A temporary refusal does not count if the remaining time exceeds the
+// original time plus clockSkew, because one of the clocks is then wrong.
 func Counts(f *stored.Failure, of string, now time.Time) (Answer, bool) {
 	if f == nil || f.Of != of {
 		return Answer{}, false
@@ -84,7 +85,7 @@ func Counts(f *stored.Failure, of string, now time.Time) (Answer, bool) {
 	case f.Permanent:
 		return Answer{Code: f.Code, Permanent: true}, true
 	case left > 0 && left <= most:
-		return Answer{Code: f.Code, RetryAfter: max(left.Truncate(time.Millisecond), 1)}, true // truncated, so that it never exceeds the time that the server stated
+		return Answer{Code: f.Code, RetryAfter: max(left.Truncate(time.Millisecond), 1)}, true // truncated, so that RetryAfter never exceeds the time that the server stated
 	}
 	return Answer{}, false
 }
@@ -98,8 +99,8 @@ func Digest(parts ...string) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// ofClient reports whether a code refuses the client itself rather than the
-// credentials of the record.
+// ofClient reports whether a code refuses the client itself rather than the credentials of the
+// record.
 func ofClient(code string) bool {
 	for _, prefix := range []string{"invalid_client", "unauthorized_client", "invalid_redirect_uri"} {
 		if strings.HasPrefix(code, prefix) {

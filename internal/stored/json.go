@@ -13,9 +13,10 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/members"
 )
 
-// Versions of the format. A program reads records of the versions that it knows and preserves
-// unknown members. Version 2 adds the fields that codec.Fields calls extended. A record without
-// extended fields is written in version 1, so that programs that know only version 1 can read it.
+// Versions of the format. Decode reads both versions and keeps unknown members, which Encode
+// writes again. Version 2 adds the fields that codec.Fields.Extended names. A record without
+// extended fields is written in version 1, so that programs that read only version 1 can read the
+// record.
 const (
 	firstVersion = 1
 	version      = 2
@@ -73,8 +74,8 @@ var places = sync.OnceValue(func() map[string]int {
 	return all
 })
 
-// Encode returns the JSON text of r: the version, the members in the order of
-// table, and then the unknown members by name. It leaves out empty members.
+// Encode returns the JSON text of r: the version, the members in the order of table, and then
+// the unknown members by name. It leaves out empty members.
 func Encode(r Record) ([]byte, error) {
 	b := make([]byte, 0, r.Size()+sizeOfRest+sizeOfLabel*len(r.Labels))
 	b = append(b, `{"v":`...)
@@ -98,8 +99,8 @@ func Encode(r Record) ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-// Estimates of the size of a record without its fields. With them, most records need only one
-// allocation.
+// Estimates, in bytes, of the size of a record without its fields and labels, and of each
+// label. With these estimates, Encode needs only one allocation for most records.
 const (
 	sizeOfRest  = 512
 	sizeOfLabel = 96
@@ -129,7 +130,7 @@ func appendMember(b []byte, name string, value any) ([]byte, error) {
 	return append(b, text...), nil
 }
 
-// isEmpty reports whether Encode leaves out a member with this value.
+// isEmpty reports whether Encode leaves out a member with the given value.
 func isEmpty(value any) bool {
 	switch v := value.(type) {
 	case *string:
@@ -205,8 +206,8 @@ func encode(v any) ([]byte, error) {
 }
 
 // Decode reads the output of Encode. The error matches codec.ErrFormat if data is not a
-// record, or is a record of a later version. The error names a member of the wrong type,
-// but does not quote values.
+// record, is encrypted, or is a record of a later version. The error names a member of the
+// wrong type, but does not quote values.
 func Decode(data []byte) (Record, error) {
 	if !utf8.Valid(data) {
 		return Record{}, fmt.Errorf("%w: not valid UTF-8", codec.ErrFormat)

@@ -12,65 +12,66 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// A Record is the content of one secret: a token, and the state that the store keeps
-// with it. Its credentials are plain strings; a Record prints and logs only the name
-// of its type. Times are in milliseconds since the epoch, and durations in milliseconds.
+// A Record is the content of one secret: a token, and the state that the store keeps with the
+// token. Its credentials are plain strings; a Record prints and logs only the name of its
+// type. Times are in milliseconds since the epoch, and durations in milliseconds.
 type Record struct {
-	// Fields are the fields of the token. ID is the ID that the caller chose. If it
-	// is empty, the name of the secret is the ID.
+	// Fields are the fields of the token. ID is the ID that the caller chose. If the caller
+	// chose no ID, the name of the secret is the ID.
 	codec.Fields
 
 	// Born is a random nonce that the record keeps from its creation to its deletion.
 	// It distinguishes the record from other incarnations of the same name.
 	Born string
 
-	// Nonces are the nonces of the last writes, the newest first. A writer that got no
-	// response finds its own nonce here, even if other processes have written since.
+	// Nonces are the nonces of the last writes, the newest first. A writer that received no
+	// response finds its own nonce in Nonces, even if other processes have written since.
 	Nonces []string
 
 	// Updated is the time of the last write by the writer's clock.
 	Updated int64
 
-	// Writes counts the writes of the last 25 hours, the hour of Updated first. Writes is
-	// kept if a service limits the number of writes per day.
+	// Writes counts the writes in each of the last 25 hours, the hour of Updated first. Writes
+	// is kept if a service limits the number of writes per day.
 	Writes []int
 
 	// Labels are the labels with which the record was committed.
 	Labels []Label
 
-	// Former are labels of earlier states that the secret may still carry. No later state has
-	// them, so they may be removed at any time. Former is kept if removing labels requires
-	// additional calls.
+	// Former are labels of earlier states that might still be attached to the secret. Labels
+	// does not contain them, so the store can remove the former labels at any time. Former is
+	// kept if removing labels requires additional calls.
 	Former []Label
 
-	// NoAccess is set if the record has no label of its access token.
+	// NoAccess is set if the record has no label for its access token.
 	NoAccess bool
 
-	// Earlier lists the names that would be derived from earlier tokens of the record.
+	// Earlier lists the names that are derived from earlier tokens of the record.
 	Earlier []string
 
 	// Joining lists the records that are about to be merged into this record, and Absorbed
-	// lists the records that were merged. See package ledger on promotion.
+	// lists the records that were merged. Package ledger describes both lists under "A
+	// promotion".
 	Joining, Absorbed []Ref
 
-	// IDs lists further names that find the record: the names of merged records, and the names
-	// of the IDs that callers chose for them.
+	// IDs lists further names that find the record. These are the names of merged records, and
+	// the names derived from the IDs that callers chose for merged records.
 	IDs []string
 
 	// Redirects lists the redirects to the record. The IDs of all redirects are in IDs. A
-	// redirect can be deleted once the labels for these IDs are old enough.
+	// redirect can be deleted once searches find the record by all IDs of the redirect.
 	Redirects []Redirect
 
 	// Moved is set in a frozen record, which is being merged into another record. Alias is set in
 	// the redirect that remains after the merge.
 	Moved, Alias *Ref
 
-	// Lease is the right to refresh the token. Failure is the outcome of the last
-	// attempt if it failed.
+	// Lease is the right to refresh the token. Failure is the refusal of the last attempt, if
+	// the authorization server refused that attempt.
 	Lease   *Lease
 	Failure *Failure
 
-	// Took is the time from the lease of the last refresh to its new token, in milliseconds.
+	// Took is the time from the lease of the last refresh to the new token, in milliseconds.
 	// Waiters derive their pauses from Took.
 	Took int64
 
@@ -97,8 +98,7 @@ type Redirect struct {
 	Since int64 `json:"since"`
 }
 
-// A Lease is the right of one process to ask the authorization server for a new
-// token.
+// A Lease is the right of one process to ask the authorization server for a new token.
 type Lease struct {
 	ID    string `json:"id"`             // random, for one acquisition
 	Until int64  `json:"until"`          // when the holder must stop, by the holder's clock
@@ -106,7 +106,7 @@ type Lease struct {
 	Seen  int64  `json:"seen,omitempty"` // the part of For that earlier waiters have already watched
 }
 
-// A Failure is an authorization server's refusal.
+// A Failure is the stored refusal of an authorization server.
 type Failure struct {
 	Code      string `json:"code"`
 	Permanent bool   `json:"permanent,omitempty"`
@@ -116,8 +116,8 @@ type Failure struct {
 	Of        string `json:"of"`              // a digest of the refused credentials
 }
 
-// Unknown returns the sorted names of the members that a later version of the format added
-// to the record. Encode preserves these members.
+// Unknown returns the sorted names of the members that this version of the format does not
+// define. Encode preserves these members.
 func (r Record) Unknown() []string {
 	names := make([]string, 0, len(r.unknown))
 	for name := range r.unknown {
@@ -127,10 +127,10 @@ func (r Record) Unknown() []string {
 	return names
 }
 
-// Format prints the name of the type, and no credentials.
+// Format prints "stored.Record{redacted}" for every verb.
 func (r Record) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "stored.Record{redacted}") }
 
-// LogValue returns the name of the type, and no credentials.
+// LogValue returns "stored.Record{redacted}".
 func (r Record) LogValue() slog.Value { return slog.StringValue("stored.Record{redacted}") }
 
 // MarshalJSON returns an error, because only Encode writes records.

@@ -39,7 +39,7 @@ type peer struct {
 	Failure      *Failure `json:"failure,omitempty"`
 }
 
-// typical returns a typical record of a user, of about 940 bytes.
+// typical returns a record of typical content and size, about 940 bytes.
 func typical() Record {
 	r := plainRecord(func(r *Record) {
 		r.ClientID, r.ClientSecret = "1000.ABCDEFGHIJKLMNOPQRSTUVWXYZ012345", "0123456789abcdef0123456789abcdef0123456789"
@@ -61,9 +61,10 @@ const (
 	moreAllocs = 5
 )
 
-// TestCodec_Time checks that Encode and Decode take at most mostTimes the time of encoding/json, and
-// moreAllocs more allocations, with and without the members of a token response. It compares the
-// shortest times, which depend less on other programs on the machine.
+// TestCodec_Time checks that Encode and Decode take at most mostTimes the time of encoding/json,
+// and at most moreAllocs more allocations. It checks records with and without the members of a
+// token response. It compares the shortest times, which depend less on other programs on the
+// machine.
 func TestCodec_Time(t *testing.T) { // not parallel: AllocsPerRun counts the allocations of all goroutines
 	if testing.Short() {
 		t.Skip("it measures times")

@@ -81,8 +81,8 @@ func (s *Server) Code(c Consent) string {
 	return text
 }
 
-// Tokens issues a refresh token and its first access token, as if a code had just
-// been exchanged.
+// Tokens issues a refresh token and its first access token, as if a code had just been
+// exchanged.
 func (s *Server) Tokens(c Consent) (refresh, accessToken string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,8 +90,8 @@ func (s *Server) Tokens(c Consent) (refresh, accessToken string) {
 	return f.refresh, s.mint(f)
 }
 
-// RevokeTokens revokes all tokens that a user has granted to a client, as the user can on Zoho's
-// pages.
+// RevokeTokens revokes the refresh tokens of a user for a client, and the access tokens of these
+// refresh tokens. Users can do the same on Zoho's pages.
 func (s *Server) RevokeTokens(clientID, email string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -203,8 +203,9 @@ func (s *Server) client(r *Request) (Client, *response) {
 	return c, nil
 }
 
-// newFamily begins a family. If the user then has too many families, newFamily revokes the
-// oldest one.
+// newFamily returns a new family for the consent c, with a refresh token unless c.Online is
+// set. If the user then has more than Options.RefreshTokens families, newFamily revokes the
+// oldest family.
 func (s *Server) newFamily(c Consent) *family {
 	f := &family{consent: c}
 	if c.Online {
@@ -231,8 +232,8 @@ func (s *Server) kill(f *family) {
 	f.living = nil
 }
 
-// throttled reports whether a refresh token has issued the maximum number of access tokens
-// within the last MintWindow.
+// throttled reports whether at least Options.Mints access tokens of f were issued within the
+// last Options.MintWindow.
 func (s *Server) throttled(f *family) bool {
 	since := s.Now().Add(-s.o.MintWindow)
 	f.minted = slices.DeleteFunc(f.minted, func(t time.Time) bool { return !t.After(since) })

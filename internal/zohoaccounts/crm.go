@@ -80,7 +80,8 @@ func (s *Server) dataCenter(host string) string {
 	return top
 }
 
-// environment returns the environment that an API host serves.
+// environment returns the environment that an API host serves, in the form of
+// Consent.Environment.
 func environment(host string) string {
 	name, _, _ := strings.Cut(host, ".")
 	if name == "www" {
@@ -89,8 +90,8 @@ func environment(host string) string {
 	return name
 }
 
-// apiDomain returns the base URL of the API as the accounts server on host reports
-// it.
+// apiDomain returns the base URL of the API that the accounts server on host states in
+// responses.
 func apiDomain(host, env string) string {
 	top, ok := topLevel(host)
 	if !ok {

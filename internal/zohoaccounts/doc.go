@@ -2,11 +2,11 @@
 // and revocation endpoints, and the few CRM calls with which a client looks up the user of a
 // token. It keeps all data in memory.
 //
-// A [Server] is an http.Handler. It is also an http.RoundTripper that needs no socket, so
-// that it runs under testing/synctest and answers for the hosts of every data center.
-// [Server.Listen] serves it on the loopback interface.
+// A [Server] is an http.Handler. It is also an http.RoundTripper that needs no socket, so that
+// it runs under testing/synctest and answers for the hosts of every data center.
+// [Server.Listen] serves requests on the loopback interface.
 //
-// It enforces the documented rules with these limits, unless Options changes them:
+// A Server enforces the documented rules with these limits, unless Options changes the limits:
 //
 //   - a grant code is valid for one exchange within 3 minutes, by the client and
 //     with the redirect URL for which it was issued (token-validity)
@@ -25,9 +25,9 @@
 // https://www.zoho.com/accounts/protocol/oauth/. Where two pages differ, for example on 15
 // or 10 valid access tokens, the package follows the page of the CRM.
 //
-// With Options.Strict the server behaves not like Zoho but like the strictest server that RFC
-// 6749 and RFC 9700 allow. Refresh tokens rotate. The reuse of a replaced refresh token or of a
-// code revokes the whole family. Refusals have the codes and HTTP statuses of the RFC.
+// With Options.Strict, a Server behaves like the strictest server that RFC 6749 and RFC 9700
+// allow. Refresh tokens rotate. The reuse of a replaced refresh token or of a code revokes all
+// tokens of the consent. Refusals have the codes and HTTP statuses of RFC 6749.
 //
 // Tests inject faults with Inject, and read the requests with Requests and Count.
 package zohoaccounts

@@ -25,12 +25,12 @@ type Options struct {
 	// Now is the clock. Nil means time.Now. Advance moves the clock forward.
 	Now func() time.Time
 
-	// DataCenter is the data center of hosts that are not Zoho's, such as those of
-	// the loopback interface. Empty means "us".
+	// DataCenter is the data center of hosts that are not Zoho's, such as loopback addresses.
+	// Empty means "us".
 	DataCenter string
 
-	// Strict makes the server rotate refresh tokens, and revoke the family when a replaced
-	// refresh token is reused. See the package documentation.
+	// Strict makes the server rotate refresh tokens, and revoke all tokens of the consent when
+	// a replaced refresh token is reused. See the package documentation.
 	Strict bool
 
 	// Milliseconds selects the responses of old accounts servers: expires_in in
@@ -101,11 +101,12 @@ type Fault struct {
 	// Delay delays the request before the server executes it.
 	Delay time.Duration
 
-	// Wait delays the request until the channel is closed or the client disconnects.
+	// Wait delays the request until the channel is closed. If the client disconnects first,
+	// the server does not execute the request.
 	Wait <-chan struct{}
 
-	// Status, if not 0, is the status of the response that replaces the real one,
-	// with Header and Body.
+	// Status, if not 0, is the status of a response that replaces the real response. Header
+	// and Body are the header and the body of that response.
 	Status int
 	Header http.Header
 	Body   string
@@ -147,8 +148,8 @@ func New(opts *Options) *Server {
 	return s
 }
 
-// Listen serves on the loopback interface until stop is called. It returns the base
-// URL, which serves both accounts and API.
+// Listen serves on the loopback interface until stop is called. It returns the base URL of
+// both the accounts server and the API.
 func (s *Server) Listen() (base string, stop func(), err error) {
 	if base, stop, err = fakeserver.Serve(s); err != nil {
 		err = fmt.Errorf("zohoaccounts: %w", err)
@@ -175,7 +176,7 @@ func (s *Server) Requests() []Request {
 	return slices.Clone(s.requests)
 }
 
-// Count returns the number of requests of the given kinds, including refused ones.
+// Count returns the number of requests of the given kinds, including refused requests.
 func (s *Server) Count(kinds ...Kind) int {
 	n := 0
 	for _, r := range s.Requests() {
