@@ -10,8 +10,9 @@ import (
 	"testing"
 )
 
-// TestAdaptersHaveOneShape checks that all adapters have the same files, and declare the same
-// names in them. A reader who knows one adapter can then find the same code in another.
+// TestAdaptersHaveOneShape checks that all adapters have the same files, and that these files
+// declare the names in shape. A reader who knows one adapter can then find the same code in
+// another.
 func TestAdaptersHaveOneShape(t *testing.T) {
 	t.Parallel()
 	// shape maps each file to the names that it must declare.
@@ -51,8 +52,8 @@ func TestAdaptersHaveOneShape(t *testing.T) {
 	}
 }
 
-// checkDeclared checks that a file declares the names in want. If inOrder is set, it must
-// declare them in the order of want.
+// checkDeclared checks that a file declares the names in want. If inOrder is set, the file must
+// declare the names in the order of want.
 func checkDeclared(t *testing.T, file string, want []string, inOrder bool) {
 	t.Helper()
 	var got []string
@@ -81,7 +82,8 @@ func checkDeclared(t *testing.T, file string, want []string, inOrder bool) {
 	}
 }
 
-// interfaceMethods returns the names of the methods that an interface declares, in order.
+// interfaceMethods returns the names of the methods that an interface declares, in the order of
+// their declarations.
 func interfaceMethods(t *testing.T, file, name string) []string {
 	t.Helper()
 	var methods []string

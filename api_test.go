@@ -29,8 +29,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// Programs outside this repository use the names and signatures in this file, which must not
-// change.
+// Programs outside this repository use the names and signatures in this file. These names and
+// signatures must not change.
 
 type mintFunc = func(context.Context, tokenstore.Token) (tokenstore.Token, error)
 
@@ -53,7 +53,9 @@ type fixedRefresher interface {
 	Refresh(ctx context.Context, id string, stale tokenstore.Secret, mint mintFunc) (tokenstore.Token, error)
 }
 
-// Assignments in both directions compile only if the two interfaces have the same methods.
+// The first four assignments compile only if the fixed interfaces and those of package
+// tokenstore have the same methods. The other assignments compile only if the types have the
+// listed methods.
 var (
 	_ tokenstore.TokenStore = fixedStore(nil)
 	_ fixedStore            = tokenstore.TokenStore(nil)
@@ -105,7 +107,8 @@ var (
 	_ func(*testing.B, conformance.Store)                                                                                = conformance.Bench
 )
 
-// Programs set and read these fields and constants, which must not change.
+// Programs use these fields and constants. The names and types of these fields and constants
+// must not change.
 var _ = []any{
 	tokenstore.Token{
 		ID: "", UserName: "", ClientID: "", ClientSecret: tokenstore.Secret(""), RefreshToken: tokenstore.Secret(""), AccessToken: tokenstore.Secret(""),

@@ -51,9 +51,9 @@ import (
 
 var updateCalls = flag.Bool("update", false, "rewrite testdata/calls")
 
-// A gate passes requests to a server one at a time, and records them. Concurrent requests pass
-// in the order of their texts. Requests begin in a synctest bubble and are executed outside the
-// bubble.
+// A gate passes requests to a server one at a time, and records each request. Concurrent
+// requests pass in the order of their texts. A request begins in a synctest bubble, but the
+// goroutine that sends it to the server is outside the bubble.
 type gate struct {
 	work  chan func()
 	done  chan struct{}
@@ -63,8 +63,8 @@ type gate struct {
 	waiting []*waiting
 	arrived chan struct{} // if not nil, receives a value when a request begins to wait
 	lines   []string
-	fault   int  // counts down to the request that fails; 0 means that no request fails
-	applied bool // the failing request is executed, and only its answer is lost
+	fault   int  // each request subtracts 1; the request that makes it 0 fails
+	applied bool // whether the server executes the failing request, so that only the answer is lost
 }
 
 type waiting struct {
@@ -89,8 +89,8 @@ func (g *gate) now() time.Time { return time.Unix(0, g.clock.Load()) }
 
 var errGate = errors.New("the connection was lost")
 
-// shortened lists the parts of a request to replace by short texts: names, digests, nonces, and
-// the suffix that AWS adds to a secret's name.
+// shortened lists the parts of a request that short texts replace: names, digests, nonces, and
+// the suffix of the name in an ARN.
 var shortened = []struct {
 	what *regexp.Regexp
 	to   string
@@ -109,8 +109,8 @@ func short(text string) string {
 	return text
 }
 
-// pass waits for the turn of a request, and records its text. It then calls do, unless ctx is
-// done or the request must be lost.
+// pass waits until record or rounds lets the request through, and records its text. After that,
+// pass calls do, unless ctx is done or the request must be lost.
 func (g *gate) pass(ctx context.Context, text string, do func() error) error {
 	w := &waiting{short(text), make(chan struct{})}
 	g.mu.Lock()
@@ -151,7 +151,8 @@ func (g *gate) pass(ctx context.Context, text string, do func() error) error {
 	return err
 }
 
-// record runs f, and returns the requests that f sends, in order.
+// record runs f. record returns the requests that f sends and the errors that f records, in
+// order, one on each line.
 func (g *gate) record(f func()) string {
 	g.lines = nil
 	ended := make(chan struct{})
@@ -177,8 +178,8 @@ func (g *gate) record(f func()) string {
 	}
 }
 
-// A wire is an http.RoundTripper and an HTTPClient of the AWS SDK. Its requests pass through the
-// gate.
+// A wire is an http.RoundTripper and an HTTPClient of the AWS SDK. A wire sends each request
+// through the gate.
 type wire struct {
 	*gate
 	text func(r *http.Request, body []byte) string
@@ -215,7 +216,7 @@ func (w wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	return answer, nil
 }
 
-// A cloud is the fake of a service, with a gate in front of it.
+// A cloud is a fake service whose requests pass a gate.
 type cloud struct {
 	*gate
 	driver func() (driver.Secrets, error)
@@ -227,7 +228,8 @@ func transport(t *testing.T) http.RoundTripper {
 	return to
 }
 
-// members returns the names of the members of a JSON object and of the objects within it.
+// members returns the names of the members of a JSON object, and of the objects that are
+// members, except "data".
 func members(body []byte) string {
 	var object map[string]any
 	if json.Unmarshal(body, &object) != nil {
@@ -320,8 +322,8 @@ func onK8s(t *testing.T) *cloud {
 	return &cloud{g, func() (driver.Secrets, error) { return k8sstore.NewDriver(client, "default", "crm", nil) }}
 }
 
-// fields returns the names of the fields that are set in a message, and the values of the fields
-// name and parent.
+// fields returns the names of the fields that are set in a message and in the messages within
+// it. fields also returns the values of the fields name and parent.
 func fields(m proto.Message) string {
 	var all []string
 	var collect func(prefix string, m protoreflect.Message)
@@ -344,20 +346,19 @@ func fields(m proto.Message) string {
 	return "{" + strings.Join(all, ",") + "}"
 }
 
-// A request is a named operation on the driver of a bench or on a store with that driver.
-// before, if not nil, runs first.
+// A request is an operation whose requests the test records. If before is not nil, the test
+// first runs before, without recording the requests.
 type request struct {
 	name   string
 	before func(*bench)
 	do     func(*bench)
 }
 
-// A bench runs the operations of a test on a fake service, and records the classes of their
-// errors.
+// A bench opens drivers and stores on a fake service, and records the classes of errors.
 type bench struct {
 	*testing.T
 	*cloud
-	base    driver.Secret // the base of the secret under test
+	base    driver.Secret // the state that create stored
 	options *tokenstore.Options
 }
 
@@ -379,7 +380,7 @@ func (b *bench) store() *tokenstore.Store {
 	return s
 }
 
-// says records the class of an error.
+// says records the class of err, unless err is nil.
 func (b *bench) says(err error) {
 	classes := map[string]error{
 		"not found": driver.ErrNotFound, "exists": driver.ErrExists, "conflict": driver.ErrConflict, "denied": driver.ErrDenied,
@@ -418,7 +419,7 @@ func create(b *bench) {
 	b.base = driver.Secret{Payload: p, Version: v}
 }
 
-// changed creates the secret under test, and then changes it, which makes b.base outdated.
+// changed creates the secret under test and changes it, so that b.base is outdated.
 func changed(b *bench) {
 	create(b)
 	if _, err := b.open().Update(b.Context(), secretName, b.base, payload(1)); err != nil {
@@ -426,7 +427,7 @@ func changed(b *bench) {
 	}
 }
 
-// removed creates the secret under test, and then deletes it, which makes b.base outdated.
+// removed creates the secret under test and deletes it, so that b.base is outdated.
 func removed(b *bench) {
 	create(b)
 	if err := b.open().Delete(b.Context(), secretName, b.base); err != nil {
@@ -504,7 +505,7 @@ func probing(b *bench) {
 	}
 }
 
-// each returns an operation that runs all operations in order.
+// each returns a function that calls the functions in all, in order.
 func each(all ...func(*bench)) func(*bench) {
 	return func(b *bench) {
 		for _, do := range all {
@@ -620,7 +621,7 @@ func requests() []request {
 }
 
 // TestRequests checks that each operation sends the recorded requests to each service. For some
-// writes, it also checks the requests after the loss of any one request or answer.
+// writes, it also checks the requests that follow if any one request or answer is lost.
 func TestRequests(t *testing.T) {
 	t.Parallel()
 	for name, open := range map[string]func(*testing.T) *cloud{"awssm": onAWS, "gcpsm": onGCP, "vaultstore": onVault, "k8sstore": onK8s} {

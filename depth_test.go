@@ -18,9 +18,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// rounds runs f on a service whose calls all take the same time, and returns the groups of
-// concurrent calls in order. The number of groups is the length of the longest chain of
-// dependent calls.
+// rounds runs f as if all calls of the service took the same time. rounds returns the groups of
+// concurrent calls, in order. The number of groups is the length of the longest sequence of
+// calls in which each call waits for the previous call.
 func (g *gate) rounds(f func()) (rounds [][]string) {
 	ended := make(chan struct{})
 	g.mu.Lock()
@@ -46,14 +46,14 @@ func (g *gate) rounds(f func()) (rounds [][]string) {
 		select {
 		case <-ended:
 			return rounds
-		case <-g.arrived: // f pauses, and then sends further requests
+		case <-g.arrived: // f has paused, and has sent another request
 		}
 	}
 }
 
 const asksServer = "the authorization server"
 
-// mint returns a mint function that takes as long as a call, and mints the n-th access token.
+// mint returns a mint function that takes as long as a call, and whose access token contains n.
 func (b *bench) mint(n int) func(context.Context, tokenstore.Token) (tokenstore.Token, error) {
 	return func(ctx context.Context, _ tokenstore.Token) (tokenstore.Token, error) {
 		err := b.pass(ctx, asksServer, func() error { return nil })
@@ -61,8 +61,8 @@ func (b *bench) mint(n int) func(context.Context, tokenstore.Token) (tokenstore.
 	}
 }
 
-// refreshed refreshes the token with a new store, as another process would, and returns the new
-// access token.
+// refreshed refreshes the record id with a new store, as another process does, and returns the
+// new access token.
 func (b *bench) refreshed(id string, stale tokenstore.Secret, n int) tokenstore.Secret {
 	t, err := b.store().Refresh(b.Context(), id, stale, b.mint(n))
 	if err != nil {
@@ -97,8 +97,9 @@ func (b *bench) started(string, tokenstore.Secret) {
 	}
 }
 
-// A chain describes the calls of an operation. depth is the length of the longest chain of
-// dependent calls. after is the part of depth after the authorization server's response.
+// A chain describes the calls of an operation. depth is the length of the longest sequence of
+// calls in which each call waits for the previous call. after is the part of depth that follows
+// the authorization server's response, or depth if the server is not called.
 type chain struct{ calls, depth, after int }
 
 func chainOf(rounds [][]string) chain {
@@ -116,9 +117,9 @@ func chainOf(rounds [][]string) chain {
 	return c
 }
 
-// TestDepth checks the number and depth of the calls for which programs wait. Each operation
-// uses a new store, on a record that was refreshed four times. With Google Cloud, a save then
-// destroys an old version after its commit.
+// TestDepth checks the number and the depth of the calls of each operation: see chain. Each
+// operation uses a new store, and a record that was refreshed four times. On Google Cloud, a
+// save of that record also destroys an old version.
 func TestDepth(t *testing.T) {
 	t.Parallel()
 	services := map[string]func(*testing.T) *cloud{"awssm": onAWS, "gcpsm": onGCP, "vaultstore": onVault, "k8sstore": onK8s}

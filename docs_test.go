@@ -62,8 +62,8 @@ func anchors(page string) []string {
 	return all
 }
 
-// deadLinks returns the links of the pages to files and headings that do not exist in the
-// repository.
+// deadLinks returns those links in the pages that lead to a file or heading that does not exist
+// in the repository. deadLinks skips links to other sites.
 func deadLinks(all map[string]string) []string {
 	var dead []string
 	for path, text := range all {
@@ -89,8 +89,8 @@ func deadLinks(all map[string]string) []string {
 	return dead
 }
 
-// compilePrograms compiles the Go programs in docs/getting-started-*.md as commands of the
-// module.
+// compilePrograms compiles the first Go program of each page docs/getting-started-*.md, as a
+// command of the module.
 func compilePrograms(t *testing.T, all map[string]string) {
 	t.Helper()
 	root, err := os.Getwd()

@@ -22,8 +22,8 @@ type rule struct {
 	theirs []string // prefixes of the import paths of other modules
 }
 
-// rules lists the imports of every package of the module, grouped by layers. Each rule must name
-// every imported package of the module, and no others.
+// rules maps every package of the module, except examples, to a rule. Each rule must name
+// exactly those packages of the module that the package imports.
 var rules = map[string]rule{
 	// The lowest layer: formats and helpers.
 	"codec":                        {ours: []string{"internal/members"}},
@@ -110,7 +110,7 @@ type listed struct {
 	imports []string
 }
 
-// packages returns the packages of the module, without examples and packages that have only
+// packages returns the packages of the module, except examples and packages that have only
 // tests.
 func packages(t *testing.T) []listed {
 	t.Helper()
@@ -167,8 +167,8 @@ func TestPackagesImportWhatTheyMay(t *testing.T) {
 	}
 }
 
-// TestGoldenRecordsAreNeverEdited checks in the Git history that no golden record was changed or
-// removed, because users have stored records in the same form.
+// TestGoldenRecordsAreNeverEdited checks that the files in codec/testdata/golden are as they
+// were when Git first recorded them. Users have stored records in the form of these files.
 func TestGoldenRecordsAreNeverEdited(t *testing.T) {
 	t.Parallel()
 	if _, err := os.Stat(".git"); err != nil {
@@ -190,11 +190,11 @@ func TestGoldenRecordsAreNeverEdited(t *testing.T) {
 	}
 }
 
-// weak matches a look-up by a user alone. Such a look-up needs a search, whose result may lag.
+// weak matches a look-up by a user alone, which needs a search. The result of a search may lag.
 var weak = regexp.MustCompile(`FindToken\(ctx, tokenstore\.Token\{UserName: "[^"]*"\}\)`)
 
 // TestExamplesReadByName checks that documentation and examples, which users copy, contain no
-// look-up that needs a search.
+// look-up by a user alone.
 func TestExamplesReadByName(t *testing.T) {
 	t.Parallel()
 	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
@@ -245,8 +245,8 @@ func TestEveryExportedNameIsDocumented(t *testing.T) {
 	}
 }
 
-// TestPackageTokenstoreIsSmall checks that package tokenstore has few lines and exported names.
-// Users should be able to read the package in an hour. The implementation belongs in internal
+// TestPackageTokenstoreIsSmall checks that package tokenstore has few lines and exported names,
+// so that users can read the package in an hour. The implementation belongs in internal
 // packages.
 func TestPackageTokenstoreIsSmall(t *testing.T) {
 	t.Parallel()
@@ -344,8 +344,9 @@ func receiverIsExported(d *ast.FuncDecl) bool {
 	return !ok || name.IsExported()
 }
 
-// TestDriversAreAskedOnce checks that only the ledger looks for the optional interfaces of a
-// driver. The observed driver in the ledger's field Driver does not implement them.
+// TestDriversAreAskedOnce checks that no code in tokenstore asserts the type of the field
+// Driver of a ledger.Ledger. The driver in that field does not implement the optional
+// interfaces of package driver.
 func TestDriversAreAskedOnce(t *testing.T) {
 	t.Parallel()
 	asserted := regexp.MustCompile(`\.Driver\.\(driver\.`)

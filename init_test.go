@@ -19,8 +19,8 @@ func forTests(path string) bool {
 	return strings.HasPrefix(path, "internal/fake") || path == "internal/zohoaccounts" || path == "internal/authservers"
 }
 
-// TestNothingIsComputedAtInit checks that packages have no init functions and compile no
-// patterns at initialization, which would delay every program that imports them.
+// TestNothingIsComputedAtInit checks that packages have no init functions, and compile no
+// patterns at initialization. Such code would delay every program that imports the package.
 func TestNothingIsComputedAtInit(t *testing.T) {
 	t.Parallel()
 	for _, p := range packages(t) {
@@ -61,7 +61,7 @@ func atInit(decl ast.Decl) (found []ast.Node) {
 		ast.Inspect(d, func(n ast.Node) bool {
 			switch n := n.(type) {
 			case *ast.FuncLit:
-				return false // the body only runs when the function is called
+				return false // the function does not run at initialization
 			case *ast.CallExpr:
 				if callee, ok := n.Fun.(*ast.SelectorExpr); ok && strings.Contains(callee.Sel.Name, "Must") {
 					found = append(found, n)
@@ -95,8 +95,8 @@ func TestAtInitFindsWhatRuns(t *testing.T) {
 
 var initTrace = regexp.MustCompile(`(?m)^init (\S+) @.* clock, ([0-9]+) bytes, ([0-9]+) allocs$`)
 
-// TestInitIsSmall checks that no package of this module that this test imports allocates much
-// memory at initialization.
+// TestInitIsSmall checks that the packages of this module allocate little memory at
+// initialization. The test only measures packages that its program imports.
 func TestInitIsSmall(t *testing.T) {
 	t.Parallel()
 	const mostBytes, mostAllocs = 8 << 10, 100

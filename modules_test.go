@@ -39,7 +39,7 @@ func TestProgramsGetOneSDK(t *testing.T) {
 			}
 			write("main.go", fmt.Sprintf("package main\n\nimport _ %q\n\nfunc main() {}\n", module+"/"+adapter))
 			write("go.mod", fmt.Sprintf("module program\n\ngo 1.26.0\n\nrequire %s v0.0.0\n\nreplace %[1]s => %s\n", module, root))
-			// go mod tidy writes the go.sum of the program. It needs no network, because the
+			// go mod tidy writes the go.sum of the program. The command needs no network, because the
 			// module cache has all modules that this module requires.
 			tidy := exec.CommandContext(t.Context(), "go", "mod", "tidy")
 			tidy.Dir, tidy.Env = dir, append(os.Environ(), "GOFLAGS=-mod=mod", "GOWORK=off")
@@ -84,11 +84,12 @@ func TestOldestGo(t *testing.T) {
 	}
 }
 
-// pinnedByHand lists the modules whose requirements are pinned by hand: see docs/adr/0002.
+// pinnedByHand lists the modules whose requirements neither the Makefile nor Dependabot
+// changes: see docs/adr/0002.
 var pinnedByHand = []string{"integration/kubedev", "integration/vaultdev"}
 
-// TestModulesAreKept checks that the Makefile tidies all modules of this repository, and that
-// Dependabot updates all of them.
+// TestModulesAreKept checks that the Makefile and the configuration of Dependabot list all
+// modules of this repository, except those in pinnedByHand.
 func TestModulesAreKept(t *testing.T) {
 	t.Parallel()
 	var modules []string
@@ -131,8 +132,9 @@ func TestModulesAreKept(t *testing.T) {
 	}
 }
 
-// TestTimesAreMeasuredAlone checks that each test that measures times has a name that ends in
-// _Time, and is skipped with -short. Its package must be one that "make test-times" runs.
+// TestTimesAreMeasuredAlone checks that a test whose name ends in _Time is skipped with -short,
+// and that no other test has this skip. It also checks that "make test-times" runs the packages
+// of these tests.
 func TestTimesAreMeasuredAlone(t *testing.T) {
 	t.Parallel()
 	name := regexp.MustCompile(`(?m)^func (Test\w+_Time)\(`)

@@ -52,12 +52,12 @@ import (
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// canary is a secret, token and key that no printed value may contain. It has the length of a
-// key.
+// canary is the secret, token or key in each printed value. No text may contain a part of the
+// canary. The canary has the length of a key.
 const canary = "CANARYqX7zPv2LkM9tRw4sBd8nHf3gJc"
 
-// canaryForms returns the texts by which package fmt and encoders represent a part of the
-// canary.
+// canaryForms returns the texts that represent a part of the canary in the output of package
+// fmt and of encoders.
 func canaryForms() []string {
 	part := []byte(canary[8:20])
 	var decimal, goSyntax []string
@@ -69,7 +69,7 @@ func canaryForms() []string {
 		string(part), hex.EncodeToString(part), strings.ToUpper(hex.EncodeToString(part)),
 		fmt.Sprintf("% x", part), fmt.Sprintf("% X", part), strings.Join(decimal, " "), strings.Join(decimal, ","), strings.Join(goSyntax, ", "),
 	}
-	// The words of a cipher's key schedule begin with the key.
+	// The key schedule of a cipher begins with the words of the key.
 	for word := 8; word < 20; word += 4 {
 		for _, order := range []binary.ByteOrder{binary.BigEndian, binary.LittleEndian} {
 			n := order.Uint32([]byte(canary)[word:])
@@ -106,19 +106,19 @@ func TestCanaryFormsAreFound(t *testing.T) {
 	}
 }
 
-// held is a type of a program with a value of this module in its fields.
+// held is like a type of a program that holds a value of this module.
 type held struct {
 	Value any
 	List  []any
 	ByKey map[string]any
 }
 
-// handles lists the types through which a program uses a store. Their values show no secret even
-// for %w and %p, for which package fmt calls no methods.
+// handles lists the types through which a program uses a store. Values of these types must show
+// no secret even for %w and %p, for which package fmt calls no methods.
 var handles = []string{"tokenstore.Store", "migrate.Migration", "memstore.Driver", "filestore.Store", "sqlstore.Store", "driver.Secrets", "codec.Codec", "codec.Placed", "codec.AEAD", "keys.Keys", "initializer.Client", "oauth2keep.Keeper", "agent.Handler"}
 
-// printed returns the texts of v by the way of printing: package fmt with each of the verbs,
-// JSON, slog and expvar.
+// printed prints v with package fmt and each of the verbs, and with JSON, slog and expvar.
+// printed returns each text by a name for the way of printing.
 func printed(v any, verbs string) map[string]string {
 	texts := map[string]string{}
 	values := map[string]any{
@@ -152,7 +152,7 @@ func printed(v any, verbs string) map[string]string {
 }
 
 // keepers returns values of the exported types that can hold a secret, a token or a key, by the
-// name of the type. The values hold the canary.
+// name of the type. Each secret, token and key in these values contains the canary.
 func keepers(t *testing.T) map[string][]any {
 	t.Helper()
 	must := func(v any, err error) any {

@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// TestREADMEProgram checks that the program in the README runs unchanged, and prints the
-// expected output.
+// TestREADMEProgram checks that the first Go program in the README runs unchanged, and prints
+// the expected output.
 func TestREADMEProgram(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("README.md")
@@ -49,8 +49,8 @@ func TestREADMEProgram(t *testing.T) {
 	}
 }
 
-// TestREADMEShowsTheExample checks that the README contains the two programs in examples/oauth2,
-// and that the second program is at most six lines longer.
+// TestREADMEShowsTheExample checks that the README contains the two programs in
+// examples/oauth2, and that the second program is one to six lines longer.
 func TestREADMEShowsTheExample(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("README.md")

@@ -38,10 +38,10 @@ var (
 	// pinned matches the name of an action with a full commit, and the version in a comment.
 	pinned = regexp.MustCompile(`^[\w.-]+(/[\w.-]+)+@[0-9a-f]{40} # v\d+(\.\d+)*$`)
 
-	// local matches an action of this repository.
+	// local matches the path of an action in this repository.
 	local = regexp.MustCompile(`^\./[\w./-]+$`)
 
-	// image matches the container of a job or of a service, whose image tag can move.
+	// image matches the container of a job or of a service. The tag of an image can move.
 	image = regexp.MustCompile(`(?m)^[\s-]*(container|image)\s*:`)
 
 	// grant matches a permission to write that a workflow or a job grants to its token.
@@ -49,7 +49,8 @@ var (
 	grantAll = regexp.MustCompile(`(?m)permissions:\s*(read|write)-all`)
 )
 
-// unpinned returns the actions and images whose code can change although the workflow does not.
+// unpinned returns the actions in text without a full commit, and the lines that name an image.
+// The code of these actions and images can change although the workflow does not.
 func unpinned(text string) (names []string) {
 	for _, m := range use.FindAllStringSubmatch(text, -1) {
 		if name := strings.TrimSpace(m[1]); !pinned.MatchString(name) && !local.MatchString(name) {
@@ -63,7 +64,8 @@ func unpinned(text string) (names []string) {
 }
 
 // TestWorkflowsPinActions checks that workflows pin their actions, so that a moved tag cannot
-// run other code in a job with credentials. Checkouts must not persist credentials.
+// run other code in a job with credentials. It also checks that no checkout keeps its
+// credentials in the work tree.
 func TestWorkflowsPinActions(t *testing.T) {
 	t.Parallel()
 	for path, text := range workflows(t) {

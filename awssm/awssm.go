@@ -25,18 +25,19 @@ type Options struct {
 	// options.
 	Store *tokenstore.Options
 
-	// KMSKeyID identifies the KMS key that encrypts new records: an ARN, a key ID, or an
-	// alias. Existing records keep their key. If KMSKeyID is empty, the account's key
-	// aws/secretsmanager encrypts them.
+	// KMSKeyID identifies the KMS key that encrypts new records: an ARN, a key ID, or an alias.
+	// Existing records keep their key. If KMSKeyID is empty, the account's key aws/secretsmanager
+	// encrypts new records.
 	KMSKeyID string
 
-	// Tags are up to ten additional tags for new records. Existing records keep their tags.
+	// Tags are up to ten additional tags for new records. Existing records keep their tags. Keys
+	// have 1 to 128 characters and values at most 256: letters, digits, spaces and "_.:/=+-@".
 	// Keys must not begin with "aws:" or "tokenkeep:", in upper or lower case.
 	Tags map[string]string
 
-	// KeepDeleted makes Delete keep the secret of a deleted record, for accounts that deny
-	// forced deletion. The current version of the secret is then a tombstone. A new record
-	// with the same name reuses the secret. AWS bills the secret until it is deleted. The
+	// KeepDeleted makes Delete keep the secret of a deleted record, for accounts that deny forced
+	// deletion. Delete then only makes a tombstone the current version of the secret. A new record
+	// with the same name reuses the secret. AWS bills the secret until an operator deletes it. The
 	// earlier versions of the secret stay until Secrets Manager removes them.
 	KeepDeleted bool
 }
@@ -53,8 +54,9 @@ const (
 )
 
 // New returns a store that keeps each record in a secret. The names of the secrets begin with
-// prefix and "/". The prefix has at most 150 characters. It consists of path elements of
-// letters, digits, and the characters "_+=.@-", joined by "/", such as "oauth/crm".
+// prefix and "/". The prefix has at most 150 characters. A prefix such as "oauth/crm" consists
+// of path elements, joined by "/". A path element consists of letters, digits, and the
+// characters "_+=.@-".
 //
 // New does no I/O, and returns an error only if an argument is invalid. The store uses the
 // credentials, region, endpoint and retries of client. opts may be nil.
@@ -85,8 +87,8 @@ func NewDriver(client *secretsmanager.Client, prefix string, opts *Options) (dri
 	}, nil
 }
 
-// wallClock returns the current time without a monotonic reading. The monotonic clock may stop
-// while an AWS Lambda function is frozen between invocations.
+// wallClock returns the current time without a monotonic reading. The monotonic clock might
+// stop while an AWS Lambda function is suspended between invocations.
 func wallClock() time.Time { return time.Now().Round(0) }
 
 var pathElement = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_+=.@-]+$`) })
@@ -155,7 +157,7 @@ func Policy(region, account, prefix string, opts *Options) string {
 			Sid: "Key", Effect: "Allow", Action: []string{"kms:Decrypt", "kms:GenerateDataKey"}, Resource: o.KMSKeyID,
 		})
 	}
-	text, _ := json.MarshalIndent(p, "", "  ") // strings, lists and maps of them always marshal
+	text, _ := json.MarshalIndent(p, "", "  ") // cannot fail: p holds only strings, slices and maps
 	return string(text) + "\n"
 }
 

@@ -32,13 +32,12 @@ const (
 	path = app + "/" + name
 )
 
-// An env is a server and a driver that uses it. The server and the driver have the same
-// clock.
+// An env is a server and a driver that uses the server. The driver has the clock of the server.
 type env struct {
 	testing.TB
 	server *fakeaws.Server
 	client *secretsmanager.Client
-	lag    time.Duration // initial lag of reads and lists
+	lag    time.Duration // the ReadLag of the server at first
 	driver.Secrets
 }
 
@@ -129,8 +128,8 @@ func (e *env) holds(want driver.Secret) {
 	}
 }
 
-// operator writes text as the AWS console does, and returns the version ID, which is not
-// derived from the previous version.
+// operator writes text as the AWS console does: the ID of the new version is not derived from
+// the previous version. It returns the ID.
 func (e *env) operator(text string) string {
 	e.Helper()
 	out, err := e.client.PutSecretValue(e.Context(), &secretsmanager.PutSecretValueInput{SecretId: aws.String(path), SecretString: &text})
@@ -154,7 +153,8 @@ func (e *env) tags() []string {
 	return keys
 }
 
-// counts runs f and checks that it makes exactly the calls that want lists.
+// counts runs f, and checks that f returns no error and makes exactly the calls that want
+// lists.
 func (e *env) counts(what, want string, f func() error) {
 	e.Helper()
 	e.server.Reset()
@@ -403,8 +403,8 @@ func TestKeepDeletedReuse(t *testing.T) {
 	for _, d := range []driver.Secrets{e.Secrets, e.open(nil)} {
 		is(t, "Delete of what is deleted", d.Delete(t.Context(), name, base), nil)
 	}
-	// A process without KeepDeleted also reuses the tombstone, because other processes may
-	// write over the tombstone.
+	// A process without KeepDeleted also reuses a kept secret, because other processes may write
+	// over the tombstone at any time.
 	v, err := e.open(nil).Create(t.Context(), name, driver.Payload{Data: []byte("anew"), Labels: []driver.Label{label("user", 'c', 'c')}})
 	if err != nil {
 		t.Fatal(err)
@@ -476,7 +476,8 @@ func TestCreateScheduledDeletion(t *testing.T) {
 
 func TestCreateNameTaken(t *testing.T) {
 	t.Parallel()
-	// When evict reads the secret, the name already belongs to a secret of another process.
+	// CreateSecret reports a scheduled deletion, but another process creates a secret with that
+	// name before evict reads the metadata.
 	e := newEnv(t, nil, nil)
 	scheduled := fakeaws.Fault{Code: "InvalidRequestException", Message: "You can't create this secret because a secret with this name is already scheduled for deletion."}
 	theirs := e.create("theirs")
@@ -624,13 +625,13 @@ func TestFreshFollowsAChainInFewReads(t *testing.T) {
 	}
 	last := states[60]
 	for _, c := range []struct {
-		than  int // -1 if the caller knows no state
+		than  int // index of the argument than in states; -1 if the caller has no state
 		after time.Duration
 		reads int
 	}{
 		{60, 0, 1},               // version 61, which does not exist
 		{59, 0, 2},               // versions 60 and 61
-		{60, 2 * time.Second, 4}, // a read by name, which fails, and reads of versions 0, 61 and 60
+		{60, 2 * time.Second, 4}, // a failing read by name, and reads of versions 0, 61 and 60
 		{59, 0, 5},
 		{-1, 0, 13},
 	} {
@@ -677,7 +678,7 @@ func TestUpdateOldBase(t *testing.T) {
 	_, err = e.Update(t.Context(), name, base, driver.Payload{Data: []byte("late")})
 	is(t, "Update with a base whose successor has been removed", err, driver.ErrConflict)
 	is(t, "Delete with it", e.Delete(t.Context(), name, base), driver.ErrConflict)
-	// An old base that is still the current state takes two reads.
+	// If an old base is still the current state, Update makes two additional reads.
 	e.server.Advance(2 * time.Hour)
 	e.counts("Update with an old base", "GetSecretValue 2, PutSecretValue 1", func() error {
 		_, err := other.Update(t.Context(), name, now, driver.Payload{Data: []byte("next")})
@@ -980,8 +981,8 @@ func TestPolicyMinimal(t *testing.T) {
 	}
 }
 
-// exercise makes each kind of call of a driver under the given policy, and returns the first
-// error.
+// exercise makes each kind of call of a driver with the permissions in document, and returns
+// the first error.
 func exercise(t *testing.T, document string, opts *awssm.Options) error {
 	e := newEnv(t, nil, opts)
 	if err := e.server.Policy("app", document); err != nil {
@@ -1031,7 +1032,7 @@ func exercise(t *testing.T, document string, opts *awssm.Options) error {
 	return err
 }
 
-// tagsAs returns the keys of the secret's tags, read with the permissions of principal.
+// tagsAs is like tags, but reads with the permissions of principal.
 func (e *env) tagsAs(principal string) []string {
 	e.Helper()
 	other := *e

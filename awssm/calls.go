@@ -37,7 +37,7 @@ type service struct {
 }
 
 // call makes one call of the client. If driver.Retries(ctx) is false, a throttled call fails
-// immediately. The error does not quote sent.
+// immediately. sent is the data in the request; the error does not quote sent.
 func call[In, Out any](
 	ctx context.Context, name string, do func(context.Context, *In, ...func(*secretsmanager.Options)) (*Out, error),
 	in *In, sent []byte, opts ...func(*secretsmanager.Options),
@@ -75,10 +75,10 @@ func (i impatient) IsErrorRetryable(err error) bool {
 	return i.RetryerV2.IsErrorRetryable(err) && !errors.Is(classify(err), driver.ErrThrottled)
 }
 
-// read returns one version of the secret at path. secret is the path or the ARN that
-// identifies the secret in the call. If id is empty, read returns the current version, and
-// otherwise the version with that ID. If the version is not a record, the err field of the
-// state says why.
+// read returns one version of the secret at path. secret is the path or the ARN that identifies
+// the secret in the call. If id is empty, read returns the current version, and otherwise the
+// version with that ID. If the version is not a record, the err field of the state says why. If
+// the secret or the version does not exist, the error matches ErrNotFound.
 func (s *service) read(ctx context.Context, path, secret, id string) (state, error) {
 	in := &secretsmanager.GetSecretValueInput{SecretId: &secret}
 	if id != "" {
@@ -104,10 +104,10 @@ type vacantError struct{ arn string }
 // Error returns a text that names the secret.
 func (v vacantError) Error() string { return "the secret " + v.arn + " has no value" }
 
-// unvalued explains err, the error of a read that may have found a secret without the version.
-// The result matches ErrCorrupt if no version is current, and wraps a vacantError if the
-// secret has no version. Otherwise unvalued returns err, or an error matching ctx.Err() if ctx
-// is done.
+// unvalued examines the secret if err, the error of a read, means that the version is missing.
+// If no version of the secret is current, the result matches ErrCorrupt. If the secret has no
+// version at all, the result also wraps a vacantError. Otherwise unvalued returns err, or an
+// error matching ctx.Err() if ctx is done.
 func (s *service) unvalued(ctx context.Context, secret string, err error) error {
 	if !errors.Is(err, errNoVersion) && !errors.Is(err, errNoCurrent) {
 		return err
@@ -130,7 +130,7 @@ func (s *service) unvalued(ctx context.Context, secret string, err error) error 
 }
 
 // create creates the secret at path. The error matches ErrExists if the secret exists, and
-// ErrNotFound while an earlier secret with that path is being deleted.
+// ErrNotFound while the service deletes an earlier secret with that path.
 func (s *service) create(ctx context.Context, path string, v value, labels []types.Tag) (place, error) {
 	id := first(path)
 	in := &secretsmanager.CreateSecretInput{
@@ -217,7 +217,7 @@ func (s *service) attach(ctx context.Context, arn string, tags []types.Tag) erro
 }
 
 // detach removes the tags with the given keys from a secret. If detach returns an error, clean
-// reports whether all tags certainly still exist and will stay.
+// reports whether the service has certainly refused the removal.
 func (s *service) detach(ctx context.Context, arn string, keys []string) (clean bool, err error) {
 	clean = ctx.Err() != nil // call sends nothing if ctx is done
 	_, err = call(ctx, "UntagResource", s.client.UntagResource,
@@ -225,7 +225,7 @@ func (s *service) detach(ctx context.Context, arn string, keys []string) (clean 
 	return clean && err != nil, err
 }
 
-// describe returns the metadata of a secret, even while the secret is being deleted.
+// describe returns the metadata of a secret, even if the secret is marked for deletion.
 func (s *service) describe(ctx context.Context, secret string) (*secretsmanager.DescribeSecretOutput, error) {
 	return call(ctx, "DescribeSecret", s.client.DescribeSecret, &secretsmanager.DescribeSecretInput{SecretId: &secret}, nil)
 }
@@ -249,7 +249,7 @@ func below(prefix string) types.Filter {
 
 // batch yields the states of the secrets that match the filters. If a secret cannot be read,
 // the err field of its state is the reason. batch leaves out secrets that were deleted after
-// they were listed.
+// the service had listed them.
 func (s *service) batch(ctx context.Context, filters []types.Filter) iter.Seq2[state, error] {
 	return driverkit.Seq(func(yield func(state, error) bool) error {
 		in := &secretsmanager.BatchGetSecretValueInput{Filters: filters, MaxResults: aws.Int32(batchSize)}
@@ -286,8 +286,8 @@ func (s *service) batch(ctx context.Context, filters []types.Filter) iter.Seq2[s
 	})
 }
 
-// unread returns the state of a secret that a batch could not read. The err field of the
-// state is nil if the secret was deleted in the meantime.
+// unread returns the state of a secret that a batch could not read. If the secret was deleted
+// in the meantime, the err field of the state is nil.
 func (s *service) unread(ctx context.Context, e types.APIErrorType) state {
 	id := aws.ToString(e.SecretId)
 	refused := error(&smithy.GenericAPIError{Code: aws.ToString(e.ErrorCode), Message: aws.ToString(e.Message)})
@@ -298,7 +298,7 @@ func (s *service) unread(ctx context.Context, e types.APIErrorType) state {
 	return state{path: pathOf(id), err: fmt.Errorf("BatchGetSecretValue: %s: %w", pathOf(id), err)}
 }
 
-// ofOneSecret reports whether the error of a batch may concern only one of its secrets.
+// ofOneSecret reports whether the error of a batch may concern only one secret of the batch.
 // Secrets Manager returns such errors beside the values of the other secrets. In LocalStack
 // 4.14.0, the whole call fails if PutSecretValue has stored a binary version (InternalError,
 // "Object of type bytes is not JSON serializable"). The whole call also fails if a secret has
@@ -308,7 +308,7 @@ func ofOneSecret(err error) bool {
 	return errors.Is(err, driver.ErrNotFound) || errors.As(err, &answer) && answer.ErrorCode() == "InternalError"
 }
 
-// oneByOne is like batch, but reads each secret with a separate call.
+// oneByOne is like batch, but reads each secret with a separate GetSecretValue.
 func (s *service) oneByOne(ctx context.Context, filters []types.Filter, yield func(state, error) bool) error {
 	for page, err := range s.pages(ctx, &secretsmanager.ListSecretsInput{Filters: filters, MaxResults: aws.Int32(batchSize)}) {
 		if err != nil {
@@ -348,7 +348,7 @@ func pathOf(id string) string {
 	return path[:max(len(path)-suffix, 0)]
 }
 
-// pages yields the pages of the list that in requests. It sets the NextToken of in.
+// pages yields each page of the list for the request in. pages changes in.NextToken.
 func (s *service) pages(ctx context.Context, in *secretsmanager.ListSecretsInput) iter.Seq2[[]types.SecretListEntry, error] {
 	return func(yield func([]types.SecretListEntry, error) bool) {
 		for {
@@ -364,7 +364,7 @@ func (s *service) pages(ctx context.Context, in *secretsmanager.ListSecretsInput
 	}
 }
 
-// list yields the path of each secret under a prefix.
+// list yields the path of each secret whose path begins with prefix and "/".
 func (s *service) list(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return driverkit.Seq(func(yield func(string, error) bool) error {
 		in := &secretsmanager.ListSecretsInput{Filters: []types.Filter{below(prefix)}, MaxResults: aws.Int32(listSize)}

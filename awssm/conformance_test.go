@@ -17,9 +17,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// A backend opens drivers. Each namespace has its own server, so that cases do not share a
-// clock. Each driver has its own client and principal, whose permissions are exactly those
-// of Policy.
+// A backend opens drivers. Each call of Open starts a server, so that cases do not share a
+// clock. Each driver has a separate client, whose permissions are exactly those of Policy.
 type backend struct {
 	server fakeaws.Options
 	opts   *awssm.Options
@@ -62,7 +61,7 @@ func (b *backend) home(d driver.Secrets) home {
 	return b.homes[d]
 }
 
-// driver returns the suite's access to the backend.
+// driver returns the functions with which the conformance suite opens and disturbs drivers.
 func (b *backend) driver() conformance.Driver {
 	d := conformance.Driver{
 		Open: func(t testing.TB) driver.Secrets {
@@ -113,8 +112,8 @@ func (b *backend) tamper(t testing.TB, d driver.Secrets, name string, data []byt
 	}
 }
 
-// anHour are the options of a server whose reads and lists lag by an hour, which is longer
-// than documented for lists.
+// anHour are the options of a server whose reads and lists lag by an hour. AWS documents five
+// minutes for lists.
 var anHour = fakeaws.Options{ReadLag: time.Hour, ListLag: time.Hour}
 
 func TestDriverConforms(t *testing.T) {
@@ -137,8 +136,8 @@ func TestDriverConformsKeepDeleted(t *testing.T) {
 	conformance.RunDriver(t, newBackend(fakeaws.Options{}, &awssm.Options{KeepDeleted: true}).driver())
 }
 
-// localStack are the options of a server that behaves like LocalStack, which contributors
-// and continuous integration use.
+// localStack are the options of a server that behaves like LocalStack. Contributors and
+// continuous integration use LocalStack.
 var localStack = fakeaws.Options{LocalStack: true}
 
 func TestDriverConformsOnLocalStack(t *testing.T) {

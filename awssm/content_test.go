@@ -19,11 +19,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// modes maps the names of the servers that the tests use to their options.
+// modes maps the name of each kind of server to its options.
 var modes = map[string]*fakeaws.Options{"AWS": nil, "LocalStack": &localStack}
 
-// TestStoreOfBytes checks that a store whose records were stored as bytes can be read,
-// listed, refreshed, checked and deleted.
+// TestStoreOfBytes checks that a store can find, list, check, refresh and delete records that
+// are stored as bytes.
 func TestStoreOfBytes(t *testing.T) {
 	t.Parallel()
 	for mode, server := range modes {
@@ -296,7 +296,7 @@ func TestSecretWithoutCurrentVersion(t *testing.T) {
 					t.Fatal(err)
 				}
 				if mode == "LocalStack" {
-					return // moto makes the first version the current one
+					return // moto makes the first version the current one, whatever its stages
 				}
 			}
 			if out, err := e.client.ListSecretVersionIds(t.Context(), &secretsmanager.ListSecretVersionIdsInput{SecretId: aws.String(path)}); err != nil || len(out.Versions) != 1 {

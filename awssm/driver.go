@@ -22,38 +22,39 @@ const (
 	// maxSize is the maximum size of a value, in bytes.
 	maxSize = 64 << 10
 
-	// dailyWrites is the number of versions that a secret keeps. The service never removes
-	// versions of the last 24 hours.
+	// dailyWrites is the maximum number of versions of a secret. The service removes no version of
+	// the last 24 hours, so dailyWrites is also the maximum number of writes in a day.
 	dailyWrites = 100
 
 	// listLag is how long lists and searches may lag, according to the
 	// documentation of ListSecrets.
 	listLag = 5 * time.Minute
 
-	// baseLife is how long a version may be used as a base after it was read. The service keeps
-	// the next version for at least 24 hours. While that version exists, the service refuses a
-	// second write over the same base.
+	// baseLife is how long a version can be used as a base after the driver has read or written
+	// it. The service keeps the next version for at least 24 hours. While the next version exists,
+	// the service refuses a second write over the same base.
 	baseLife = time.Hour
 
-	// justRead is the maximum age of a read that Fresh does not repeat. Instead, Fresh begins
-	// with the version that follows the version read.
+	// justRead is the maximum age of a read or write that Fresh relies on. Fresh then makes no
+	// read by name, and begins with the version that follows.
 	justRead = time.Second
 
-	// labelBatch is the number of labels that one UntagResource removes. A refresh replaces
-	// about one label, so about one refresh in ten removes labels.
+	// labelBatch is the number of replaced labels that a record collects before one UntagResource
+	// removes them. A refresh replaces about one label, so about one refresh in ten removes
+	// labels.
 	labelBatch = 10
 
 	// labelLife is the age up to which a tag that no record lists may belong to a write in
-	// progress. A write commits within labelLife/2 or not at all; the other half allows for
-	// differences between clocks. Abandoned tags take up room on the secret for at least
-	// labelLife.
+	// progress. A write that has spent more than labelLife/2 on its labels fails; the other half
+	// allows for differences between clocks. Abandoned tags take up room on the secret for at
+	// least labelLife.
 	labelLife = time.Hour
 
 	// cleanup limits how long a write waits for the removal of tags.
 	cleanup = 5 * time.Second
 
-	// patience limits how long Create waits for a name that is being deleted, if the
-	// context has no earlier deadline.
+	// patience limits how long Create waits while the service deletes an earlier secret with the
+	// same name.
 	patience = 2 * time.Minute
 )
 
@@ -70,7 +71,8 @@ type secrets struct {
 
 var _ driver.Labeler = (*secrets)(nil)
 
-// Format prints s as its type. Package fmt would print the contents of the client.
+// Format prints only the type of s. Without Format, package fmt would print the fields of the
+// client, which hold credentials.
 func (s *secrets) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("*awssm.secrets")) }
 
 func (s *secrets) path(name string) string { return s.prefix + "/" + name }
@@ -82,8 +84,8 @@ func (s *secrets) name(path string) (string, bool) {
 	return name, ok && driverkit.LegalName(name)
 }
 
-// Properties implements driver.Secrets. The service promises only that reads are eventually
-// consistent.
+// Properties implements driver.Secrets. ReadLag is unbounded, because the service promises only
+// that reads are eventually consistent.
 func (s *secrets) Properties() driver.Properties {
 	return driver.Properties{
 		Name: "awssm", Place: "awssm/" + s.prefix, MaxSize: maxSize, ListLag: listLag, ReadLag: driver.Unbounded,
@@ -96,7 +98,7 @@ func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 	path := s.path(name)
 	st, err := s.read(ctx, path, path, "")
 	if errors.Is(err, errNoCurrent) {
-		// The secret exists. Either the secret has no value, or the read is stale.
+		// The secret exists. Either it has no current version, or the read is stale.
 		st, err = s.newest(ctx, name, "")
 	} else if errors.Is(err, driver.ErrNotFound) {
 		s.missed.Add(path, s.now())
@@ -107,8 +109,8 @@ func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 	return s.secret(st)
 }
 
-// secret returns st as a driver.Secret, or the reason why st has no data. It records that the
-// version was just read.
+// secret returns st as a driver.Secret, and records that the driver has just read the version.
+// If st has no data, secret only returns the reason.
 func (s *secrets) secret(st state) (driver.Secret, error) {
 	if st.err != nil {
 		return driver.Secret{}, st.err
@@ -116,15 +118,16 @@ func (s *secrets) secret(st state) (driver.Secret, error) {
 	return driver.Secret{Payload: driver.Payload{Data: st.data}, Version: s.sighted(st.place, st.lacks), Updated: st.created}, nil
 }
 
-// sighted records that a version was just read or written, and returns that version.
+// sighted records that the driver has just read or written the version at, whose secret has no
+// room for the labels in lacks. sighted returns that version.
 func (s *secrets) sighted(at place, lacks []driver.Label) driver.Version {
 	s.seen.add(at.version(), sighting{s.now(), lacks})
 	return at.version()
 }
 
-// Fresh implements driver.Secrets. Fresh follows the chain of versions, from the state that
-// a read returns or from than, to the last version. Fresh does not repeat a read that was
-// just made.
+// Fresh implements driver.Secrets. Fresh follows the chain of versions to the last version.
+// Fresh begins with than if the driver has just read or written than, and otherwise with the
+// state that a read by name returns.
 func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (driver.Secret, error) {
 	switch path := s.path(name); {
 	case than.Version == "" && s.missed.Take(path, s.now()):
@@ -144,9 +147,9 @@ func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (d
 	return s.secret(st)
 }
 
-// after returns the newest state in the chain of than, which may be than itself. It returns
-// false if the driver's last read or write of than is older than justRead, or if the newest
-// state is unreadable or has no data.
+// after returns the newest state in the chain of than, which may be than itself. after returns
+// false if than has no data, or if the driver read or wrote than more than justRead ago. It
+// also returns false if the newest state is unreadable or has no data.
 func (s *secrets) after(ctx context.Context, path string, than driver.Secret) (driver.Secret, bool) {
 	at, ok := parse(than.Version)
 	if !ok || than.Data == nil {
@@ -170,13 +173,14 @@ func (s *secrets) after(ctx context.Context, path string, than driver.Secret) (d
 	return now, err == nil
 }
 
-// errGone means that a state belongs to a deleted secret.
+// errGone means that the service has deleted the secret of a state.
 var errGone = errors.New("the secret is gone")
 
-// newest returns the newest state of a secret that reads can prove. The state may be a
-// tombstone. than is the newest version that the caller knows, or "". Reads by name may lag,
-// but reads by version ID are not known to lag. If newest returns an earlier state
-// nevertheless, the service refuses a write over that state.
+// newest returns the newest state that reads can prove to exist. The state may be a tombstone.
+// than is the newest version that the caller has seen, or "". The error matches ErrNotFound if
+// the secret does not exist, and ErrCorrupt if the secret has no current version. Reads by name
+// may lag, but reads by version ID are not known to lag. If a read by version ID does lag, the
+// service refuses a write over the state that newest returns.
 func (s *secrets) newest(ctx context.Context, name string, than driver.Version) (state, error) {
 	path := s.path(name)
 	st, err := s.read(ctx, path, path, "")
@@ -200,8 +204,8 @@ func (s *secrets) newest(ctx context.Context, name string, than driver.Version) 
 
 // end returns the last state of the chain that contains st. If than is in another chain of the
 // same secret, end returns the younger of the last states of the two chains. There are two
-// chains if another tool has written to the secret without following the chain, or has moved
-// the label AWSCURRENT. The error matches errGone if the secret of st was deleted.
+// chains if another tool has written a version whose ID is not that of the next version. The
+// error matches errGone if the secret of st was deleted.
 func (s *secrets) end(ctx context.Context, st state, than driver.Version) (state, error) {
 	known, ok := parse(than)
 	if !ok || known.arn != st.arn || known == st.place {
@@ -217,7 +221,7 @@ func (s *secrets) end(ctx context.Context, st state, than driver.Version) (state
 	other, err := s.read(ctx, st.path, known.arn, known.id)
 	switch {
 	case errors.Is(err, errNoVersion):
-		return end, nil // the version has been removed, like all old versions
+		return end, nil // the service has removed the version than, which was old
 	case errors.Is(err, driver.ErrNotFound):
 		return state{}, errGone
 	case err != nil:
@@ -229,9 +233,9 @@ func (s *secrets) end(ctx context.Context, st state, than driver.Version) (state
 	return other, err
 }
 
-// follow returns the last state of the chain that contains st. The caller knows that at
-// least n versions follow st. The IDs of all versions are known in advance, so a search
-// among m versions takes about 2 log m reads.
+// follow returns the last state of the chain that contains st. At least n versions follow st.
+// The IDs of all versions are known in advance, so follow makes about 2 log m reads if m
+// versions follow st. The error matches errGone if the secret was deleted.
 func (s *secrets) follow(ctx context.Context, st state, n int) (state, error) {
 	chain := []place{st.place}
 	at := func(i int) place {
@@ -241,7 +245,7 @@ func (s *secrets) follow(ctx context.Context, st state, n int) (state, error) {
 		return chain[i]
 	}
 	last, beyond := n, -1 // the indexes of the last version known to exist, and of the first known not to exist
-	proved := false       // whether the secret is known to exist
+	proved := false       // whether a read has proved that the secret exists
 	for step := 1; beyond != last+1; {
 		i := last + step
 		if beyond > 0 {
@@ -285,7 +289,7 @@ func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (v 
 				unseen++
 			}
 			if unseen == 10 && err == nil {
-				err = fmt.Errorf("%w: %s", driver.ErrExists, path) // no read shows the secret yet
+				err = fmt.Errorf("%w: %s", driver.ErrExists, path) // no read has shown the existing secret
 			}
 		}
 		return v != "", err
@@ -296,9 +300,9 @@ func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (v 
 	return v, err
 }
 
-// succeed creates a record in a secret whose previous record was deleted. If the secret holds
-// a record, succeed returns exists. If Create must retry, succeed returns neither a version
-// nor an error.
+// succeed creates a record in the secret of a deleted record if the tombstone is to be kept.
+// Otherwise succeed deletes the secret. If the secret holds a record, succeed returns the error
+// exists. If Create must retry, succeed returns neither a version nor an error.
 func (s *secrets) succeed(ctx context.Context, name string, p driver.Payload, labels issued, exists error) (driver.Version, error) {
 	st, err := s.newest(ctx, name, "")
 	switch {
@@ -309,7 +313,7 @@ func (s *secrets) succeed(ctx context.Context, name string, p driver.Payload, la
 	case st.tombstone == nil:
 		return "", exists
 	case !st.tombstone.Kept:
-		return "", s.remove(ctx, st.arn) // the process that deleted the record did not finish
+		return "", s.remove(ctx, st.arn) // the process that deleted the record has not deleted the secret
 	}
 	v, err := s.commit(ctx, change{base: base{place: st.place}, path: s.path(name), issued: labels, creates: true, begun: s.now()}, p)
 	if errors.Is(err, driver.ErrConflict) || errors.Is(err, driver.ErrNotFound) {
@@ -318,10 +322,10 @@ func (s *secrets) succeed(ctx context.Context, name string, p driver.Payload, la
 	return v, err
 }
 
-// evict deletes the secret at path if it is scheduled for deletion, without waiting for the
-// end of its recovery window. evict deletes by ARN, because another process may have created a
-// new secret at path. With KeepDeleted, evict returns an error matching ErrUnavailable
-// instead.
+// evict deletes the secret at path if it is scheduled for deletion, without waiting for the end
+// of its recovery window. evict deletes by ARN, because another process may have created a new
+// secret at path in the meantime. With KeepDeleted, evict does not delete the secret, and
+// returns an error matching ErrUnavailable.
 func (s *secrets) evict(ctx context.Context, path string, scheduled error) error {
 	out, err := s.describe(ctx, path)
 	switch {
@@ -330,7 +334,7 @@ func (s *secrets) evict(ctx context.Context, path string, scheduled error) error
 	case err != nil:
 		return err
 	case out.DeletedDate == nil:
-		return nil // this secret is another incarnation
+		return nil // another process has created a new secret at path
 	case s.keep:
 		return fmt.Errorf("%w: another program has scheduled the deletion of the secret: %v", driver.ErrUnavailable, scheduled)
 	}
@@ -347,16 +351,16 @@ func (s *secrets) Update(ctx context.Context, name string, base driver.Secret, p
 	return s.commit(ctx, c, p)
 }
 
-// A base is a version that may be replaced.
+// A base is the version that a write replaces.
 type base struct {
 	place
-	lacks []driver.Label // labels that its secret had no room for
+	lacks []driver.Label // labels for which the secret had no room
 }
 
-// base returns the version v as a base that a write may replace. base reads the record again
-// if v was read more than baseLife ago. The version after v may have been removed since, and
-// the service would then accept a second write over v. The error matches ErrConflict if v is
-// not the newest version.
+// base returns the version v as the base of a write. If the driver read or wrote v more than
+// baseLife ago, base reads the record again. The service may have removed the version after v
+// since then, and would accept a second write over v. After such a read, the error matches
+// ErrConflict if v is not the newest version, or ErrNotFound if the secret does not exist.
 func (s *secrets) base(ctx context.Context, name string, v driver.Version) (base, error) {
 	at, ok := parse(v)
 	if !ok {
@@ -380,14 +384,15 @@ type change struct {
 	base
 	path    string
 	old     []driver.Label // labels of the base
-	spare   []driver.Label // labels of earlier states, which the write may remove at any time
+	spare   []driver.Label // labels of earlier states only; the write removes them while it stores the payload
 	issued  issued         // those of the new labels that the pool has issued
-	creates bool           // the base is a tombstone
+	creates bool           // whether the base is a tombstone
 	begun   time.Time
 }
 
-// commit stores p as the version after the base of c. It first adds the new labels, and
-// afterwards removes the replaced labels.
+// commit stores p as the version after the base of c. commit adds the new labels before it
+// stores p, and removes the replaced labels afterwards. It removes c.spare while it stores p.
+// If commit fails, takeBack removes the added labels.
 func (s *secrets) commit(ctx context.Context, c change, p driver.Payload) (driver.Version, error) {
 	missing := driverkit.Without(c.base.lacks, driverkit.Without(c.base.lacks, p.Labels))
 	lacks, err := s.label(ctx, c, slices.Concat(driverkit.Without(p.Labels, c.old), missing), slices.Concat(c.old, p.Labels))
@@ -408,7 +413,7 @@ func (s *secrets) commit(ctx context.Context, c change, p driver.Payload) (drive
 	return s.sighted(c.next(), lacks), nil
 }
 
-// spare returns the labels of states before base that a write of p removes.
+// spare returns the labels of base.Former that a write of p removes.
 func spare(base driver.Secret, p driver.Payload) []driver.Label {
 	return driverkit.Without(base.Former, slices.Concat(p.Labels, p.Former))
 }
@@ -428,7 +433,7 @@ func (s *secrets) label(ctx context.Context, c change, labels, held []driver.Lab
 	if ctx.Err() != nil {
 		return nil, unknown
 	}
-	used := 0 // number of existing tags, without the labels to be added
+	used := 0 // number of existing tags that are not among labels
 	if unknown == nil {
 		used = len(out.Tags) - len(labels) + len(driverkit.Without(labels, labelsOf(out.Tags)))
 	}
@@ -455,10 +460,10 @@ func (s *secrets) label(ctx context.Context, c change, labels, held []driver.Lab
 	return labels[len(fits):], nil
 }
 
-// tidy removes labels that abandoned or refused writes have left, and returns the number of
-// removed labels. tidy first checks that the base of c is the current state, which does not
-// use these labels. Otherwise the error matches ErrConflict. If the removal fails, tidy
-// returns 0 and no error, unless ctx is done.
+// tidy removes the labels in abandoned, and returns their number. tidy first checks that no
+// version follows the base of c, because a later state may use these labels. If a version
+// follows the base, the error matches ErrConflict. If the removal fails, tidy returns 0, and no
+// error unless ctx is done.
 func (s *secrets) tidy(ctx context.Context, c change, abandoned []driver.Label) (int, error) {
 	if len(abandoned) == 0 {
 		return 0, nil
@@ -475,8 +480,8 @@ func (s *secrets) tidy(ctx context.Context, c change, abandoned []driver.Label) 
 	return len(abandoned), nil
 }
 
-// unlabel removes labels. It ignores failures, because remaining labels do no harm. kept
-// reports whether all of labels certainly still exist and will stay.
+// unlabel removes labels. unlabel ignores failures, because remaining labels do no harm. kept
+// reports whether the service has certainly refused the removal, so that all of labels stay.
 func (s *secrets) unlabel(ctx context.Context, arn string, labels []driver.Label) (kept bool) {
 	if len(labels) == 0 {
 		return false
@@ -487,9 +492,10 @@ func (s *secrets) unlabel(ctx context.Context, arn string, labels []driver.Label
 	return kept
 }
 
-// takeBack removes the labels that a failed write has added, if the service has certainly
-// refused the write and no other write may use them. The pool keeps labels that may remain on
-// the secret, if a later write over the same base can reuse them.
+// takeBack is called after a write has failed with err. takeBack removes the added labels if
+// the service has certainly refused the write and no other write can use these labels. The pool
+// keeps labels that may remain on the secret and that a later write over the same base can
+// reuse.
 func (s *secrets) takeBack(ctx context.Context, c change, err error) {
 	var unused, used []driver.Label
 	for l, first := range c.issued {
@@ -509,17 +515,17 @@ func (s *secrets) takeBack(ctx context.Context, c change, err error) {
 	case !conflict:
 		s.pool.leave(c, used)
 	}
-	// A used label may belong to a write over this base whose outcome is unknown and
-	// which may have succeeded, so it stays. A label whose removal was requested may
-	// disappear at any later time, so no write uses it again.
+	// A used label stays, because an earlier write over this base may have succeeded with the
+	// label although its response was lost. A label whose removal was requested may disappear at
+	// any later time, so no write uses that label again.
 	if kept := s.unlabel(ctx, c.arn, unused); kept && !conflict {
 		s.pool.leave(c, unused)
 	}
 }
 
-// Delete implements driver.Secrets. Delete first writes a tombstone as the next version, so
-// that a writer with the same base is refused. Then Delete deletes the secret by its ARN. The
-// next secret with that name has a different ARN.
+// Delete implements driver.Secrets. Delete first writes a tombstone as the next version. The
+// service then refuses any other write over the same base. Unless KeepDeleted is set, Delete
+// then deletes the secret by its ARN. The next secret with that name has a different ARN.
 func (s *secrets) Delete(ctx context.Context, name string, base driver.Secret) error {
 	at, err := s.base(ctx, name, base.Version)
 	if err == nil {
@@ -538,13 +544,13 @@ func (s *secrets) Delete(ctx context.Context, name string, base driver.Secret) e
 	case unread != nil:
 		return unread
 	case st.tombstone != nil:
-		return s.clear(ctx, st.arn, *st.tombstone, nil) // the labels belong to another process
+		return s.clear(ctx, st.arn, *st.tombstone, nil) // another process has written the tombstone, and removes the labels
 	}
 	return fmt.Errorf("%w: %s", driver.ErrConflict, s.path(name))
 }
 
-// clear completes a deletion after the tombstone was written: it removes the secret or, if
-// the secret is kept, its labels.
+// clear completes a deletion after the tombstone t was written. clear deletes the secret or, if
+// t.Kept is set, only removes labels.
 func (s *secrets) clear(ctx context.Context, arn string, t tombstone, labels []driver.Label) error {
 	if t.Kept {
 		s.unlabel(ctx, arn, labels)
@@ -571,9 +577,10 @@ func (s *secrets) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 	return s.fetch(ctx, [][]string{nil})
 }
 
-// fetch yields the records that one of the searches finds, each record once. A search is a
-// list of prefixes of tag keys; a nil search finds all records. The filter for the prefix
-// also matches secrets under deeper prefixes, which fetch leaves out.
+// fetch yields each record that at least one of the searches finds, once. For an unreadable
+// secret, it yields the name and an error. A search is a list of prefixes of tag keys; a nil
+// search finds all records. The filter for the prefix also matches secrets under deeper
+// prefixes, which fetch leaves out.
 func (s *secrets) fetch(ctx context.Context, searches [][]string) iter.Seq2[driver.Named, error] {
 	return driverkit.Seq(func(yield func(driver.Named, error) bool) error {
 		yielded := map[string]bool{}

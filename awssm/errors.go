@@ -29,9 +29,9 @@ const (
 	textCurrent = " staging label" // no version has the label; the secret exists
 )
 
-// An InvalidRequestException contains one of deletionTexts if a secret is being deleted, or if
-// its name is still taken. An InvalidRequestException about a KMS key that is pending deletion
-// contains none of these texts.
+// An InvalidRequestException contains one of deletionTexts if the secret is marked for
+// deletion, or if a deleted secret has the name of a new secret. An InvalidRequestException
+// about a KMS key that is pending deletion contains none of these texts.
 var deletionTexts = []string{
 	"because it was marked for deletion",
 	"because a secret with this name is already scheduled for deletion",
@@ -49,8 +49,8 @@ var (
 // than their permissions.
 var errCredentials = fmt.Errorf("%w: %w", driver.ErrDenied, driver.ErrCredentials)
 
-// codes maps error codes to classes. It contains the codes that the service documents, and
-// those that AWS documents for all services. classifyStatus classifies other codes.
+// codes maps error codes to classes. credentialCodes lists the codes of class errCredentials,
+// and classifyStatus classifies all other codes.
 var codes = map[string]error{
 	"ResourceNotFoundException": driver.ErrNotFound,
 	"ResourceExistsException":   driver.ErrExists,
@@ -63,9 +63,9 @@ var codes = map[string]error{
 	"OptInRequired":                    driver.ErrDenied,
 	"PublicPolicyException":            driver.ErrRefused,
 
-	// Refusals because of the state of the secret, its tags, a tag policy or the form of the
-	// request. Examples are a replica, a managed secret, system tags and a disabled key.
-	// InvalidRequestException is also the error for a deleted secret.
+	// Refusals because of the state of the secret, its tags, its key or the form of the request.
+	// Examples are a replica, a managed secret, system tags and a key that is pending deletion.
+	// InvalidRequestException is also the error for a deleted secret: see deletionTexts.
 	"InvalidAction":                  driver.ErrRefused,
 	"InvalidParameterException":      driver.ErrRefused,
 	"InvalidRequestException":        driver.ErrRefused,
@@ -77,10 +77,10 @@ var codes = map[string]error{
 	"ValidationError":                driver.ErrRefused,
 	"ValidationException":            driver.ErrRefused,
 
-	// Temporary failures. LimitExceededException concerns the versions of a day; callError
-	// handles the permanent limit of CreateSecret. InvalidNextTokenException concerns a
-	// list that has changed. EncryptionFailure and DecryptionFailure may be caused by
-	// throttling, unless the text contains one of keyTexts.
+	// Temporary failures. LimitExceededException means that the secret has too many versions of
+	// the last day; callError handles the permanent limit of CreateSecret.
+	// InvalidNextTokenException means that the list has changed. Throttling may cause
+	// EncryptionFailure and DecryptionFailure, unless the text contains one of keyTexts.
 	"DecryptionFailure":         driver.ErrUnavailable,
 	"EncryptionFailure":         driver.ErrUnavailable,
 	"InternalFailure":           driver.ErrUnavailable,
@@ -111,12 +111,11 @@ var credentialCodes = []string{
 	"MissingAuthenticationTokenException", "RequestExpired", "SignatureDoesNotMatch", "UnrecognizedClientException",
 }
 
-// textFetch identifies the SDK's error for credentials that it could not fetch. The error has
-// no specific type.
+// textFetch is part of the text of the SDK's error for credentials that it could not fetch.
+// That error has no specific type.
 const textFetch = "get credentials: "
 
-// classify returns the class of an error of the client, or nil if the error is of no known
-// class.
+// classify returns the class of an error of the client, or nil if the error fits no class.
 func classify(err error) error {
 	var (
 		answer    smithy.APIError
@@ -142,7 +141,7 @@ func classify(err error) error {
 	return nil
 }
 
-// classifyAnswer is classify for an error response of the service.
+// classifyAnswer returns the class of err, which holds the error response answer, or nil.
 func classifyAnswer(err error, answer smithy.APIError) error {
 	code, text := answer.ErrorCode(), strings.Join(strings.Fields(answer.ErrorMessage()), " ")
 	says := func(t string) bool { return strings.Contains(text, t) }
@@ -166,7 +165,7 @@ func classifyAnswer(err error, answer smithy.APIError) error {
 	return classifyStatus(code, statusOf(err))
 }
 
-// classifyStatus is classifyAnswer for a code that codes does not contain.
+// classifyStatus returns the class of an error response whose code is not in codes, or nil.
 func classifyStatus(code string, status int) error {
 	_, throttled := retry.DefaultThrottleErrorCodes[code]
 	_, transient := retry.DefaultRetryableErrorCodes[code]

@@ -34,7 +34,7 @@ type trail struct {
 	of     []int
 }
 
-// choose returns the number, from 0 to n-1, that the trail chooses next.
+// choose returns the number from 0 to n-1 that the trail chooses at its next branch.
 func (c *trail) choose(n int) int {
 	if c.at == len(c.chosen) {
 		c.chosen, c.of = append(c.chosen, 0), append(c.of, n)
@@ -43,7 +43,7 @@ func (c *trail) choose(n int) int {
 	return c.chosen[c.at-1]
 }
 
-// next moves the trail to the next leaf, and reports whether there is a next leaf.
+// next moves the trail to the next leaf. It returns false if the trail was at the last leaf.
 func (c *trail) next() bool {
 	c.at = 0
 	for i := len(c.chosen) - 1; i >= 0; i-- {
@@ -82,7 +82,7 @@ type world struct {
 	log     []string
 
 	mu      sync.Mutex
-	waiting []*pending // in any order
+	waiting []*pending // in no particular order
 }
 
 // byKey is the key of the context value that names the writer of a request.
@@ -118,7 +118,7 @@ func (w *world) carryOut(p *pending) *http.Response {
 	return recorder.Result()
 }
 
-// A gate sends the requests of a client to the current run.
+// A gate passes the requests of a client to the world of the current run.
 type gate struct {
 	world  *world
 	client *secretsmanager.Client
@@ -267,9 +267,9 @@ func (w writer) save(ctx context.Context, t testing.TB, base driver.Secret, valu
 	return base
 }
 
-// TestLabelsInEveryOrder checks that the secret has the labels of its current state at any time.
-// It tries all orders of the requests of two writers, and all outcomes of a limited number of
-// these requests.
+// TestLabelsInEveryOrder checks that the secret has the labels of its current state at any
+// time. It tries all orders of the requests of two writers, and all outcomes of a limited
+// number of requests.
 func TestLabelsInEveryOrder(t *testing.T) {
 	t.Parallel()
 	most, err := strconv.Atoi(os.Getenv("TOKENKEEP_EXPLORE_FAULTS"))
@@ -286,7 +286,7 @@ func TestLabelsInEveryOrder(t *testing.T) {
 	} {
 		faults := 1
 		if s.leaves {
-			faults = 0 // a write sends two requests at once, in ten times as many orders
+			faults = 0 // a write sends two requests concurrently, which makes ten times as many orders
 		}
 		if err == nil {
 			faults = most
@@ -369,7 +369,7 @@ func (w *world) tags(t *testing.T) []string {
 	return tags
 }
 
-// check checks that the secret has the labels of its current state.
+// check reports an error if the secret lacks a label of its current state.
 func (w *world) check(t *testing.T) {
 	var value struct{ SecretString string }
 	w.ask(t, "GetSecretValue", &value)

@@ -21,8 +21,8 @@ import (
 
 var _ driver.Inspector = (*secrets)(nil)
 
-// Inspect implements driver.Inspector. It makes one ListSecrets for each hundred secrets, and
-// usually two GetSecretValue for each secret.
+// Inspect implements driver.Inspector. Inspect makes one ListSecrets for each hundred secrets,
+// and usually two GetSecretValue for each secret.
 func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, error] {
 	return driverkit.Seq(func(yield func(driver.Inspection, error) bool) error {
 		in := &secretsmanager.ListSecretsInput{
@@ -63,8 +63,8 @@ func (s *secrets) inspect(ctx context.Context, e types.SecretListEntry) (driver.
 	return found, err
 }
 
-// faults returns the faults of a listed secret, or nil if the secret was deleted after the
-// listing.
+// faults returns the faults of a listed secret. It returns no faults and no error if the secret
+// was deleted after the listing.
 func (s *secrets) faults(ctx context.Context, name string, e types.SecretListEntry) ([]driver.Fault, error) {
 	arn := aws.ToString(e.ARN)
 	if e.DeletedDate != nil {
@@ -101,9 +101,9 @@ func (s *secrets) faults(ctx context.Context, name string, e types.SecretListEnt
 	return nil, nil
 }
 
-// scheduled returns the fault of a secret that is scheduled for deletion at the time at. If
-// at is within an hour of now, scheduled returns no fault. The secret was then deleted
-// without a recovery window, as this package deletes secrets, and will soon be gone.
+// scheduled returns the fault of a secret that is scheduled for deletion at the time at. If at
+// is within an hour of now, scheduled returns no fault. The secret was then deleted without a
+// recovery window, as this package deletes secrets, and the service is about to remove it.
 func (s *secrets) scheduled(arn string, at time.Time) []driver.Fault {
 	if s.now().Sub(at).Abs() < time.Hour {
 		return nil
@@ -177,10 +177,10 @@ func (s *secrets) Unlabel(ctx context.Context, name string, labels []driver.Labe
 	return err
 }
 
-// Probe implements driver.Inspector. IAM checks permissions before Secrets Manager looks
-// for the secret, so most calls use a secret that does not exist. CreateSecret uses the
-// name of an existing secret; if the store is empty, CreateSecret creates a secret, which
-// Probe deletes.
+// Probe implements driver.Inspector. IAM checks permissions before Secrets Manager looks for
+// the secret, so most calls name a secret that does not exist. CreateSecret uses the name of an
+// existing secret. If the store is empty, CreateSecret creates a secret, which Probe deletes.
+// If Probe cannot delete secrets, it leaves out CreateSecret in an empty store.
 func (s *secrets) Probe(ctx context.Context) iter.Seq2[driver.Probed, error] {
 	return driverkit.Probes(ctx, s.probes())
 }
@@ -189,7 +189,7 @@ func (s *secrets) Probe(ctx context.Context) iter.Seq2[driver.Probed, error] {
 func (s *secrets) probes() []driverkit.Probe {
 	path := s.path("tokenkeepprobe" + strings.ToLower(rand.Text()))
 	tags := tagsOf([]driver.Label{{Key: "probe", Value: strings.Repeat("p", 32), Nonce: strings.Repeat("p", 16)}}, s.now())
-	made, removable := "", !s.keep // the path of CreateSecret, and whether the secret can be deleted
+	made, removable := "", !s.keep // the path of an existing secret, and whether secrets can be deleted
 	probe := func(call string, do func(context.Context) error) driverkit.Probe {
 		return driverkit.Probe{Call: call, Needs: "the permission secretsmanager:" + call, Do: do}
 	}
@@ -219,7 +219,7 @@ func (s *secrets) probes() []driverkit.Probe {
 	}
 	return append(all, probe("CreateSecret", func(ctx context.Context) error {
 		if made == "" && !removable {
-			return driverkit.ErrUntried // the secret could not be deleted
+			return driverkit.ErrUntried // Probe could not delete the new secret
 		}
 		at, err := s.create(ctx, cmp.Or(made, path), encode([]byte("probe"), nil), tags)
 		if err != nil {

@@ -19,7 +19,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// payload returns a payload whose labels have nonces from the driver.
+// payload returns a payload with the labels of base and with added, for which the driver
+// chooses the nonces.
 func payload(t testing.TB, d driver.Secrets, base driver.Secret, text string, added ...driver.Label) driver.Payload {
 	t.Helper()
 	labels := d.(driver.Labeler).Relabel(name, base.Version, added)
@@ -93,9 +94,9 @@ func TestFailedWrite(t *testing.T) {
 	}
 }
 
-// TestFailedWriteThatSucceeded checks a write that was applied although its outcome is unknown.
-// The next write over the same base adds the same labels, and does not remove these labels when
-// the write fails.
+// TestFailedWriteThatSucceeded checks that the labels of a write stay if the write was applied
+// but its response was lost. The next write over the same base uses the same labels, and fails
+// without removing these labels.
 func TestFailedWriteThatSucceeded(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, nil, once)
@@ -117,8 +118,8 @@ func TestFailedWriteThatSucceeded(t *testing.T) {
 	e.finds(first.Labels[0])
 }
 
-// TestFailedWriteRefusedAtLast checks that the labels stay if an attempt of a write was
-// applied and a later attempt is refused.
+// TestFailedWriteRefusedAtLast checks that the labels of a write stay if an attempt of the
+// client was applied and a later attempt is refused.
 func TestFailedWriteRefusedAtLast(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, nil)
@@ -148,8 +149,9 @@ func (e *env) finds(l driver.Label) {
 	}
 }
 
-// TestRivals checks writers that add the same label over one base, in one process and in
-// several. Only the tag of the successful writer remains.
+// TestRivals checks that only the tag of the successful writer remains if several writers add
+// the same label over one base. Three writers share a driver, as in one process, and two have
+// separate drivers.
 func TestRivals(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, nil)
@@ -185,8 +187,8 @@ func TestRivals(t *testing.T) {
 	}
 }
 
-// TestTagRefusal checks that Update returns a refusal of tags that is not about their number,
-// and does not store the record.
+// TestTagRefusal checks that Update fails if the service refuses a tag for a reason other than
+// the number of tags. Update then does not store the record.
 func TestTagRefusal(t *testing.T) {
 	t.Parallel()
 	for _, f := range []fakeaws.Fault{
@@ -241,7 +243,7 @@ func TestFullTags(t *testing.T) {
 			e.holds(next)
 			e.server.Inject(nil)
 			e.server.Advance(2 * time.Hour)
-			// Another driver knows only the state that it reads.
+			// Another driver, which has not written the record, also adds the missing label.
 			d := e.open(nil)
 			read, err := d.Get(t.Context(), name)
 			if err != nil {
@@ -270,7 +272,8 @@ func (e *env) fill(n int) {
 }
 
 // TestSaveAfterAnOutage checks that a program that repeats a failed save stores the token after
-// the outage. The failed saves leave few tags, and no label is missing.
+// the outage. It also checks that the failed saves leave few tags, and that no label is
+// missing.
 func TestSaveAfterAnOutage(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, nil)

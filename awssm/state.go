@@ -32,14 +32,14 @@ func parse(v driver.Version) (place, bool) {
 
 // next returns the place of the version that replaces p. The service stores only one value
 // under each version ID. Writers that have read the same version use the same ID, so only the
-// first of them succeeds.
+// first writer succeeds. The versions that follow each other in this way form a chain.
 func (p place) next() place { return place{p.arn, token("succ", p.arn, p.id)} }
 
 // farthest is the largest number of versions that distance returns.
 const farthest = 128
 
-// distance returns the number of versions from a to b. It returns 0 if b does not follow a,
-// or follows a by more than farthest versions.
+// distance returns by how many versions b follows a in a chain. It returns 0 if b does not
+// follow a, or follows a by more than farthest versions.
 func distance(a, b place) int {
 	for n := range farthest {
 		if a = a.next(); a == b {
@@ -61,18 +61,20 @@ func token(parts ...string) string {
 
 // first returns the ID of the first version of the secret at path. The ID is derived from the
 // path, so a driver can read a new secret by that ID before reads by name show the secret. The
-// first versions of all incarnations have the same ID, and differ in their ARNs.
+// first versions of all incarnations have the same ID, but the incarnations have different
+// ARNs.
 func first(path string) string { return token("first", path) }
 
-// The first line of a value identifies its kind. Without this line, the driver could mistake a
-// record for a tombstone, or another program's value for a record or a tombstone.
+// The first line of a value shows whether the value is a record or a tombstone. Without this
+// line, the driver could mistake a record for a tombstone, or another program's value for a
+// record or a tombstone.
 const (
 	markRecord    = "tokenkeep record"
-	markWithout   = " without " // follows markRecord, before the labels that the secret had no room for
+	markWithout   = " without " // follows markRecord, before the labels for which the secret had no room
 	markTombstone = "tokenkeep tombstone"
 )
 
-// A state is one version of a secret.
+// A state is one version of a secret, with its content.
 type state struct {
 	place
 	path    string
@@ -89,8 +91,8 @@ type tombstone struct {
 	// Deleted is a random string that makes the tombstone unique.
 	Deleted string `json:"deleted"`
 
-	// Kept reports whether the secret stays and may be reused. If Kept is false, the secret
-	// is about to be deleted, and no writer may replace the tombstone.
+	// Kept reports whether the secret stays for reuse. If Kept is false, the secret is about to be
+	// deleted, and no writer may replace the tombstone.
 	Kept bool `json:"kept,omitempty"`
 }
 
@@ -100,11 +102,11 @@ type value struct {
 	bytes []byte
 }
 
-// encode returns the value of a record. lacks are the labels that the secret has no room for.
-// The value is text, because some servers do not handle bytes correctly. LocalStack 4.14.0
+// encode returns the value of a record. lacks are the labels for which the secret has no room.
+// encode prefers text, because some servers do not handle bytes correctly. LocalStack 4.14.0
 // answers BatchGetSecretValue with status 500 after PutSecretValue has stored bytes. Earlier
-// versions of LocalStack return bytes that differ from the stored bytes. Data that is not UTF-8,
-// or that is too long with its first line, is stored as bytes without lacks.
+// versions of LocalStack return bytes that differ from the stored bytes. Data that is not
+// UTF-8, or that is too long with its first line, is stored as bytes without lacks.
 func encode(data []byte, lacks []driver.Label) value {
 	head := markRecord
 	for i, l := range lacks {
@@ -127,7 +129,7 @@ func (t tombstone) value() value {
 	return value{text: aws.String(markTombstone + "\n" + string(text))}
 }
 
-// sent returns the text or the bytes of v, which errors must not quote.
+// sent returns the text or the bytes of v. Errors must not quote these data.
 func (v value) sent() []byte {
 	if v.text != nil {
 		return []byte(*v.text)
@@ -135,8 +137,9 @@ func (v value) sent() []byte {
 	return v.bytes
 }
 
-// decode returns the state that a version with the value v represents. The err field matches
-// ErrNotFound for a tombstone, and ErrCorrupt for a value of another program.
+// decode returns the state that a version with the value v represents. Every binary value is a
+// record. The err field matches ErrNotFound for a tombstone, and ErrCorrupt for text in any
+// other form.
 func decode(path string, p place, created *time.Time, v value) state {
 	st := state{place: p, path: path, created: aws.ToTime(created)}
 	if v.text == nil && len(v.bytes) > 0 {
@@ -152,7 +155,7 @@ func decode(path string, p place, created *time.Time, v value) state {
 	case marked && head == markTombstone:
 		st.tombstone = parseTombstone(body)
 	default:
-		st.tombstone = parseTombstone(aws.ToString(v.text)) // an older tombstone without a mark
+		st.tombstone = parseTombstone(aws.ToString(v.text)) // a tombstone without its first line
 	}
 	if st.tombstone != nil {
 		st.err = fmt.Errorf("%w: %s was deleted", driver.ErrNotFound, path)
@@ -189,8 +192,8 @@ func parseTombstone(text string) *tombstone {
 	return &t
 }
 
-// tagSpace is the prefix of the keys of tags that represent labels. The value of such a tag is
-// the time at which a write added the tag.
+// tagSpace is the prefix of the key of each tag that represents a label. The value of the tag
+// is the time at which a write added the tag.
 const tagSpace = "tokenkeep:"
 
 // maxTags is the maximum number of tags of a secret.
@@ -200,8 +203,8 @@ func tagPrefix(l driver.Label) string { return tagSpace + l.Key + ":" + l.Value 
 
 func tagKey(l driver.Label) string { return tagPrefix(l) + l.Nonce }
 
-// labelOf returns the label that the key of a tag represents, or false if the key has another
-// form.
+// labelOf returns the label that the tag key tag represents. It returns false if tag has
+// another form.
 func labelOf(tag string) (driver.Label, bool) {
 	parts := strings.Split(tag, ":")
 	if len(parts) != 4 || parts[0]+":" != tagSpace {
@@ -253,8 +256,9 @@ func keysOf(labels []driver.Label) []string {
 	return keys
 }
 
-// sightings records, by hash, which versions this driver has recently read or written. A version
-// that sightings forgets early because of maxSightings only costs an unnecessary read.
+// sightings records, by hash, which versions this driver has recently read or written. If there
+// are more than maxSightings versions, sightings discards some early. The driver then makes an
+// unnecessary read.
 type sightings struct {
 	mu          sync.Mutex
 	seed        maphash.Seed
@@ -262,8 +266,8 @@ type sightings struct {
 	young, aged map[uint64]sighting
 }
 
-// A sighting holds the time at which the driver read or wrote a version, and the labels that
-// its secret had no room for.
+// A sighting holds the time at which the driver read or wrote a version, and the labels for
+// which the secret had no room.
 type sighting struct {
 	at    time.Time
 	lacks []driver.Label
@@ -285,7 +289,7 @@ func (s *sightings) add(v driver.Version, now sighting) {
 }
 
 // since reports whether the driver read or wrote v at the given time or later. It also returns
-// the labels that the secret of v had no room for.
+// the labels for which the secret of v had no room.
 func (s *sightings) since(v driver.Version, at time.Time) (lacks []driver.Label, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -304,7 +308,7 @@ func (s *sightings) since(v driver.Version, at time.Time) (lacks []driver.Label,
 // use the same nonce.
 type pool struct {
 	mu     sync.Mutex
-	issued issued                  // for writes that have not begun
+	issued issued                  // labels for writes that have not begun
 	left   map[leftKey][]leftNonce // nonces of labels that may remain on a secret, for reuse
 }
 
@@ -312,8 +316,8 @@ type pool struct {
 // used the label.
 type issued map[driver.Label]time.Time
 
-// A leftKey identifies the labels that a write can reuse. A write reuses a label only over
-// the same base, because the cleanup of a write over another base may be in progress.
+// A leftKey identifies the labels that a write can reuse. A write reuses a label only over the
+// same base, because a write over another base may still be removing the label.
 type leftKey struct {
 	base       driver.Version
 	key, value string
@@ -326,8 +330,9 @@ type leftNonce struct {
 }
 
 const (
-	// reuse is the time within which a label may be reused after it was first added. tidy
-	// removes a label after labelLife, and a write takes up to labelLife/2.
+	// reuse is the time after the first use of a label within which another write can reuse the
+	// label. That write takes up to labelLife/2, and must end before tidy removes the label after
+	// labelLife.
 	reuse = labelLife / 4
 
 	// maxPool is the number of entries beyond which a pool clears the map issued or the map
@@ -377,8 +382,8 @@ func (p *pool) use(labels []driver.Label) issued {
 	return used
 }
 
-// leave remembers labels that c may have left on its secret. It ignores the labels of a
-// Create, because the next Create may have another base.
+// leave stores labels that c may have left on its secret, for reuse. leave ignores the labels
+// of a Create, because the next Create may have another base.
 func (p *pool) leave(c change, labels []driver.Label) {
 	if c.creates {
 		return

@@ -80,7 +80,8 @@ func TestStoreCalls(t *testing.T) {
 	if !slices.Equal(few, many) {
 		t.Errorf("with 10 records:\n%s\nwith 10,000:\n%s", strings.Join(few, "\n"), strings.Join(many, "\n"))
 	}
-	// The documentation does not promise how many reads a write makes.
+	// The calls of writes are listed without reads, because the documentation does not promise the
+	// number of reads.
 	want := []string{
 		"create: CreateSecret 1",
 		"find by ID: GetSecretValue 1",
@@ -210,7 +211,7 @@ func TestGetTokensCalls(t *testing.T) {
 	})
 }
 
-// rounds returns the number of new records that savers compete for: few, unless
+// rounds returns the number of records that the savers create in the test: 3, or 200 if
 // TOKENKEEP_FULL is set.
 func rounds() int {
 	if os.Getenv("TOKENKEEP_FULL") != "" {
@@ -268,9 +269,9 @@ func race(t *testing.T, e *env, rounds int) {
 	t.Logf("%d rounds of %d savers; the longest save took %v", rounds, savers, longest.Round(time.Millisecond))
 }
 
-// everyStateFollows checks the chain of states of the newest record. The chain has one state
-// for each saver, each state replaces the previous one, and each saver's token is in exactly
-// one state.
+// everyStateFollows checks that the newest record has had one state for each saver, and that
+// each state replaced the previous one. everyStateFollows also checks that each saver's token
+// is in one of the states.
 func (e *env) everyStateFollows(round, savers int, token func(i int) string) {
 	e.Helper()
 	e.server.SetLag(0, 0)
@@ -354,7 +355,8 @@ func TestRefreshVersionQuota(t *testing.T) {
 	t.Logf("calls in 720 hours: %s", calls(e.server.Count()))
 }
 
-// A deed is a store operation that a test runs with a failure of each of its calls.
+// A deed is a store operation. The test repeats the operation, and makes another call fail each
+// time.
 type deed struct {
 	name    string
 	prepare func(ctx context.Context, e *env, s *tokenstore.Store) error
@@ -452,7 +454,7 @@ func TestStoreCallFaults(t *testing.T) {
 	}
 }
 
-// breaks runs d with a fault in call n, counted from 0, and runs d again if it fails. breaks
+// breaks runs d with a fault in call n, counted from 0, and runs d again if d fails. breaks
 // then checks the remaining records, and reports whether d made more than n calls.
 func (d deed) breaks(t *testing.T, what string, n int, fault fakeaws.Fault, client []func(*secretsmanager.Options)) bool {
 	t.Helper()

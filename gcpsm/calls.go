@@ -23,8 +23,8 @@ import (
 )
 
 // A service makes calls about the secrets with a prefix. Each method makes at most one call,
-// apart from repetitions and two exceptions. list makes one call for each page. create and add
-// undo a write that the server has not stored completely.
+// apart from repetitions and two exceptions: list makes one call for each page, and create and
+// add undo a write that the server has not stored completely.
 type service struct {
 	client *secretmanager.Client
 	parent string
@@ -42,8 +42,8 @@ func (s *service) version(name string, number int64) string {
 // last returns the last element of a resource name.
 func last(resource string) string { return resource[strings.LastIndexByte(resource, '/')+1:] }
 
-// Pauses and limits of retries. The client itself retries only AccessSecretVersion, and its
-// first pause is random, up to two seconds.
+// Pauses and limits of retries. The client itself retries only AccessSecretVersion, after a
+// first pause of up to two seconds.
 const (
 	firstPause = 100 * time.Millisecond
 	lastPause  = 3 * time.Second
@@ -52,8 +52,8 @@ const (
 )
 
 // A retryer repeats a call that failed with one of codes, unless the class of the error is
-// driver.ErrRefused. The retryer stops when the next attempt would have no time for a response.
-// The caller then gets the cause of the failure rather than an error of its context.
+// driver.ErrRefused. The retryer stops if less than leastTime would remain for the next
+// attempt. The caller then gets the cause of the failure rather than the error of a context.
 type retryer struct {
 	codes   []codes.Code
 	none    bool // throttled calls are not repeated
@@ -75,8 +75,8 @@ func (r *retryer) Retry(err error) (time.Duration, bool) {
 
 // reading are the codes after which the driver repeats a read, and writing are the codes after
 // which it repeats a write. The driver repeats a write only if the service has rejected the
-// write. The service would refuse the repetition of an applied write, as if another writer had
-// been faster.
+// write. If the service had applied the write, the service would refuse the repetition, as it
+// refuses the write of a slower writer.
 var (
 	reading = []codes.Code{codes.Unavailable, codes.ResourceExhausted}
 	writing = []codes.Code{codes.ResourceExhausted}
@@ -92,8 +92,8 @@ func repeat(ctx context.Context, after []codes.Code) gax.CallOption {
 	})
 }
 
-// call makes one call about the secret id, and repeats it after the codes in after. The
-// error of call does not quote sent.
+// call makes one call about the secret id, and repeats the call after errors with the codes in
+// after. sent is the payload in the request; the error of call does not quote sent.
 func call[In, Out any](
 	ctx context.Context, method, id string, after []codes.Code,
 	do func(context.Context, In, ...gax.CallOption) (Out, error), in In, sent []byte,
@@ -108,8 +108,9 @@ func call[In, Out any](
 	return out, nil
 }
 
-// read returns one version with its data. id is the number of the version or an alias. The error
-// matches ErrCorrupt if the payload does not have the form that this package writes.
+// read returns one version with its data. id is the number of the version or an alias. The
+// error matches ErrCorrupt if the payload does not have the form that this package writes, and
+// ErrUnavailable if the payload was damaged in transit.
 func (s *service) read(ctx context.Context, name, id string) (state, error) {
 	const method = "AccessSecretVersion"
 	r, err := call(ctx, method, s.prefix+name, reading, s.client.AccessSecretVersion,
@@ -129,7 +130,7 @@ func (s *service) read(ctx context.Context, name, id string) (state, error) {
 	return state{incarnation: incarnation, number: number, digest: digest(data), data: data}, nil
 }
 
-// readNumber returns the version with the given number. Such reads are strongly consistent.
+// readNumber returns the version with the given number. A read by number never lags.
 func (s *service) readNumber(ctx context.Context, name string, number int64) (state, error) {
 	return s.read(ctx, name, strconv.FormatInt(number, 10))
 }
@@ -170,9 +171,9 @@ func (s *service) create(ctx context.Context, name string, m *secretmanagerpb.Se
 	return metadataOf(made), nil
 }
 
-// dropped returns the name of a field that a server has not stored, or "" if the server has
-// stored all fields. dropped also checks the etag, which changes with each write and is never
-// empty.
+// dropped returns the first of fields that the server has not stored as sent, or "" if the
+// server has stored all these fields. dropped also returns "etags" if the etag is empty or has
+// not changed, because each write changes the etag.
 func dropped(sent, got *secretmanagerpb.Secret, fields ...string) string {
 	if got.GetEtag() == "" || got.GetEtag() == sent.GetEtag() {
 		return "etags"
@@ -200,9 +201,9 @@ func contains[V comparable](have, want map[string]V) bool {
 	return true
 }
 
-// errDrops means that the server emulates only a part of Secret Manager. It has not stored
-// all fields of a write, has returned no number or etag for a version, or has accepted an
-// outdated etag.
+// errDrops means that the server emulates only a part of Secret Manager. The server has not
+// stored all fields of a write, has returned no number or etag for a version, or has accepted
+// an outdated etag.
 var errDrops = fmt.Errorf("%w: the server does not store everything that is written", driver.ErrRefused)
 
 func (s *service) drops(method, name, what string) error {
@@ -256,7 +257,8 @@ func (s *service) update(ctx context.Context, name string, m *secretmanagerpb.Se
 	return metadataOf(updated), nil
 }
 
-// remove deletes a secret if its etag is etag. Otherwise the error matches ErrConflict.
+// remove deletes a secret if its etag is etag. Otherwise the error matches ErrConflict, or
+// ErrNotFound if the secret does not exist.
 func (s *service) remove(ctx context.Context, name, etag string) error {
 	do := func(ctx context.Context, in *secretmanagerpb.DeleteSecretRequest, opts ...gax.CallOption) (struct{}, error) {
 		return struct{}{}, s.client.DeleteSecret(ctx, in, opts...)
@@ -265,8 +267,9 @@ func (s *service) remove(ctx context.Context, name, etag string) error {
 	return err
 }
 
-// destroy destroys a version if its etag is etag, or if etag is empty. Otherwise the error
-// matches ErrConflict.
+// destroy destroys a version if its etag is etag, or if etag is empty. The error matches
+// ErrConflict if the etag differs or the version is already destroyed, and ErrNotFound if the
+// version does not exist.
 func (s *service) destroy(ctx context.Context, name string, number int64, etag string) error {
 	_, err := call(ctx, "DestroySecretVersion", s.prefix+name, writing, s.client.DestroySecretVersion,
 		&secretmanagerpb.DestroySecretVersionRequest{Name: s.version(name, number), Etag: etag}, nil)

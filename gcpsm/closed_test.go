@@ -89,9 +89,8 @@ func closings() []closing {
 	}
 }
 
-// TestClosed checks reads of a version that an operator has made unreadable. The reads do not
-// retry. The errors quote the service's reason, and match neither ErrNotFound nor
-// ErrUnavailable.
+// TestClosed checks that reads of an unreadable version fail without retries. The errors quote
+// the service's reason, and match neither ErrNotFound nor ErrUnavailable.
 func TestClosed(t *testing.T) {
 	t.Parallel()
 	for _, c := range closings() {
@@ -169,8 +168,8 @@ func TestClosedAmongOthers(t *testing.T) {
 	}
 }
 
-// TestForeignWithoutVersion checks that a list reports a secret that has the name of a
-// record but no version.
+// TestForeignWithoutVersion checks that List yields ErrCorrupt for another program's secret
+// that has the name of a record but no version.
 func TestForeignWithoutVersion(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
@@ -214,9 +213,9 @@ func TestClosedBelowAnOrphan(t *testing.T) {
 	}
 }
 
-// TestClosedInALaterIncarnation checks Fresh with stale metadata of an earlier incarnation.
-// The metadata name a version that the current incarnation has destroyed. Fresh treats the
-// metadata as lagging and finds the current state.
+// TestClosedInALaterIncarnation checks that Fresh finds the current state although the first
+// read of metadata shows an earlier incarnation. The stale metadata name a version that is
+// destroyed in the current incarnation.
 func TestClosedInALaterIncarnation(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
@@ -241,7 +240,7 @@ func TestClosedInALaterIncarnation(t *testing.T) {
 }
 
 // TestClosedRecord checks that saves, refreshes and deletions of an unreadable record fail with
-// the class of the closing, and do not change the record.
+// the class of the read error, and do not change the record.
 func TestClosedRecord(t *testing.T) {
 	t.Parallel()
 	for _, c := range closings() {
@@ -311,8 +310,8 @@ func TestAliasRemovedIsRepaired(t *testing.T) {
 	}
 }
 
-// TestServerThatDrops checks that the first Create and Probe detect a server that does not
-// store all fields. Create leaves no secret.
+// TestServerThatDrops checks that Create and Probe fail with ErrRefused on a server that does
+// not store all fields. Create then leaves no secret.
 func TestServerThatDrops(t *testing.T) {
 	t.Parallel()
 	for _, drops := range [][]string{{"version_aliases"}, {"annotations"}, {"etag"}, {"version_aliases", "etag"}} {
@@ -419,8 +418,9 @@ func TestListOfAServiceThatIsDown(t *testing.T) {
 	}
 }
 
-// TestRefusalInUnknownWords checks an update that is refused with the code of an outdated
-// etag although the secret is unchanged. The error quotes the service.
+// TestRefusalInUnknownWords checks that Update does not retry a refusal that has the code of an
+// outdated etag if the secret is unchanged. The error matches ErrConflict and quotes the
+// service.
 func TestRefusalInUnknownWords(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)

@@ -83,7 +83,7 @@ func (b *backend) turnAway(d driver.Secrets, away bool) {
 	b.throttled[b.prefixes[d]] = away
 }
 
-// unneeded returns the permissions that Permissions does not return.
+// unneeded returns the permissions of Secret Manager that Permissions does not return.
 func unneeded() []string {
 	all := []string{
 		"secretmanager.secrets.create", "secretmanager.secrets.delete", "secretmanager.secrets.get",
@@ -112,7 +112,7 @@ func (b *backend) prefix(d driver.Secrets) string {
 	return b.prefixes[d]
 }
 
-// driver returns the suite's access to the backend.
+// driver returns the functions with which the conformance suite opens and disturbs drivers.
 func (b *backend) driver() conformance.Driver {
 	return conformance.Driver{
 		Open: func(t testing.TB) driver.Secrets {
@@ -142,8 +142,7 @@ func (b *backend) driver() conformance.Driver {
 	}
 }
 
-// edit adds a version to a secret and moves the alias to that version, as an operator does by
-// hand.
+// edit adds a version to a secret and moves the alias to that version, as an operator does.
 func edit(t testing.TB, server *fakegcp.Server, path string, data []byte) {
 	t.Helper()
 	v, err := server.AddSecretVersion(t.Context(), &secretmanagerpb.AddSecretVersionRequest{

@@ -21,9 +21,9 @@
 //	secretmanager.versions.destroy
 //	secretmanager.versions.get
 //
-// Without versions.get and versions.destroy a store works, but old versions remain and cost
-// money. To limit the role to the prefix, grant the role with a condition that contains the
-// project's number, not its ID:
+// A store works without versions.get and versions.destroy, but old versions then remain and
+// cost money. To limit the role to the prefix, grant the role with a condition that contains
+// the project's number, not its ID:
 //
 //	resource.name.startsWith("projects/123456789/secrets/oauth-")
 //
@@ -31,8 +31,8 @@
 // match the condition. Grant both in a second role without the condition. An account that may
 // list secrets can see the names, labels and annotations of all secrets in the project.
 //
-// With Options.KMSKey or the keys of Options.Replicas, Secret Manager's service agent
-// needs roles/cloudkms.cryptoKeyEncrypterDecrypter on each key.
+// If you set Options.KMSKey or the KMSKey of a Replica, Secret Manager's service agent needs
+// the role roles/cloudkms.cryptoKeyEncrypterDecrypter on each key.
 //
 // # Storage
 //
@@ -40,8 +40,8 @@
 //
 //	<parent>/secrets/<prefix>-<name>
 //
-// The state of the record is the version to which the alias "current" points; "latest" may be
-// a version that was never committed. The payload is the line
+// The state of the record is the version to which the alias "current" points; "latest" may
+// point to a version that was never committed. The payload is the line
 //
 //	tokenkeep1 <incarnation>
 //
@@ -50,44 +50,47 @@
 //
 //	gcloud secrets versions access current --secret=oauth-u4fz…
 //
-// The driver finds a record by its labels, one for each kind:
+// Searches find a record by its labels. Each label has the key and the value
 //
 //	<kind>_<24 characters of a digest>: <the other 8>
 //
-// A digest is split because keys and values have at most 63 characters and a key has only one
-// value. One ListSecrets finds a record by any of several labels. The annotation "tokenkeep"
-// holds the incarnation, the lease of a refresh, and the versions to destroy. The annotation
-// also holds the number and etag of the current version, and a digest of its content. The driver
-// preserves other labels, annotations and aliases of a secret.
+// A digest is split, because a key has at most 63 characters. The value alone cannot hold the
+// digest, because a secret can have several labels of one kind. One ListSecrets finds a record
+// by any of several labels. The annotation "tokenkeep" holds the incarnation, the lease of a
+// refresh, and the versions to destroy. The annotation also holds the number and etag of the
+// current version, and a digest of the record. The driver preserves other labels, annotations
+// and aliases of a secret.
 //
 // Names, labels and annotations appear in audit logs and in notifications to Pub/Sub topics.
-// Names, labels and annotations contain digests, which are keyed if tokenstore.Options has keys,
-// but never a token or a user name.
+// Names, labels and annotations contain digests, but no token and no user name. The digests in
+// names and labels are keyed if tokenstore.Options has keys.
 //
-// A write first adds a version, which no reader sees. Then one UpdateSecret makes that version
-// the state. The update changes the alias, the labels and the annotation together, and carries
-// the etag of the secret that was read. If several writers have read the same state, one of them
-// succeeds. Every other writer destroys the version that it has added if the refusal is certain.
-// The next commit finds the version of a killed writer, because the number of that version lies
-// between the numbers of two states.
+// A write first adds a version, to which the alias does not point yet. Then one UpdateSecret
+// makes that version the state. The update changes the alias, the labels and the annotation
+// together, and carries the etag that the writer has read. If several writers have read the
+// same state, one writer succeeds. Every other writer destroys its own version if the service
+// has certainly refused the update. The next commit finds the version of a killed writer,
+// because the number of that version lies between the numbers of two states.
 //
 // A replaced version stays for two hours, because readers may lag. The next write after that
 // time destroys the version, together with versions that never became the state. A destruction
-// carries the etag of the version from the annotation. If the secret is deleted and created
-// again, its new versions have the old numbers but different etags. Each write checks at most 16
+// carries the etag of the version. If the annotation does not hold the etag, one write stores
+// the etag, and a later write destroys the version. If the secret is deleted and created again,
+// its new versions have the old numbers but different etags. Each write checks at most 16
 // versions.
 //
-// A write destroys versions after its commit, which proves that none of them is the state. In
-// three cases a version may remain that no annotation lists. The process was killed between
-// commit and destruction, the response to the commit was lost, or a destruction failed. After
-// a failed destruction, only the next write of the same process tries again. Such a version
-// costs as much as any active version until it is destroyed by hand or the record is deleted.
+// A write destroys versions only after its commit. The commit proves that none of these
+// versions is the state. In three cases, a version that no annotation lists may remain. The
+// process was killed between commit and destruction, the response to the commit was lost, or a
+// destruction failed. After a failed destruction, only the next write of the same process tries
+// again. A remaining version costs as much as any active version until an operator destroys the
+// version or the record is deleted.
 //
 // A refresh takes its lease with one UpdateSecret of the annotation, without a new version.
 //
-// A deletion is final, and also carries the etag. A secret without a state, left by a process
-// that was killed during a creation, is not a record. The next save of the same record uses that
-// secret.
+// A deletion is final, and also carries the etag. A process that is killed during a creation
+// may leave a secret without a state. That secret is not a record. The next save of the same
+// record uses the secret.
 //
 // # Calls
 //
@@ -95,7 +98,7 @@
 // make these calls:
 //
 //	Get       1
-//	Fresh     1, or 2 if the caller does not know the state; 1 access, and no read of
+//	Fresh     1, or 2 if the caller passes no state; 1 access, and no read of
 //	          metadata, if a read has just reported that the record does not exist
 //	Create    3
 //	Update    3, of which 2 are concurrent, and 1 for each version that is due
@@ -105,28 +108,28 @@
 //	List      1 for each 25,000; then 1 for each secret, 16 at a time
 //	Names     1 for each 25,000
 //
-// Update and Delete make one call fewer if this driver has just written the secret or called
-// Fresh for it. The driver remembers the etags of up to 256 secrets. An outdated etag costs one
-// call. An Update with an outdated base destroys the version that it has added. Other writers,
-// and inconsistent reads, cost further calls.
+// The driver caches the metadata of up to 256 secrets that it has written or for which Fresh
+// was called. Update and Delete make one call fewer if the metadata are in the cache. An
+// outdated etag in the cache causes one more call. An Update with an outdated base destroys the
+// version that it has added. Concurrent writers and stale reads cause further calls.
 //
 // The driver repeats reads if the service is unavailable or a quota is exhausted. The driver
 // repeats writes only if a quota is exhausted. Pauses are random: the first is up to 0.1
-// seconds, later pauses are up to 3 seconds. Repetitions end after 20 seconds, or shortly before
-// the deadline of the context. After the last repetition, the error matches
+// seconds, later pauses are up to 3 seconds. Repetitions end after 20 seconds, or shortly
+// before the deadline of the context. After the last repetition, the error matches
 // tokenstore.ErrUnavailable, or tokenstore.ErrThrottled for a quota. A refresh that waits for
-// another process does not repeat throttled reads, because it reads again anyway.
+// another process does not repeat throttled reads, because the refresh soon reads again anyway.
 //
 // # Cost
 //
-// According to https://cloud.google.com/secret-manager/pricing a version that is not
-// destroyed costs $0.06 a month in each location (one with automatic replication), and
-// 10,000 accesses cost $0.03. Management calls are free. A record that is refreshed every
-// hour has 3 versions at any time, which cost $0.18 a month. A record that is no longer
-// written keeps its versions.
+// According to https://cloud.google.com/secret-manager/pricing a version that is not destroyed
+// costs $0.06 a month in each location. Automatic replication counts as one location. 10,000
+// accesses cost $0.03. Management calls are free. A record that is refreshed every hour has
+// about 3 active versions at any time. These versions cost $0.18 a month. After the last write
+// of a record, its replaced versions stay active.
 //
-// A program that finds a record by user and client once a minute makes 43,200 accesses a
-// month, which cost $0.13.
+// A program that finds a record by user and client once a minute makes 43,200 accesses a month.
+// These accesses cost $0.13.
 //
 // # Limits
 //
@@ -134,32 +137,32 @@
 // most the 64 labels that Google Cloud allows, including those in Options.Labels.
 //
 // According to https://cloud.google.com/secret-manager/quotas a project has 90,000 accesses,
-// 600 reads of metadata and 600 writes a minute. A secret has about 2 writes a second (80 in
-// a location). A refresh takes 3 writes (lease, version, commit), a fourth that destroys a
-// version, and 1 or 2 reads. A project can make 150 refreshes a minute, enough for 9,000
-// tokens with a lifetime of one hour. A look-up by user and client, or by ID, takes only
-// accesses, and so does waiting for the refresh of another process. A search by user alone,
-// or by token, takes one of the 600 reads. GetTokens of many records takes a few reads, and
-// one access for each record.
+// 600 reads of metadata and 600 writes a minute. A secret accepts about 2 writes a second, and
+// a regional secret 80. A refresh takes 4 writes (lease, version, commit, destruction of a
+// version), and 1 or 2 reads of metadata. A project can make 150 refreshes a minute, enough for
+// 9,000 tokens with a lifetime of one hour. A look-up by user and client, or by a derived ID,
+// takes only accesses. Waiting for the refresh of another process also takes only accesses. A
+// search by user alone, or by token, takes one of the 600 reads. GetTokens takes one read for
+// each 25,000 secrets, and one access for each record.
 //
 // # Consistency
 //
-// Secret Manager promises one thing about reads: a version can be read by its number as soon
-// as it has been added. Everything else, including the alias, the metadata and lists,
-// "typically converges within minutes, but may take a few hours"
-// (https://cloud.google.com/secret-manager/docs/consistency). So ListLag and ReadLag are
-// driver.Unbounded. Etags protect writes, because the service checks them against the newest
-// state:
+// Secret Manager promises one thing about reads: a version can be read by its number as soon as
+// it has been added. Everything else, including the alias, the metadata and lists, "typically
+// converges within minutes, but may take a few hours"
+// (https://cloud.google.com/secret-manager/docs/consistency). Therefore ListLag and ReadLag are
+// driver.Unbounded. Etags protect writes, because the service compares an etag with that of the
+// newest state. The driver handles stale reads as follows:
 //
-//   - A reader by the alias may see an earlier state for a while, and a search may miss
-//     a new record. If the version to which the alias points was destroyed, the driver
-//     reads the metadata to find the newest version. If the metadata also lag, which a
-//     later readable version proves, the error matches ErrUnavailable, never ErrNotFound.
-//   - A driver reads its own writes: if it has seen a later state than the alias shows,
-//     it reads that state by its number.
-//   - Before Fresh reports that a record does not exist, it looks for version 1 by
-//     number.
-//   - Secret Manager refuses a write that is based on lagging metadata. The driver waits until
+//   - A reader by the alias may see an earlier state for a while, and a search may miss a new
+//     record. If the version to which the alias points was destroyed, the driver reads the
+//     metadata to find the newest version. If a later version is readable, the metadata are
+//     also stale. The error then matches ErrUnavailable, never ErrNotFound.
+//   - A driver reads its own writes: if the driver has seen a later state than the alias shows,
+//     it reads the later state by number.
+//   - If the service returns no metadata, Fresh looks for version 1 by number before it reports
+//     that the record does not exist.
+//   - Secret Manager refuses a write with the etag of stale metadata. The driver waits until
 //     the metadata catch up. If the metadata do not catch up within ten seconds, the error
 //     matches ErrConflict.
 //
@@ -169,7 +172,7 @@
 // # Errors
 //
 // The code of a service error determines its class. If the code is not specific, the reason in
-// the details or the text of the error does:
+// the details or the text of the error determines the class:
 //
 //	NOT_FOUND            ErrNotFound; ErrRefused if the project, the location or the
 //	                     key does not exist
@@ -189,22 +192,22 @@
 //
 // # Emulators
 //
-// Some emulators accept a write without storing all of it. The first write detects such a
-// server, and its error matches ErrRefused.
+// Some emulators accept a write, but do not store all fields. The first write to such a server
+// fails with an error matching ErrRefused.
 //
 // # Other programs
 //
-// Other labels, annotations and aliases may be added to a secret at any time. Moving the alias
-// "current" back to an existing version rolls the record back; a writer that had read the
-// later version is refused. A version that was added by hand does not become the state. If the
-// alias points to a version without the line "tokenkeep1 <incarnation>", the error of a read
-// matches ErrCorrupt. A record without the alias cannot be read either; "tokenkeep doctor
-// --repair" restores the alias.
+// Operators can add other labels, annotations and aliases to a secret at any time. An operator
+// can roll a record back by moving the alias "current" to an earlier version. The write of a
+// writer that had read the later version then fails. A version that another tool adds is not
+// the state until the alias points to the version. If the alias points to a version without the
+// line "tokenkeep1 <incarnation>", the error of a read matches ErrCorrupt. A record without the
+// alias is unreadable, too; "tokenkeep doctor --repair" restores the alias.
 //
-// A record whose version was disabled or destroyed by hand, or whose key is disabled,
-// cannot be read either. The error matches ErrRefused and contains the service's text. If a
-// permission on one secret is missing, the error matches ErrDenied. Lists report such a
-// record by its name and continue.
+// A record is also unreadable if an operator has disabled or destroyed its version, or disabled
+// the key. The error matches ErrRefused and contains the service's text. If a permission on one
+// secret is missing, the error matches ErrDenied. Lists report an unreadable record by name and
+// continue.
 //
 // Do not set an expiration, which deletes the record, or version_destroy_ttl, which delays the
 // destruction of old versions. "tokenkeep doctor" reports a secret that expires.

@@ -22,22 +22,21 @@ const (
 	// maxSize is the maximum size of a record: a payload of 64 KiB without its first line.
 	maxSize = 64<<10 - header
 
-	// grace is the time for which a replaced version stays, because readers by the alias
-	// may lag.
+	// grace is how long a replaced version stays, because reads by the alias may lag.
 	grace = 2 * time.Hour
 
-	// cleanup limits how long the destruction of versions may delay a write.
+	// cleanup limits how long a write waits for each round of clean-up, such as the destruction of
+	// versions.
 	cleanup = 5 * time.Second
 
-	// catchUp limits the time for which a call waits for metadata that are known to lag.
+	// catchUp limits how long a call waits for metadata that are known to be stale.
 	catchUp = 10 * time.Second
 
-	// doubt limits the time for which a call waits if the metadata name a disabled version
-	// and may lag.
+	// doubt limits how long a call waits if the metadata name a disabled version and may be stale.
 	doubt = time.Second
 
-	// creation is the time for which a secret with a version but no state counts as being
-	// created.
+	// creation is how long Fresh waits for the first state of a secret that has metadata and a
+	// version.
 	creation = 250 * time.Millisecond
 )
 
@@ -52,19 +51,20 @@ type secrets struct {
 
 var _ driver.Sweeper = (*secrets)(nil)
 
-// Format prints s as its type. Package fmt would print the contents of the client.
+// Format prints only the type of s. Without Format, package fmt would print the fields of the
+// client.
 func (s *secrets) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("*gcpsm.secrets")) }
 
-// Properties implements driver.Secrets. Secret Manager documents only that reads converge
-// within minutes or hours, which is not a bound.
+// Properties implements driver.Secrets. The lags are unbounded, because Secret Manager
+// documents only that reads converge within minutes or hours.
 func (s *secrets) Properties() driver.Properties {
 	place := "gcpsm/" + s.parent + "/" + strings.TrimSuffix(s.prefix, "-")
 	return driver.Properties{Name: "gcpsm", Place: place, MaxSize: maxSize, ListLag: driver.Unbounded, ReadLag: driver.Unbounded}
 }
 
-// Get implements driver.Secrets. Get reads by the alias. If the alias lags so far that its
-// version is no longer readable, Get reads the metadata. If the alias lags behind a state
-// that this driver has seen, Get reads that state by its number.
+// Get implements driver.Secrets. Get reads by the alias. If the alias shows an earlier state
+// than this driver has seen, Get reads the later state by its number. If the alias points to an
+// unreadable version, Get calls Fresh.
 func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 	now, err := s.read(ctx, name, alias)
 	closed := errors.Is(err, errGone) || errors.Is(err, errKey)
@@ -91,10 +91,10 @@ func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 	return now.secret(), nil
 }
 
-// Fresh implements driver.Secrets. Metadata may be stale, but reads of a version by its number
-// are not. Fresh never returns a state older than the cached metadata or the argument than. A
-// secret without version 1 does not exist. If a read has just reported that the secret does not
-// exist, Fresh reads version 1 first, and the metadata only if version 1 exists.
+// Fresh implements driver.Secrets. Metadata may be stale, but a read of a version by its number
+// never lags. Fresh never returns a state older than the cached metadata or the argument than.
+// A secret without version 1 does not exist. If a read has just reported that the secret does
+// not exist, Fresh reads version 1 first, and the metadata only if version 1 exists.
 func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (driver.Secret, error) {
 	if than.Version == "" && s.missed.Take(name, time.Now()) {
 		if err := s.vanished(ctx, name); errors.Is(err, driver.ErrNotFound) {
@@ -113,7 +113,7 @@ func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (d
 // errBehind means that the metadata do not yet show a state that is known to exist.
 var errBehind = fmt.Errorf("%w: the metadata are behind", driver.ErrUnavailable)
 
-// await calls try until try returns true or an error. It returns errBehind if catchUp passes
+// await calls try until try returns true or an error. await returns errBehind if catchUp passes
 // first.
 func await(ctx context.Context, try func() (bool, error)) error {
 	lag := driverkit.Backoff{Pause: 10 * time.Millisecond, Longest: time.Second, Patience: catchUp}
@@ -124,12 +124,12 @@ func await(ctx context.Context, try func() (bool, error)) error {
 	return err
 }
 
-// A newest is one search for the newest provable state of a secret.
+// A newest is one search for the newest state that reads can prove to exist.
 type newest struct {
 	*secrets
 	name    string
 	than    driver.Secret
-	known   state
+	known   state // parsed from than; number is 0 if the caller has no state
 	begun   time.Time
 	found   driver.Secret
 	refused error // error of reading the version in the metadata
@@ -168,8 +168,8 @@ func (n *newest) try(ctx context.Context) (bool, error) {
 	return n.current(ctx, m)
 }
 
-// ask returns the metadata. If the caller knows no state, the first call of ask reads n.value
-// concurrently.
+// ask returns the metadata. If the caller has no state, the first call of ask also reads
+// n.value, concurrently.
 func (n *newest) ask(ctx context.Context) (metadata, error) {
 	if n.asked || n.than.Version != "" {
 		return n.look(ctx, n.name)
@@ -182,8 +182,9 @@ func (n *newest) ask(ctx context.Context) (metadata, error) {
 	return m, err
 }
 
-// missing returns the error for a secret without a state, or nil if the secret may have a
-// state. created reports whether the secret has metadata.
+// missing returns an error matching ErrNotFound if the secret has no state, and nil if the
+// secret may have a state. created reports whether the secret has metadata. Any other error
+// means that reads do not show whether the secret has a state.
 func (n *newest) missing(ctx context.Context, created bool) error {
 	if created && time.Since(n.begun) > creation {
 		// The creator of the secret has had enough time to commit.
@@ -192,7 +193,8 @@ func (n *newest) missing(ctx context.Context, created bool) error {
 	return n.vanished(ctx, n.name)
 }
 
-// ahead reports whether the state that the caller knows may be newer than the metadata.
+// ahead reports whether n.known, the state that the caller has seen, may be newer than the
+// metadata.
 func (n *newest) ahead(m metadata, absent bool) bool {
 	return n.known.number > 0 && (absent || m.ours && (m.account.Incarnation != n.known.incarnation || m.account.Current < n.known.number))
 }
@@ -203,7 +205,8 @@ func (n *newest) finds(now state, m metadata) (bool, error) {
 	return true, nil
 }
 
-// current finds the version that m names. It returns false and no error if m may be stale.
+// current reads the version that m names, and reports whether the search has found the state.
+// It returns false and no error if m may be stale.
 func (n *newest) current(ctx context.Context, m metadata) (bool, error) {
 	now, err := n.value, error(nil)
 	if now.number != m.number || !m.is(now) {
@@ -226,8 +229,9 @@ func (n *newest) current(ctx context.Context, m metadata) (bool, error) {
 	return false, nil
 }
 
-// closed returns the error of reading the version in m, or nil if m may lag. A driver destroys
-// a version only if a later state exists, and never disables a version.
+// closed returns the error for m, whose version was read with the error refused, or nil if m
+// may be stale. A driver destroys a version only if a later state exists, and never disables a
+// version.
 func (n *newest) closed(ctx context.Context, m metadata, refused error) error {
 	later, err := n.later(ctx, m)
 	if err != nil {
@@ -243,9 +247,9 @@ func (n *newest) closed(ctx context.Context, m metadata, refused error) error {
 	return fmt.Errorf("%w (version %d is %s)", refused, m.number, state)
 }
 
-// later reports whether a state after the one in m may exist. It returns true if one of the
-// next driverkit.Width versions is readable, or if all of them exist. A readable version may
-// be uncommitted, and may belong to a later incarnation.
+// later reports whether a later state than the one in m may exist. It returns true if one of
+// the next driverkit.Width versions is readable, or if all of these versions exist. A readable
+// version may be uncommitted, and may belong to a later incarnation.
 func (n *newest) later(ctx context.Context, m metadata) (bool, error) {
 	for i := range int64(driverkit.Width) {
 		switch _, err := n.readNumber(ctx, n.name, m.number+1+i); {
@@ -260,8 +264,8 @@ func (n *newest) later(ctx context.Context, m metadata) (bool, error) {
 	return true, nil
 }
 
-// stateOf returns the service's state of an unreadable version. It uses the text of refused
-// or, if the text does not name the state, makes a call.
+// stateOf returns the service's state of an unreadable version. stateOf uses the text of
+// refused or, if the text does not name the state, makes a call.
 func (n *newest) stateOf(ctx context.Context, number int64, refused error) secretmanagerpb.SecretVersion_State {
 	for _, state := range []secretmanagerpb.SecretVersion_State{secretmanagerpb.SecretVersion_DISABLED, secretmanagerpb.SecretVersion_DESTROYED} {
 		if strings.Contains(text(refused), state.String()) {
@@ -285,8 +289,8 @@ func (s *secrets) foreign(name string, m metadata) error {
 	return fmt.Errorf("%w: %q: %s", driver.ErrCorrupt, s.prefix+name, why)
 }
 
-// have returns want with its data if the secret still has that version, and otherwise the
-// zero state.
+// have returns want with its data if the secret still has that version, and the zero state if
+// not. An error means that have could not read the version.
 func (s *secrets) have(ctx context.Context, name string, want state) (state, error) {
 	st, err := s.readNumber(ctx, name, want.number)
 	switch {
@@ -298,8 +302,8 @@ func (s *secrets) have(ctx context.Context, name string, want state) (state, err
 	return state{}, nil
 }
 
-// vanished returns an error matching ErrNotFound if the secret has no version at all, and nil if
-// the secret has a version. Any other error means that vanished could not find out.
+// vanished returns an error matching ErrNotFound if the secret has no version at all, and nil
+// if the secret has a version. Any other error means that the read of version 1 failed.
 func (s *secrets) vanished(ctx context.Context, name string) error {
 	if _, err := s.readNumber(ctx, name, 1); !exists(err) {
 		return err
@@ -307,8 +311,9 @@ func (s *secrets) vanished(ctx context.Context, name string) error {
 	return nil
 }
 
-// look returns the newest metadata: those of the service, or the cached metadata if they
-// are newer.
+// look returns the metadata that the service returns, or newer metadata from the cache. If the
+// service does not find the secret, look returns the cached metadata as long as the version in
+// them exists.
 func (s *secrets) look(ctx context.Context, name string) (metadata, error) {
 	m, err := s.describe(ctx, name)
 	if err == nil {
@@ -324,8 +329,8 @@ func (s *secrets) look(ctx context.Context, name string) (metadata, error) {
 	return metadata{}, err
 }
 
-// Create implements driver.Secrets. Create reuses a secret that was created but has no
-// state. If several writers reuse the same secret, its etag lets only one of them succeed.
+// Create implements driver.Secrets. Create reuses a secret that was created but has no state.
+// If several writers reuse the same secret, the etag lets only one writer succeed.
 func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (driver.Version, error) {
 	s.missed.Take(name, time.Now())
 	m, err := s.create(ctx, name, s.unused())
@@ -358,9 +363,9 @@ func (s *secrets) unused() *secretmanagerpb.Secret {
 	return m
 }
 
-// uncreate deletes a secret that this driver has created but could not commit a state for. It
-// keeps the secret if another writer has committed a state. If the deletion fails, the next
-// save reuses the secret.
+// uncreate deletes a secret that this driver has created, after the commit of the first state
+// was refused. uncreate keeps the secret if another writer has committed a state. If the
+// deletion fails, the next save reuses the secret.
 func (s *secrets) uncreate(ctx context.Context, name, incarnation string) {
 	ctx, cancel := context.WithTimeout(ctx, cleanup)
 	defer cancel()
@@ -370,8 +375,8 @@ func (s *secrets) uncreate(ctx context.Context, name, incarnation string) {
 	s.seen.drop(name)
 }
 
-// Update implements driver.Secrets. If the metadata of the base are unknown, Update reads
-// them while it adds the version.
+// Update implements driver.Secrets. If the metadata of the secret are not in the cache, Update
+// reads the metadata while it adds the version.
 func (s *secrets) Update(ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
 	again := func(refused string) (metadata, error) { return s.based(ctx, name, base, refused) }
 	want, ok := parse(base.Version)
@@ -401,8 +406,8 @@ func (s *secrets) Update(ctx context.Context, name string, base driver.Secret, p
 }
 
 // based returns metadata in which base is the state of the secret, and whose etag differs from
-// refused. If base is not the state, the error matches ErrConflict, or ErrNotFound if the
-// secret does not exist.
+// refused. If base is not the state, or if the metadata do not catch up, the error matches
+// ErrConflict. If the secret does not exist, the error matches ErrNotFound.
 func (s *secrets) based(ctx context.Context, name string, base driver.Secret, refused string) (metadata, error) {
 	want, ok := parse(base.Version)
 	if !ok {
@@ -430,15 +435,15 @@ func (s *secrets) based(ctx context.Context, name string, base driver.Secret, re
 	return found, err
 }
 
-// errLate means that a writer has waited too long for the metadata of its base.
+// errLate means that the metadata did not show the base of a writer within catchUp.
 var errLate = fmt.Errorf("%w: the metadata are behind", driver.ErrConflict)
 
 func (s *secrets) conflict(name string) error {
 	return fmt.Errorf("%w: %q", driver.ErrConflict, s.prefix+name)
 }
 
-// replaced returns the error for a writer if base is not the current state, or nil if the
-// metadata may lag. m and err are the results of look.
+// replaced returns an error if base is not the state of the secret, and nil if the metadata may
+// be stale. m and err are the results of look.
 func (s *secrets) replaced(ctx context.Context, name string, base state, m metadata, err error) error {
 	switch {
 	case err != nil && !errors.Is(err, driver.ErrNotFound):
@@ -455,7 +460,8 @@ func (s *secrets) replaced(ctx context.Context, name string, base state, m metad
 	return cmp.Or(s.vanished(ctx, name), s.conflict(name))
 }
 
-// commit adds a version and makes it the state of the secret with the metadata m.
+// commit adds a version with p, and makes that version the state of the secret. See point for
+// m, again and the errors.
 func (s *secrets) commit(ctx context.Context, name string, m metadata, p driver.Payload, again func(refused string) (metadata, error)) (driver.Version, error) {
 	v, err := s.add(ctx, name, encode(m.account.Incarnation, p.Data))
 	if err != nil {
@@ -464,11 +470,11 @@ func (s *secrets) commit(ctx context.Context, name string, m metadata, p driver.
 	return s.point(ctx, name, m, v, p, again)
 }
 
-// point makes a version the state of the secret with the metadata m. If the service refuses
-// the etag of m, again returns the metadata for another attempt, or an error matching
-// ErrConflict. If again returns that conflict, or the service refuses the update for another
-// reason, the version will never be the state, and point destroys it. After any other failure,
-// the next commit lists the version as due.
+// point makes the version v the state of the secret, whose metadata are m. If the service
+// refuses the etag of m, point calls again. The function again returns the metadata for another
+// attempt. If again returns an error matching ErrConflict, point destroys v. It also destroys v
+// if the service denies the update, or refuses the update for a reason other than the etag.
+// After any other failure, v may become the state, or the next commit lists v as due.
 func (s *secrets) point(ctx context.Context, name string, m metadata, v added, p driver.Payload, again func(refused string) (metadata, error)) (driver.Version, error) {
 	for {
 		over, pending := s.due(ctx, name, m, v.at)
@@ -507,10 +513,11 @@ func (s *secrets) discard(ctx context.Context, name string, v added) {
 	_ = s.destroy(ctx, name, v.number, v.etag)
 }
 
-// due returns the versions to be destroyed after the next commit has succeeded, and those that
-// remain due. Only a version whose etag is in the account is destroyed. The update that stored
-// the etag carried the secret's etag, so the version belongs to this incarnation. due requests
-// unknown etags. The next commit stores these etags, and a later commit destroys the versions.
+// due returns over, the versions to destroy after the next commit, and pending, the versions
+// that remain due. over has only versions whose etag is in the account. The update that stored
+// such an etag carried the etag of the secret, so the version belongs to this incarnation. due
+// requests unknown etags. The next commit stores these etags, and a later commit destroys the
+// versions.
 func (s *secrets) due(ctx context.Context, name string, m metadata, now time.Time) (over, pending []due) {
 	work, pending := m.ripe(now, driverkit.Width)
 	var unknown []due
@@ -529,9 +536,9 @@ func (s *secrets) due(ctx context.Context, name string, m metadata, now time.Tim
 }
 
 // sweep destroys the versions in over, and returns those that it could not destroy. The next
-// commit of this driver tries these versions again. The caller calls sweep after a commit, which
-// has proved that none of over is the state. Before the commit, the metadata may have been
-// stale, and another tool may have moved the alias back to one of these versions.
+// commit of this driver tries these versions again. The caller calls sweep after a commit. The
+// commit has proved that none of over is the state. Before the commit, the metadata may be
+// stale, because another tool may have moved the alias back to one of these versions.
 func (s *secrets) sweep(ctx context.Context, name string, over []due) []due {
 	return s.each(ctx, over, func(ctx context.Context, d *due) (left bool) {
 		err := s.destroy(ctx, name, d.Number, d.Etag)
@@ -542,8 +549,8 @@ func (s *secrets) sweep(ctx context.Context, name string, over []due) []due {
 	})
 }
 
-// Sweep implements driver.Sweeper. The service has accepted the etag of the Note, which
-// proves that the metadata are current, as after a commit.
+// Sweep implements driver.Sweeper. The caller has just called Note. The service has accepted
+// the etag of that update, which proves that the cached metadata are current.
 func (s *secrets) Sweep(ctx context.Context, name string, base driver.Secret) {
 	now, ok := parse(base.Version)
 	m, known := s.seen.get(name)
@@ -568,7 +575,7 @@ func (s *secrets) Sweep(ctx context.Context, name string, base driver.Secret) {
 }
 
 // each calls step concurrently for each element of some, and returns the elements for which
-// step reports true. The context of step ends after cleanup.
+// step returns true. The context of step ends after the duration cleanup.
 func (s *secrets) each(ctx context.Context, some []due, step func(context.Context, *due) (left bool)) []due {
 	ctx, cancel := context.WithTimeout(ctx, cleanup)
 	defer cancel()
@@ -645,7 +652,8 @@ func (s *secrets) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 	return s.fetch(ctx, s.all(), func(map[string]string) bool { return true })
 }
 
-// listed describes a secret in a list, without its metadata, because a list may be very long.
+// listed describes a secret in a list. A listed omits the metadata, because the metadata of a
+// long list take much memory.
 type listed struct {
 	name string
 	ours bool
@@ -670,9 +678,10 @@ func (s *secrets) fetch(ctx context.Context, filter string, match func(labels ma
 	})
 }
 
-// getListed returns the state of a listed secret. Unlike Get, it finds a secret that has a
-// version but not the alias. If reads do not show the secret, the error matches ErrNotFound,
-// and getListed does not wait.
+// getListed returns the state of a listed secret. If a read by the alias does not find the
+// secret, getListed reads the metadata. The error matches ErrCorrupt if the secret is not a
+// record or lacks the alias. The error matches ErrNotFound if the secret has no version or no
+// state. Unlike Fresh, getListed does not wait.
 func (s *secrets) getListed(ctx context.Context, l listed) (driver.Named, error) {
 	secret, err := s.Get(ctx, l.name)
 	if errors.Is(err, driver.ErrNotFound) {
@@ -732,7 +741,8 @@ func (s *secrets) Note(ctx context.Context, name string, base driver.Secret, not
 	}
 }
 
-// put updates a secret and caches its new metadata.
+// put updates a secret and caches the new metadata. If the update fails for a reason other than
+// a conflict, put drops the cached metadata.
 func (s *secrets) put(ctx context.Context, name string, next *secretmanagerpb.Secret, fields ...string) error {
 	m, err := s.update(ctx, name, next, fields...)
 	switch {

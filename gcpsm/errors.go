@@ -43,7 +43,7 @@ var (
 	})
 	namesSum = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)checksum|crc32c`) })
 
-	// namesNetwork matches failures to fetch a Google token that may be temporary.
+	// namesNetwork matches possibly temporary failures to fetch a Google token.
 	namesNetwork = sync.OnceValue(func() *regexp.Regexp {
 		return regexp.MustCompile(`(?i)dial tcp|timeout|deadline exceeded|connection (refused|reset)|no such host|\bEOF\b|(fetch token|status code):? (5\d\d|429)`)
 	})
@@ -52,8 +52,8 @@ var (
 	})
 )
 
-// reasons maps values of google.api.ErrorReason to classes, where the code alone is not
-// specific.
+// reasons maps values of google.api.ErrorReason to classes. reasons contains the reasons that
+// are more specific than the code of the error.
 var reasons = map[string]error{
 	"SERVICE_DISABLED":              driver.ErrRefused,
 	"SERVICE_NOT_VISIBLE":           driver.ErrRefused,
@@ -116,8 +116,8 @@ func either(pattern *regexp.Regexp, text string, yes, no error) error {
 	return no
 }
 
-// absent returns the class of a NOT_FOUND of method. For CreateSecret and ListSecrets, the
-// missing resource is not a secret.
+// absent returns the class of a NOT_FOUND of method. In the errors of CreateSecret and
+// ListSecrets, the missing resource is the project or location.
 func absent(method, text string) error {
 	if method == "CreateSecret" || method == "ListSecrets" || namesKey().MatchString(text) {
 		return driver.ErrRefused
@@ -133,8 +133,8 @@ func exhausted(err error) error {
 	return driver.ErrThrottled
 }
 
-// unknown returns the class of an error without a code, which may concern the
-// connection or the credentials.
+// unknown returns the class of an error without a code. Errors of the connection and of the
+// credentials have no code.
 func unknown(text string) error {
 	if namesNoCreds().MatchString(text) {
 		return either(namesNetwork(), text, errNoCredentials, errCredentials)
@@ -142,7 +142,7 @@ func unknown(text string) error {
 	return driver.ErrUnavailable
 }
 
-// precondition returns the class of a FAILED_PRECONDITION.
+// precondition returns the class of a FAILED_PRECONDITION of method.
 func precondition(method, text string) error {
 	switch key := namesKey().MatchString(text); {
 	case method == "AccessSecretVersion" && key:
@@ -182,8 +182,8 @@ func text(err error) string {
 	return err.Error()
 }
 
-// code returns the code of an error. Over REST, several codes share one HTTP status, and the
-// body of the response contains the code.
+// code returns the code of an error. Over REST, several codes share one HTTP status, so code
+// reads the code from the body of the response.
 func code(err error) codes.Code {
 	var answer *googleapi.Error
 	if errors.As(err, &answer) {

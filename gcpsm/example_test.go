@@ -54,8 +54,8 @@ func ExampleNew() {
 	// 1000.refresh
 }
 
-// Secrets that must not leave a region are regional secrets. A customer-managed key may encrypt
-// such secrets.
+// A regional secret never leaves its region. A customer-managed key can encrypt regional
+// secrets.
 func ExampleOptions() {
 	ctx := context.Background()
 	client, stop := connect(ctx) // with option.WithEndpoint("secretmanager.europe-west1.rep.googleapis.com:443")

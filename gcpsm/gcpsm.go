@@ -16,17 +16,17 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// Options configures a store. A nil *Options is equivalent to the zero value, with which
-// Google manages replication and keys.
+// Options configures a store. A nil *Options is equivalent to the zero value. With the zero
+// value, Google manages replication and keys.
 type Options struct {
 	// Store holds the options that all backends have in common. Nil means the default
 	// options.
 	Store *tokenstore.Options
 
 	// KMSKey is the customer-managed key that encrypts new secrets,
-	// "projects/…/locations/…/keyRings/…/cryptoKeys/…". Its location is "global" for a global
-	// secret, and the secret's location for a regional secret. If KMSKey is empty, Google
-	// manages the key.
+	// "projects/…/locations/…/keyRings/…/cryptoKeys/…". The key must be in the location "global"
+	// for a global secret, and in the secret's location for a regional secret. If KMSKey is empty,
+	// Google manages the key.
 	KMSKey string
 
 	// Replicas are the locations of new secrets. If Replicas is nil, Google chooses the
@@ -34,22 +34,23 @@ type Options struct {
 	// Replicas must be nil for regional secrets, whose location is that of the parent.
 	Replicas []Replica
 
-	// Labels are up to 24 labels that are added to every secret, for billing reports and
-	// policies.
+	// Labels are up to 24 labels that the driver adds to every secret that it writes, for billing
+	// reports and policies. A label must not look like a label of a record (see Storage in the
+	// package documentation).
 	Labels map[string]string
 }
 
 // A Replica is one location of a secret.
 type Replica struct {
-	Location string // "europe-west1"
+	Location string // such as "europe-west1"
 	KMSKey   string // key in that location, or empty for a key managed by Google; set in all replicas or none
 }
 
 // New returns a store that keeps each record in a secret of parent, "projects/p" or
 // "projects/p/locations/l". The IDs of the secrets begin with prefix and '-'. The prefix
-// consists of 1 to 128 letters, digits, '-' and '_'. Programs that share a store must write
-// parent the same way, with the project's ID or with its number: encrypted records are bound
-// to parent.
+// consists of 1 to 128 letters, digits, '-' and '_'. Programs that share a store must all write
+// parent with the project's ID, or all with its number, because encrypted records are bound to
+// parent.
 //
 // Secrets in a location are regional secrets. For regional secrets, client must use the
 // endpoint of the location:
@@ -99,15 +100,14 @@ var (
 	legalParent = sync.OnceValue(func() *regexp.Regexp {
 		return regexp.MustCompile(`^projects/[a-z0-9][a-z0-9.:_-]*(/locations/[a-z0-9-]+)?$`)
 	})
-	// NewDriver checks the length of a prefix. With the count {1,128}, package regexp would
-	// take longer to compile the expression.
+	// NewDriver checks the length of a prefix. The expression does not contain the count {1,128},
+	// which takes package regexp long to compile.
 	legalPrefix = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_-]+$`) })
 	labelKey    = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[\p{Ll}\p{Lo}][\p{Ll}\p{Lo}\p{N}_-]{0,62}$`) })
 	labelValue  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[\p{Ll}\p{Lo}\p{N}_-]{0,63}$`) })
 )
 
-// checkReplicas returns an error about locations and keys that Secret Manager
-// would refuse.
+// checkReplicas returns an error if Secret Manager would refuse the locations and keys in o.
 func (o *Options) checkReplicas(regional bool) error {
 	switch {
 	case o.Replicas == nil:
@@ -127,8 +127,8 @@ func (o *Options) checkReplicas(regional bool) error {
 	return nil
 }
 
-// checkLabels returns an error about labels that Secret Manager would refuse, or that
-// look like the labels of a record.
+// checkLabels returns an error if there are too many labels, or if Secret Manager would refuse
+// a label. checkLabels also returns an error if a label looks like a label of a record.
 func (o *Options) checkLabels() error {
 	if len(o.Labels) > maxExtraLabels {
 		return fmt.Errorf("%d Labels, the limit is %d", len(o.Labels), maxExtraLabels)

@@ -53,7 +53,7 @@ func (c *clock) pass(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// An env is a server and a driver that uses it.
+// An env is a server and a driver that uses the server.
 type env struct {
 	testing.TB
 	server *fakegcp.Server
@@ -72,7 +72,7 @@ func newEnv(t testing.TB) *env {
 	return e
 }
 
-// cold returns another driver with an empty cache.
+// cold returns a new driver for the same secrets, with an empty cache.
 func (e *env) cold() driver.Leaser {
 	e.Helper()
 	d, err := gcpsm.NewDriver(e.client, project, app, nil)
@@ -361,8 +361,8 @@ func TestOperationsMakeAsFewCallsAsDocumented(t *testing.T) {
 	}
 }
 
-// TestStoresMakeAsFewCallsAsDocumented checks that a store makes only the documented calls,
-// with ten records and with ten thousand.
+// TestStoresMakeAsFewCallsAsDocumented checks that the operations of a store make the same
+// documented calls among ten records and among ten thousand.
 func TestStoresMakeAsFewCallsAsDocumented(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{10, 10_000} {
@@ -430,7 +430,7 @@ func TestStoresMakeAsFewCallsAsDocumented(t *testing.T) {
 
 var tokenstoreOptions = gcpsm.Options{Store: &tokenstore.Options{NameKey: []byte("a key of names, 16 bytes or more")}}
 
-// rounds returns the number of rounds of the races: few, unless TOKENKEEP_FULL is set.
+// rounds returns the number of rounds of TestSaveTokenRace: 2, or 200 if TOKENKEEP_FULL is set.
 func rounds() int {
 	if os.Getenv("TOKENKEEP_FULL") != "" {
 		return 200
@@ -589,7 +589,7 @@ func TestUpdateDestroysOrphans(t *testing.T) {
 	e.active(1, 2, 3, 4)
 	e.clock.pass(time.Hour)
 	s = e.update(s, "z")
-	e.active(1, 2, 3, 4, 5) // reads may lag
+	e.active(1, 2, 3, 4, 5) // replaced versions stay for two hours, because reads may lag
 	e.clock.pass(3 * time.Hour)
 	s = e.update(s, "1") // destroys the replaced version, and requests the etags of the other versions
 	e.active(2, 3, 5, 6)
@@ -729,16 +729,16 @@ func TestGetDestroyedVersion(t *testing.T) {
 	if err == nil || errors.Is(err, driver.ErrNotFound) {
 		t.Errorf("Get with metadata that are behind too: error %v", err)
 	}
-	// This driver has written the record, so stale reads do not mislead it.
+	// This driver has written the record, so it returns the newest state despite stale reads.
 	got, err := e.Get(t.Context(), name)
 	if err != nil || got.Version != s.Version {
 		t.Errorf("Get returns version %q and error %v, want %q", got.Version, err, s.Version)
 	}
 }
 
-// TestLostAnswersDoubleNothing loses the response to each call of each operation in turn. It
-// checks that the operation succeeds or can be repeated, and that the expected number of
-// records is left.
+// TestLostAnswersDoubleNothing checks that an operation succeeds, or can be repeated, if the
+// response to one of its calls is lost. The operation then leaves the expected number of
+// records. The test repeats each operation, and loses another response each time.
 func TestLostAnswersDoubleNothing(t *testing.T) {
 	t.Parallel()
 	ann := tokenstore.Token{UserName: "ann", ClientID: "c1", RefreshToken: "r1", AccessToken: "a1"}

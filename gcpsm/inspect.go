@@ -15,8 +15,8 @@ import (
 
 var _ driver.Inspector = (*secrets)(nil)
 
-// Inspect implements driver.Inspector. It makes only one ListSecrets for each 25,000 secrets,
-// because the listed metadata show all faults.
+// Inspect implements driver.Inspector. Inspect makes only one ListSecrets for each 25,000
+// secrets, because the listed metadata show all faults.
 func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, error] {
 	return driverkit.Seq(func(yield func(driver.Inspection, error) bool) error {
 		return s.list(ctx, s.all(), func(name string, m metadata) bool {
@@ -28,7 +28,7 @@ func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, erro
 // orphanAge is the age from which Inspect reports a secret without a state.
 const orphanAge = time.Minute
 
-// faults returns the faults of a secret. It returns nil for a secret that is not a record,
+// faults returns the faults of a secret. faults returns nil for a secret that is not a record,
 // because List reports that secret. It also returns nil for a secret without a state that was
 // created less than orphanAge ago.
 func (s *secrets) faults(name string, m metadata) []driver.Fault {
@@ -71,7 +71,7 @@ func (s *secrets) faults(name string, m metadata) []driver.Fault {
 	}
 }
 
-// ripe returns the number of versions in all that can be destroyed at the time now.
+// ripe returns the number of versions in all that became due at least grace before now.
 func ripe(all []due, now time.Time) (n int64) {
 	for _, d := range all {
 		if d.ripe(now) {
@@ -92,8 +92,8 @@ func (s *secrets) unmake(ctx context.Context, name string, m metadata) error {
 	return err
 }
 
-// realias moves the alias back to the version of the last commit, if the metadata are
-// still m. The labels do not change.
+// realias moves the alias back to the version of the last commit, if the metadata are still m.
+// Otherwise the error matches ErrConflict. The labels do not change.
 func (s *secrets) realias(ctx context.Context, name string, m metadata) error {
 	there, err := s.readNumber(ctx, name, m.account.Current)
 	switch {
@@ -113,8 +113,9 @@ func (s *secrets) realias(ctx context.Context, name string, m metadata) error {
 // version with an unknown etag takes two rounds.
 const sweeps = 100
 
-// destroyDue destroys the versions that are due. A write destroys at most driverkit.Width of
-// these versions, and destroyDue up to sweeps times as many.
+// destroyDue destroys the versions that are due. destroyDue destroys at most sweeps times
+// driverkit.Width versions. If more versions are due, the error matches ErrConflict. If a
+// destruction failed, the error matches ErrUnavailable.
 func (s *secrets) destroyDue(ctx context.Context, name string) error {
 	for range sweeps {
 		m, err := s.describe(ctx, name)
@@ -188,7 +189,7 @@ func (s *secrets) Unlabel(ctx context.Context, name string, labels []driver.Labe
 }
 
 // Probe implements driver.Inspector. The second call creates a secret for the following calls,
-// and the last call deletes it. If the secret cannot be created, the following calls name a
+// and the last call deletes it. If Probe cannot create the secret, the following calls name a
 // secret that does not exist.
 func (s *secrets) Probe(ctx context.Context) iter.Seq2[driver.Probed, error] {
 	return driverkit.Probes(ctx, s.probes())
@@ -233,7 +234,8 @@ func (s *secrets) probes() []driverkit.Probe {
 }
 
 // compares returns an error matching errDrops if the server accepts an update with an outdated
-// etag. compares first moves the alias with an update that has the current etag.
+// etag. compares first makes an update with the current etag. After that update, the etag is
+// outdated. compares sets *made to the latest metadata.
 func (s *secrets) compares(ctx context.Context, name string, made *metadata, number int64) error {
 	move := func(m metadata) (metadata, error) {
 		next := m.annotate(m.account)

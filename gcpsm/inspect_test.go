@@ -20,7 +20,7 @@ import (
 )
 
 // A ward has a store that a test damages and Check repairs. The server's clock is three hours
-// slow, so Check finds all versions old.
+// slow, so all versions seem more than three hours old to Check.
 type ward struct {
 	testing.TB
 	server *fakegcp.Server
@@ -66,8 +66,8 @@ func (w *ward) change(name, field string, change func(*secretmanagerpb.Secret)) 
 	}
 }
 
-// finds checks the kinds of the faults that Check finds in another process. Each repaired
-// fault has the suffix " repaired".
+// finds checks the kinds of the faults that Check finds with another store, as in another
+// process. Each repaired fault has the suffix " repaired".
 func (w *ward) finds(what string, opts doctor.CheckOptions, want ...string) {
 	w.Helper()
 	d, err := gcpsm.NewDriver(newClient(w, w.server), project, "crm", nil)
@@ -132,7 +132,7 @@ func TestCheckRepair(t *testing.T) {
 		if got, err := w.store.FindTokenByID(t.Context(), id); err != nil || got.AccessToken != "access4" {
 			t.Errorf("the record is not found: %v", err)
 		}
-		w.save(tokenstore.Token{ID: id, AccessToken: "access5"}) // with the earlier metadata in the cache of w.store
+		w.save(tokenstore.Token{ID: id, AccessToken: "access5"}) // the driver of w.store has outdated metadata in its cache
 	})
 	t.Run("an operator has moved the alias back", func(t *testing.T) {
 		t.Parallel()

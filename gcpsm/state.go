@@ -23,8 +23,9 @@ import (
 // alias is the version alias that points to the state of a secret.
 const alias = "current"
 
-// The first line of a payload distinguishes the payload from those of other programs. It also
-// distinguishes a version from the version with the same number in another incarnation.
+// The first line of a payload distinguishes the payload from those of other programs. The first
+// line also distinguishes a version from the version with the same number in another
+// incarnation.
 const (
 	magic           = "tokenkeep1 "
 	incarnationSize = 16
@@ -45,8 +46,8 @@ func encode(incarnation string, data []byte) []byte {
 	return slices.Concat([]byte(magic), []byte(incarnation), []byte("\n"), data)
 }
 
-// decode returns the content of a version's payload. ok is false if the payload has another
-// form.
+// decode returns the incarnation and the data in a payload. ok is false if the payload does not
+// have the form that encode writes.
 func decode(payload []byte) (incarnation string, data []byte, ok bool) {
 	if len(payload) <= header || string(payload[:len(magic)]) != magic || payload[header-1] != '\n' {
 		return "", nil, false
@@ -62,8 +63,9 @@ func digest(data []byte) string {
 }
 
 // A state is one version of one incarnation of a secret. After a deletion, numbers start at 1
-// again. The digest distinguishes the state from a version with the same number that a writer
-// has added to a later incarnation by mistake.
+// again. A writer with an outdated base may add a version to a later incarnation, with the
+// earlier incarnation in the payload. The digest distinguishes that version from the version
+// with the same number in the earlier incarnation.
 type state struct {
 	incarnation string
 	number      int64
@@ -129,8 +131,8 @@ func metadataOf(m *secretmanagerpb.Secret) metadata {
 	return r
 }
 
-// state returns the state of the secret, without its data. If another tool has moved
-// the alias, the digest is unknown.
+// state returns the state of the secret, without its data. If another tool has moved the alias,
+// the digest is empty.
 func (m metadata) state() state {
 	s := state{incarnation: m.account.Incarnation, number: m.number}
 	if m.number == m.account.Current {
@@ -139,8 +141,8 @@ func (m metadata) state() state {
 	return s
 }
 
-// is reports whether s is the state of the secret. If the digest of the state is unknown,
-// is compares only the incarnation and the number.
+// is reports whether s is the state of the secret. If m does not contain the digest of the
+// state, is compares only the incarnation and the number.
 func (m metadata) is(s state) bool {
 	now := m.state()
 	return now.same(s) || now.digest == "" && now.number > 0 && now.incarnation == s.incarnation && now.number == s.number
@@ -150,7 +152,8 @@ func (m metadata) is(s state) bool {
 // committed yet, or was killed.
 func (m metadata) empty() bool { return m.ours && m.number == 0 && m.account.Current == 0 }
 
-// newer reports whether m is provably later than n.
+// newer reports whether m is provably later than n: m has a later incarnation, or more changes
+// of the account.
 func (m metadata) newer(n metadata) bool {
 	a, b := m.secret.GetCreateTime().AsTime(), n.secret.GetCreateTime().AsTime()
 	return cmp.Or(a.Compare(b), cmp.Compare(m.account.Writes, n.account.Writes)) > 0
@@ -220,14 +223,15 @@ const (
 	// 16 KiB.
 	maxDue = 64
 
-	// slot is the period within which fewer joins replaced versions into one range.
+	// slot is the length of the periods into which fewer divides the time. Versions that became
+	// due in the same period can form one range.
 	slot = 10 * time.Minute
 )
 
-// fewer returns all sorted by number. If there are more than maxDue entries, fewer joins
-// versions that become ripe at about the same time into ranges. If there are still too many
-// entries, for example because the permission to destroy is missing, fewer joins the oldest
-// entries. A range has no etags; due requests them when the range is ripe.
+// fewer returns all, sorted by number. If there are more than maxDue entries, fewer joins
+// adjacent entries that became due in the same slot. If there are still too many entries, for
+// example because the permission to destroy is missing, fewer joins the oldest entries. A range
+// has no etags; due requests them when the range is ripe.
 func fewer(all []due) []due {
 	slices.SortFunc(all, func(a, b due) int { return cmp.Compare(a.Number, b.Number) })
 	if len(all) <= maxDue {
@@ -255,8 +259,8 @@ func fewer(all []due) []due {
 // may use the version.
 func (d due) ripe(now time.Time) bool { return now.Sub(time.Unix(d.Since, 0)) >= grace }
 
-// ripe returns up to most single versions that can be destroyed, and the remaining due
-// entries.
+// ripe returns work, up to most single versions that are ripe, and pending, the remaining due
+// entries. work does not contain the version to which the alias points.
 func (m metadata) ripe(now time.Time, most int) (work, pending []due) {
 	for _, d := range m.account.Due {
 		for ; d.To > d.Number && d.ripe(now) && len(work) < most; d.Number++ {
@@ -276,10 +280,10 @@ func (m metadata) ripe(now time.Time, most int) (work, pending []due) {
 	return work, pending
 }
 
-// A label of a record is "<kind>_<24 characters of the digest>" with the value "<the other
-// 8>". Keys have at most 63 characters, and the documented filters compare values. Nonces are
-// not stored: labels change together with the state, so no writer removes a label that
-// another writer needs.
+// inKey is the number of characters of a digest in the key of a label. The key of a label is
+// "<kind>_<24 characters of the digest>", and the value is the other 8 characters. Keys have at
+// most 63 characters, and the documented filters compare values. Nonces are not stored: labels
+// change together with the state, so no writer removes a label that another writer needs.
 const inKey = 24
 
 func labelFor(l driver.Label) (key, value string) {
@@ -295,7 +299,7 @@ var (
 // records.
 func ours(key, value string) bool { return ourKey().MatchString(key) && ourValue().MatchString(value) }
 
-// labelsOf returns the labels by which records are found, without nonces.
+// labelsOf returns those of labels by which records are found, without nonces.
 func labelsOf(labels map[string]string) []driver.Label {
 	var found []driver.Label
 	for _, k := range slices.Sorted(maps.Keys(labels)) {
@@ -307,8 +311,8 @@ func labelsOf(labels map[string]string) []driver.Label {
 }
 
 // A cache holds the last known metadata of some secrets, but no token. The service checks an
-// etag from the cache as it checks an etag that was just read. The cache saves the read
-// before a write, and detects reads that lag behind this process's own writes.
+// etag from the cache as it checks an etag that was just read. The cache spares the read before
+// a write, and shows when a read lags behind this process's own writes.
 type cache struct {
 	mu sync.Mutex
 	of map[string]metadata
@@ -324,7 +328,8 @@ func (c *cache) get(name string) (metadata, bool) {
 	return m, ok
 }
 
-// add remembers m unless the cache has newer metadata, and returns the newer of the two.
+// add stores m unless the cache has newer metadata, and returns the newer metadata. If the
+// cache is full, add first removes an arbitrary secret.
 func (c *cache) add(name string, m metadata) metadata {
 	c.mu.Lock()
 	defer c.mu.Unlock()

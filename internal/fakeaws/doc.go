@@ -1,11 +1,10 @@
 // Package fakeaws simulates AWS Secrets Manager for tests: the service's JSON 1.1
 // protocol over HTTP, with all data in memory.
 //
-// It enforces what the service documents: names, tokens, sizes, tags and filters, staging
-// labels, the quota of versions, recovery windows, delayed forced deletion, and IAM
-// policies. Tests advance its clock. Reads and lists lag as far as tests require, because
-// the service promises only eventual consistency. A write that decides by
-// ClientRequestToken or name uses the current state.
+// The package enforces what the service documents: names, tokens, sizes, tags and filters,
+// staging labels, the quota of versions, recovery windows, delayed forced deletion, and IAM
+// policies. Tests advance the clock. Reads and lists lag as far as tests require, because the
+// service promises only eventual consistency. Writes always use the current state.
 //
 // A comment beside each less obvious rule cites its source:
 //
@@ -17,7 +16,6 @@
 //   - seen: recorded from the service itself by public test suites (moto's tests
 //     marked aws_verified, LocalStack's validated snapshots)
 //
-// Tests inject faults with Inject, and read the requests with Requests and Count.
-// Signatures are not checked: a request counts as coming from the access key that
-// it names.
+// Tests inject faults with Inject, and read the requests with Requests and Count. The fake does
+// not check signatures: it attributes a request to the access key in its credential.
 package fakeaws

@@ -18,7 +18,7 @@ func token(n int) string { return fmt.Sprintf("%032d", n) }
 
 type object = map[string]any
 
-// A client sends requests in the protocol of the service, without the SDK.
+// A client has a Server, and sends requests to it without the SDK.
 type client struct {
 	testing.TB
 	*fakeaws.Server
@@ -31,8 +31,8 @@ func newClient(t testing.TB, opts *fakeaws.Options) *client {
 	return c
 }
 
-// do sends a request, and returns the error code and the response. The code is "" if there is no
-// error.
+// do sends a request, and returns the error code and the response. The code is empty if the
+// request succeeds.
 func (c *client) do(operation string, in object) (string, object) {
 	c.Helper()
 	body, err := json.Marshal(in)
@@ -71,7 +71,7 @@ func (c *client) ok(operation string, in object) object {
 	return out
 }
 
-// fails sends a request that must be refused with the code want.
+// fails sends a request that the server must refuse with the error code want.
 func (c *client) fails(want, operation string, in object) {
 	c.Helper()
 	if code, out := c.do(operation, in); code != want {
@@ -89,7 +89,7 @@ func (c *client) create(name, value string, tags ...string) string {
 	return c.ok("CreateSecret", object{"Name": name, "SecretString": value, "ClientRequestToken": token(0), "Tags": list})["ARN"].(string)
 }
 
-// put stores a value as the version with the ID token(n).
+// put stores value in the secret id, as the version with the ID token(n).
 func (c *client) put(id string, n int, value string) {
 	c.Helper()
 	c.ok("PutSecretValue", object{"SecretId": id, "ClientRequestToken": token(n), "SecretString": value})
@@ -105,7 +105,8 @@ func (c *client) reads(want, id string, more object) {
 	}
 }
 
-// names returns the names of the secrets that ListSecrets returns for filters.
+// names returns the names of the secrets that ListSecrets returns for filters, sorted and
+// joined by spaces.
 func (c *client) names(filters ...object) string {
 	c.Helper()
 	var names []string

@@ -6,16 +6,16 @@ import "time"
 // localstack/services/secretsmanager/provider.py of its tag v4.14.0, and
 // moto/secretsmanager of moto 5.1.22, on which that version runs.
 //
-//   - PutSecretValue and UpdateSecret keep SecretBinary as Python bytes
-//     (base64.b64encode). GetSecretValue decodes them, but moto's
-//     BatchGetSecretValue cannot write them as JSON and fails as a whole with status
-//     500. CreateSecret keeps text, with which BatchGetSecretValue works.
-//   - BatchGetSecretValue with filters reads all matches before it pages. It fails
-//     as a whole if one of them is marked for deletion or has no value.
+//   - PutSecretValue and UpdateSecret keep SecretBinary as Python bytes (base64.b64encode).
+//     GetSecretValue decodes the bytes, but moto's BatchGetSecretValue cannot write bytes as
+//     JSON and fails as a whole with status 500. CreateSecret keeps text, with which
+//     BatchGetSecretValue works.
+//   - BatchGetSecretValue with filters reads all matching secrets before it pages. The call
+//     fails as a whole if one of these secrets is marked for deletion or has no value.
 //   - PutSecretValue does not check whether the secret is marked for deletion.
-//   - 100 versions without a label are kept, whatever their age. An operation that
-//     moves a label other than by a new AWSCURRENT removes all of them.
-//   - Tags, labels and versions are not limited, and the time of a version is in
+//   - 100 versions without a label are kept, whatever their age. An operation that moves a
+//     label removes all versions without a label, unless it adds a version with AWSCURRENT.
+//   - The numbers of tags, labels and versions are not limited. The time of a version is in
 //     whole seconds.
 
 // second returns the time of a new version. With Options.LocalStack, the time is in whole
@@ -28,8 +28,8 @@ func (c *call) second() time.Time {
 }
 
 // forget removes the oldest versions without a label, as LocalStack does after it adds a
-// version. If isCurrent is set, forget keeps the newest maxVersions of the unlabeled
-// versions (moto: fake_secret_reset_default_version,
+// version. If isCurrent is set, forget keeps the newest maxVersions of the versions without a
+// label, and otherwise none (moto: fake_secret_reset_default_version,
 // fake_secret_remove_version_stages_from_old_versions).
 func (c *call) forget(x *secret, isCurrent bool) {
 	var unlabeled []*version
@@ -55,7 +55,8 @@ func (c *call) forget(x *secret, isCurrent bool) {
 	x.versions = left
 }
 
-// batchOfLocalStack executes BatchGetSecretValue with filters as LocalStack does.
+// batchOfLocalStack executes BatchGetSecretValue with filters, and fails where LocalStack
+// fails.
 func (c *call) batchOfLocalStack() (any, *refusal) {
 	for _, x := range c.candidates(0) {
 		is := x.was(c.list)

@@ -7,14 +7,15 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/fakeaws"
 )
 
-// batch is a request of BatchGetSecretValue for all secrets.
+// batch is a BatchGetSecretValue request for all secrets of TestLocalStack, whose names begin
+// with "a".
 var batch = object{"Filters": []object{{"Key": "name", "Values": []string{"a"}}}}
 
 func TestLocalStack(t *testing.T) {
 	t.Parallel()
 	for what, c := range map[string]struct {
 		prepare func(*client)
-		code    string // the error code of a batch
+		code    string // the error code of BatchGetSecretValue; empty if it succeeds
 	}{
 		"text": {func(c *client) {
 			c.ok("CreateSecret", object{"Name": "a", "SecretString": "x", "ClientRequestToken": token(1)})
@@ -55,8 +56,8 @@ func TestLocalStack(t *testing.T) {
 	}
 }
 
-// TestLocalStackVersions checks that 100 versions without a label are kept, regardless of
-// their age, and that moving a label removes all of them.
+// TestLocalStackVersions checks that PutSecretValue keeps 100 versions without a label. It also
+// checks that UpdateSecretVersionStage removes all versions without a label.
 func TestLocalStackVersions(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, &fakeaws.Options{LocalStack: true})

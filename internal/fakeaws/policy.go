@@ -69,8 +69,9 @@ func (s *Service) Policy(accessKey, document string) error {
 	return nil
 }
 
-// authorize refuses a call unless the caller's policy allows the operation and the additional
-// permissions that it requires (model: "Required permissions" of each operation).
+// authorize refuses a call unless the caller's policy allows all actions that the operation
+// requires on resource and on the key kms. A caller without a policy has all permissions
+// (model: "Required permissions" of each operation).
 func (c *call) authorize(resource, kms string) *refusal {
 	p, limited := c.policies[c.q.AccessKey]
 	if !limited {
@@ -138,12 +139,12 @@ func (st statement) applies(action, resource string, tagKeys []string) bool {
 		return false
 	}
 	patterns, limited := st.Condition[forAllTagKeys]["aws:TagKeys"]
-	// ForAllValues is true for an empty set.
+	// ForAllValues is true for a request without tag keys.
 	return !limited || !slices.ContainsFunc(tagKeys, func(key string) bool { return !among(patterns, key) })
 }
 
-// like reports whether s matches a pattern, in which "*" stands for any characters and "?" for
-// one character.
+// like reports whether s matches pattern, in which "*" stands for any number of bytes and "?"
+// for one byte.
 func like(pattern, s string) bool {
 	for i, r := range []byte(pattern) {
 		switch {

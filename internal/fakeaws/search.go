@@ -14,7 +14,8 @@ import (
 const maxBatch = 20
 
 // A filter is a condition on secrets. A secret must meet every filter of a request, even if
-// several have the same key (seen). It meets a filter if it matches one of the filter's Values.
+// several have the same key (seen). A secret meets a filter if it matches one of the filter's
+// Values.
 type filter struct {
 	Key    string
 	Values []string
@@ -39,7 +40,7 @@ func (f filter) validate() *refusal {
 	return nil
 }
 
-// matches reports whether the secret x meets the condition in the state is.
+// matches reports whether x, in the state is, meets the filter.
 func (f filter) matches(x *secret, is view) bool {
 	return slices.ContainsFunc(f.Values, func(value string) bool {
 		value, not := strings.CutPrefix(value, "!") // model: Filter, "negation filters"
@@ -47,9 +48,10 @@ func (f filter) matches(x *secret, is view) bool {
 	})
 }
 
-// one reports whether the attribute f.Key of the secret begins with value. For "all", it compares
-// words instead. Comparisons are case-sensitive, except for "description" and "all". They do not
-// relate tag keys to tag values (model: Filter).
+// one reports whether the attribute f.Key of the secret begins with value. For "all", it
+// reports whether the name, description and tags contain all words of value. Comparisons are
+// case-sensitive, except for "description" and "all". A filter on tag values ignores tag keys
+// (model: Filter).
 func (f filter) one(value string, x *secret, is view) bool {
 	switch f.Key {
 	case "name":
@@ -119,8 +121,8 @@ func (s *Service) enter(x *secret, tags map[string]string) {
 	}
 }
 
-// candidates returns the secrets from index first on that can meet the conditions
-// of a request, in order of creation.
+// candidates returns the secrets from index first on that might meet the filters of the
+// request, in order of creation.
 func (c *call) candidates(first int) []*secret {
 	for _, f := range c.in.Filters {
 		few := func(v string) bool { return len(v) >= tagStart && v[0] != '!' }
@@ -138,9 +140,9 @@ func (c *call) candidates(first int) []*secret {
 	return c.secrets[first:]
 }
 
-// page returns the secrets that meet all conditions, starting at the position in the
-// request, and the next position. most is the default size of a page. planned includes
-// secrets that are marked for deletion.
+// page returns the secrets of one page of a list, and the token of the next page, or "". most
+// is the size of the page if the request has no MaxResults. If planned is set, the page
+// includes secrets that are marked for deletion.
 func (c *call) page(most int, planned bool) (found []*secret, next string, bad *refusal) {
 	first := 0
 	if c.in.NextToken != "" {
@@ -168,7 +170,7 @@ func (c *call) page(most int, planned bool) (found []*secret, next string, bad *
 	return found, "", nil
 }
 
-// meets reports whether the secret x meets all conditions in the state is.
+// meets reports whether x, in the state is, meets all filters of the request.
 func (c *call) meets(x *secret, is view) bool {
 	return !slices.ContainsFunc(c.in.Filters, func(f filter) bool { return !f.matches(x, is) })
 }

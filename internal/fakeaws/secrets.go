@@ -25,8 +25,8 @@ const (
 	maxTagKey      = 128
 	maxTagValue    = 256
 
-	// keptFor is the age up to which versions are never removed (model: PutSecretValue, "it
-	// keeps all secret versions created in the last 24 hours").
+	// keptFor is the age up to which the service never removes a version (model: PutSecretValue,
+	// "it keeps all secret versions created in the last 24 hours").
 	keptFor = 24 * time.Hour
 
 	// remembered is the longest lag of reads.
@@ -44,7 +44,8 @@ var (
 	illegal   = "Invalid name. Must be a valid name containing alphanumeric characters, or any of the following: -/_+=.@!" // seen
 )
 
-// A secret holds the history of one secret. A lagging read returns an earlier state.
+// A secret holds the history of one incarnation of a secret, because a lagging read returns an
+// earlier state.
 type secret struct {
 	seq       int
 	arn, name string
@@ -53,7 +54,7 @@ type secret struct {
 	views     []view
 }
 
-// A version is one version of a secret. It is immutable.
+// A version is one immutable version of a secret.
 type version struct {
 	id      string
 	created time.Time
@@ -66,7 +67,7 @@ func (v *version) same(other *version) bool {
 	return (v.text == nil) == (other.text == nil) && (v.text == nil || *v.text == *other.text) && bytes.Equal(v.binary, other.binary)
 }
 
-// A view is the immutable state of a secret from a point in time on.
+// A view is the immutable state of a secret between two changes.
 type view struct {
 	from        time.Time
 	gone        bool
@@ -90,8 +91,7 @@ func (x *secret) was(at time.Time) view {
 	return view{gone: true}
 }
 
-// change changes the state of a secret from now on, and removes states that are too old for all
-// reads.
+// change adds a view that f has changed, and removes views that no read can return.
 func (x *secret) change(now time.Time, f func(*view)) {
 	for len(x.views) > 1 && now.Sub(x.views[1].from) > remembered {
 		x.views = x.views[1:]
@@ -123,7 +123,7 @@ func (v view) stagesOf(id string) []string {
 	return labels
 }
 
-// An input has the members of all requests.
+// An input has the members of the requests of all operations.
 type input struct {
 	Name, SecretId, Description, KmsKeyId, ClientRequestToken, VersionId, VersionStage string
 	SecretString                                                                       *string
@@ -247,8 +247,8 @@ const (
 	scheduled = "You can't create this secret because a secret with this name is already scheduled for deletion." // seen
 )
 
-// find returns the secret that id names at the given time, and its state. id is a name, an
-// ARN, or an ARN without its random suffix. The secret is nil if there is none.
+// find returns the secret that id names at the given time, and its state. id is a name, an ARN,
+// or an ARN without its random suffix. The secret is nil if id names no secret at that time.
 func (c *call) find(id string, at time.Time) (*secret, view) {
 	lives := c.names[id]
 	if strings.HasPrefix(id, "arn:") {
@@ -267,8 +267,8 @@ func (c *call) find(id string, at time.Time) (*secret, view) {
 	return nil, view{gone: true}
 }
 
-// target returns the secret of a request, and its state at the given time, if the caller has the
-// permission.
+// target returns the secret that the request names, and its state at the given time. It returns
+// a refusal if the caller lacks the permission or the secret does not exist.
 func (c *call) target(at time.Time) (*secret, view, *refusal) {
 	x, v := c.find(c.in.SecretId, at)
 	resource, kms := c.in.SecretId, ""
@@ -287,7 +287,7 @@ func (c *call) target(at time.Time) (*secret, view, *refusal) {
 	return x, v, nil
 }
 
-// live is like target, but refuses secrets that are marked for deletion.
+// live is like target, but also returns a refusal if the secret is marked for deletion.
 func (c *call) live(at time.Time) (*secret, view, *refusal) {
 	x, v, bad := c.target(at)
 	if bad == nil && !v.deletion.IsZero() {
@@ -364,7 +364,7 @@ func tooManyTags() *refusal {
 	return refuse("InvalidParameterException", "A secret can't have more than %d tags.", maxTags)
 }
 
-// written returns the response to an operation that wrote a version.
+// written returns the response to an operation that has written the version v.
 func (c *call) written(x *secret, v *version) map[string]any {
 	return map[string]any{"ARN": x.arn, "Name": x.name, "VersionId": v.id, "VersionStages": x.is().stagesOf(v.id)}
 }
@@ -412,8 +412,7 @@ func value(x *secret, is view, v *version) map[string]any {
 	return answer
 }
 
-// epoch returns t in seconds since the Unix epoch, with milliseconds, as the protocol writes
-// times.
+// epoch returns t in seconds since the Unix epoch, with three decimal places.
 func epoch(t time.Time) json.Number {
 	return json.Number(fmt.Sprintf("%d.%03d", t.Unix(), t.Nanosecond()/1e6))
 }
@@ -442,7 +441,8 @@ func (c *call) putSecretValue() (any, *refusal) {
 	return c.written(x, v), nil
 }
 
-// add adds a version with the labels to a secret.
+// add adds the version in the request to a secret, with the labels in stages. It changes
+// nothing if the secret has a version with the same ID and value.
 func (c *call) add(x *secret, stages []string) (*version, *refusal) {
 	v := &version{
 		id: c.in.ClientRequestToken, created: c.second(), text: c.in.SecretString, binary: c.in.SecretBinary,
@@ -472,8 +472,8 @@ func (c *call) add(x *secret, stages []string) (*version, *refusal) {
 	return v, nil
 }
 
-// makeRoom removes versions to make room for another version with the labels. It returns a
-// refusal if the secret is full.
+// makeRoom removes old versions so that the secret has room for v with the labels in stages. It
+// returns a refusal if the secret has too many labels or recent versions.
 func (c *call) makeRoom(x *secret, v *version, stages []string) *refusal {
 	kept, labels := x.is(), maps.Clone(x.is().stages)
 	for _, label := range stages {
@@ -687,8 +687,8 @@ func (c *call) deleteSecret() (any, *refusal) {
 	return map[string]any{"ARN": x.arn, "Name": x.name, "DeletionDate": epoch(at)}, nil
 }
 
-// remove removes secrets that were deleted by force, as the background process of the service
-// does. Their names can then be used again.
+// remove completes forced deletions whose delay has passed, as the background process of the
+// service does. The names of these secrets can then be used again.
 func (s *Service) remove(now time.Time) {
 	s.leaving = slices.DeleteFunc(s.leaving, func(x *secret) bool {
 		at := x.is().deletion

@@ -18,7 +18,7 @@ import (
 // Account is the ID of the account that owns all secrets.
 const Account = "123456789012"
 
-// maxRequest exceeds the size of every valid request.
+// maxRequest is the maximum size of a request, in bytes. Every valid request is smaller.
 const maxRequest = 1 << 20
 
 // Options configures a Service. The zero value and a nil *Options make a Service that uses the
@@ -27,22 +27,19 @@ type Options struct {
 	// Now is the clock. Nil means time.Now. Advance moves the clock forward.
 	Now func() time.Time
 
-	// ReadLag is the age of the state that GetSecretValue by staging label,
-	// DescribeSecret and ListSecretVersionIds return. It is also the age of the values of
-	// BatchGetSecretValue. It is at most a day. GetSecretValue by version ID does
-	// not lag: a version never changes.
+	// ReadLag is the age of the state that GetSecretValue by staging label, DescribeSecret and
+	// ListSecretVersionIds return. The values of BatchGetSecretValue have the same age. ReadLag is
+	// at most a day. GetSecretValue by version ID does not lag, because a version never changes.
 	ReadLag time.Duration
 
-	// ListLag is the age of the state that ListSecrets and the filters of
-	// BatchGetSecretValue search. It is at most a day.
+	// ListLag is the age of the state that ListSecrets and the filters of BatchGetSecretValue
+	// search. ListLag is at most a day.
 	ListLag time.Duration
 
-	// DeleteDelay is the time for which the name of a secret that was deleted by force stays in
-	// use.
+	// DeleteDelay is how long the name of a secret stays in use after a forced deletion.
 	DeleteDelay time.Duration
 
-	// Quotas limit the calls of the account. Operations in no quota are not
-	// limited.
+	// Quotas limit the calls of the account. An operation that no Quota lists is not limited.
 	Quotas []Quota
 
 	// LocalStack makes the service behave like LocalStack 4.14.0 on moto 5.1.22
@@ -50,14 +47,14 @@ type Options struct {
 	LocalStack bool
 }
 
-// A Quota limits the total number of calls of several operations by an account.
+// A Quota limits the total number of calls of its Operations.
 type Quota struct {
 	fakeserver.Rate
 	Operations []string
 }
 
-// Documented returns the quotas of an account in a region (guide: reference_limits) for
-// the operations of this package. The guide documents no bursts.
+// Documented returns the quotas of an account in a region (guide: reference_limits) for the
+// operations of this package. The guide documents no capacity for bursts.
 func Documented() []Quota {
 	return []Quota{
 		{fakeserver.PerSecond(10_000), []string{"GetSecretValue"}},
@@ -87,7 +84,7 @@ type Service struct {
 	names    map[string][]*secret // all secrets that ever had the name, in order of creation
 	arns     map[string]*secret
 	tagged   map[string][]*secret // secrets by the prefix of each tag key that they ever had: see tagStart
-	leaving  []*secret            // deleted by force, but not removed yet
+	leaving  []*secret            // deleted by force, until DeleteDelay has passed
 	policies map[string]policy
 }
 
@@ -110,14 +107,15 @@ type Request struct {
 	Body      []byte
 }
 
-// A Fault is an injected failure of one request.
+// A Fault is an injected failure of one request, or a delay. A request with a Fault is not
+// subject to quotas.
 type Fault struct {
 	// Wait delays the request until the channel is closed or the client disconnects.
 	Wait <-chan struct{}
 
-	// Code, if not empty, is the error that replaces the response, with Message and
-	// Status; a Status of 0 means 400. Without a Code, a Status other than 0 replaces the
-	// response, with Body.
+	// If Code is not empty, an error with Code, Message and Status replaces the response; a Status
+	// of 0 means 400. If Code is empty and Status is not 0, a response with Status and Body
+	// replaces the response.
 	Code, Message string
 	Status        int
 	Body          string
@@ -125,10 +123,10 @@ type Fault struct {
 	// Drop closes the connection instead of sending a response.
 	Drop bool
 
-	// Applied makes the server execute the request despite the fault.
+	// Applied makes the server execute the request even if Code, Status or Drop is set.
 	Applied bool
 
-	// Stale adds to the lags for this request.
+	// Stale is added to the lags for this request.
 	Stale time.Duration
 
 	// Hold delays the response, whether or not the request was executed, until the channel is
@@ -176,8 +174,8 @@ func (s *Service) Count() map[string]int {
 	return s.CountBy(func(r Request) string { return r.Operation })
 }
 
-// ServeHTTP answers one request. In addition to the service's protocol, it answers LocalStack's
-// health check, for clients that wait for it.
+// ServeHTTP answers one request. In addition to the service's protocol, it supports
+// LocalStack's health check, because some clients wait until LocalStack is healthy.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodGet && r.URL.Path == "/_localstack/health" {
 		w.Header().Set("Content-Type", "application/json")
@@ -270,7 +268,7 @@ func parse(w http.ResponseWriter, r *http.Request) (*Request, *refusal) {
 
 type refusal struct {
 	code, message string
-	status        int // 0 means 400, which the service also uses for secrets that do not exist
+	status        int // 0 means 400, which the service also sends for secrets that do not exist
 }
 
 func refuse(code, format string, args ...any) *refusal {

@@ -25,7 +25,8 @@ import (
 
 const project = "projects/p"
 
-// A service is a server and a client of it. Only Advance moves its clock.
+// A service is a server and a client of the server. By default, only Advance moves the clock of
+// the server.
 type service struct {
 	testing.TB
 	server *fakegcp.Server

@@ -6,18 +6,19 @@ import (
 	"cloud.google.com/go/secretmanager/apiv1/secretmanagerpb"
 )
 
-// A filter is an expression in the language of docs: filtering, as far as its
-// examples show it:
+// A filter reports whether the fields of a resource match an expression. The language of
+// expressions is that of the examples in docs: filtering, such as
 //
 //	name:asecret OR name:bsecret
 //	labels.environment=production AND NOT labels.team:*
 //	state:ENABLED
 //
-// Parentheses are allowed. The page does not say whether AND or OR binds tighter,
-// so an expression with both must have parentheses.
+// Parentheses are allowed. The page does not define the precedence of AND and OR, so an
+// expression with both must have parentheses.
 type filter func(field func(path string) (string, bool)) bool
 
-// secretFields returns the fields of a secret for filters.
+// secretFields returns a function that returns a field of a secret, and false if the secret
+// does not have the field.
 func secretFields(m *secretmanagerpb.Secret) func(string) (string, bool) {
 	return func(path string) (string, bool) {
 		if path == "name" {
@@ -113,8 +114,9 @@ func (p *parser) term() (filter, error) {
 	}
 }
 
-// restriction parses one comparison. With ":*", the field must exist. With ":", a name must
-// contain the text. In all other cases, the values must be equal.
+// restriction parses one comparison. The operand ":*" matches if the field exists. For the
+// field name, ":" matches if the name contains the text. All other comparisons match if the
+// values are equal.
 func restriction(t string) (filter, error) {
 	i := strings.IndexAny(t, "=:")
 	if i < 1 {

@@ -12,10 +12,10 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Invoke executes one call in the caller's goroutine. It counts the call and injects
-// faults, as for a call over the socket. method is the full name of a method. Invoke sets
-// reply to the response. Clients in a testing/synctest bubble need Invoke, because the
-// clock of a bubble does not advance while a goroutine waits for a socket.
+// Invoke executes one call in the caller's goroutine. Permissions, quotas, faults and counts
+// are those of a call over the socket. method is the full name of a method. Invoke merges the
+// response into reply, which must be empty. Clients in a testing/synctest bubble need Invoke,
+// because the clock of a bubble does not advance while a goroutine waits for a socket.
 func (s *Server) Invoke(ctx context.Context, method string, req, reply any) error {
 	in, inOK := req.(proto.Message)
 	out, outOK := reply.(proto.Message)
@@ -46,7 +46,8 @@ func (s *Server) Invoke(ctx context.Context, method string, req, reply any) erro
 	return status.Error(codes.Unimplemented, fmt.Sprintf("there is no method %q", method))
 }
 
-// Direct returns an interceptor that makes a client call the server by Invoke.
+// Direct returns an interceptor for clients. The interceptor calls Invoke instead of sending a
+// request over the socket.
 func (s *Server) Direct() grpc.UnaryClientInterceptor {
 	return func(ctx context.Context, method string, req, reply any, _ *grpc.ClientConn, _ grpc.UnaryInvoker, _ ...grpc.CallOption) error {
 		return s.Invoke(ctx, method, req, reply)

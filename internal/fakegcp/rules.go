@@ -14,9 +14,9 @@ const (
 	maxPayload     = 64 << 10 // bytes (proto: SecretPayload.data)
 	maxLabels      = 64       // proto: Secret.labels
 	maxAliases     = 50       // proto: Secret.version_aliases
-	maxAnnotations = 16 << 10 // bytes of all keys and values must be fewer (proto: Secret.annotations)
-	maxBytes       = 128      // bytes of the key of a label or annotation, and of the value of a label
-	maxPage        = 25000    // proto: ListSecretsRequest.page_size: larger sizes are capped
+	maxAnnotations = 16 << 10 // all keys and values together have fewer bytes (proto: Secret.annotations)
+	maxBytes       = 128      // of a key of a label or annotation, and of a value of a label
+	maxPage        = 25000    // proto: ListSecretsRequest.page_size; a larger size counts as maxPage
 )
 
 var (
@@ -79,9 +79,9 @@ func checkSecret(m *secretmanagerpb.Secret, versions int64) error {
 }
 
 // checkReplication returns an error if the replication policy or the keys of a new secret are
-// invalid. The location of a regional secret is in its name. A global secret requires a
-// replication policy (docs: creating-and-accessing-secrets,
-// regional-secrets/create-regional-secret).
+// invalid. A regional secret must not have a replication policy, because its name contains the
+// location. A global secret requires a replication policy (docs:
+// creating-and-accessing-secrets, regional-secrets/create-regional-secret).
 func checkReplication(name string, m *secretmanagerpb.Secret) error {
 	r := m.GetReplication()
 	switch {

@@ -23,7 +23,7 @@ const remembered = 24 * time.Hour
 // A secret is the history of a resource name.
 type secret struct{ states []state }
 
-// A state is the state of a secret from a point in time on.
+// A state is the state of a secret between two changes.
 type state struct {
 	at     time.Time
 	secret *secretmanagerpb.Secret // nil if the secret did not exist
@@ -66,7 +66,8 @@ type versionState struct {
 
 func (v *version) last() versionState { return v.states[len(v.states)-1] }
 
-// at returns the state at a time, and false if the version did not exist then.
+// at returns the state of the version at the time t. It returns false if the version did not
+// exist at that time.
 func (v *version) at(t time.Time) (versionState, bool) {
 	for _, s := range slices.Backward(v.states) {
 		if !s.at.After(t) {
@@ -102,7 +103,8 @@ func (s *secret) at(t time.Time) state {
 	return state{}
 }
 
-// put makes m the state of the named secret. A nil m deletes the secret. The caller holds s.mu.
+// put makes m the state of the named secret, and l its versions. A nil m deletes the secret.
+// The caller holds s.mu.
 func (s *Server) put(name string, m *secretmanagerpb.Secret, l *life) {
 	sec := s.secrets[name]
 	if sec == nil {
@@ -128,8 +130,9 @@ func (s *Server) find(name string) (*secret, error) {
 	return sec, nil
 }
 
-// see returns the state of the named secret that a read with the given lag returns, and the
-// time of that state. The caller holds s.mu.
+// see returns the state of the named secret for a read with the given lag, and the time that
+// the read shows. The error is NOT_FOUND if the secret did not exist at that time. The caller
+// holds s.mu.
 func (s *Server) see(ctx context.Context, name string, lag time.Duration) (state, time.Time, error) {
 	if !secretName.MatchString(name) {
 		return state{}, time.Time{}, invalid("%q is not the name of a secret", name)
@@ -144,10 +147,10 @@ func (s *Server) see(ctx context.Context, name string, lag time.Duration) (state
 	return state{}, t, status.Errorf(codes.NotFound, "Secret [%s] not found.", name)
 }
 
-// checkEtag returns an error if the etag of a write prevents the write. The documentation says:
-// "if an etag is provided and matches the current resource etag, the request succeeds; otherwise,
-// it fails with a FAILED_PRECONDITION error". A write without an etag always succeeds (docs:
-// etags).
+// checkEtag returns an error if the etag given in a write differs from the current etag have.
+// The documentation says: "if an etag is provided and matches the current resource etag, the
+// request succeeds; otherwise, it fails with a FAILED_PRECONDITION error". A write without an
+// etag passes this check (docs: etags).
 func checkEtag(have, given string) error {
 	if have != "" && given != "" && given != have {
 		return status.Error(codes.FailedPrecondition, "The etag provided does not match the current etag of the resource.")
@@ -234,8 +237,9 @@ func (s *Server) UpdateSecret(_ context.Context, r *secretmanagerpb.UpdateSecret
 	return proto.CloneOf(next), nil
 }
 
-// DeleteSecret implements the service. The deletion takes effect immediately and removes
-// all versions. Versions of a secret that is created again count from 1.
+// DeleteSecret implements the service. The deletion removes all versions, and takes effect
+// immediately for writes and for accesses by number. The version numbers of a secret that is
+// created again begin with 1.
 func (s *Server) DeleteSecret(_ context.Context, r *secretmanagerpb.DeleteSecretRequest) (*emptypb.Empty, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -288,7 +292,8 @@ func (s *Server) ListSecrets(ctx context.Context, r *secretmanagerpb.ListSecrets
 	return answer, nil
 }
 
-// page returns the part of a sorted list that follows the page token, and the next page token.
+// page returns up to size elements of the sorted list all, those whose keys follow token. It
+// also returns the token of the next page, or "".
 func page[T any](all []T, size int32, token string, key func(T) string) ([]T, string, error) {
 	if size < 0 {
 		return nil, "", invalid("page_size is negative")
@@ -309,8 +314,9 @@ func page[T any](all []T, size int32, token string, key func(T) string) ([]T, st
 	return all[:size], key(all[size-1]), nil
 }
 
-// AddSecretVersion implements the service. A request has no etag, and does not change the etag
-// of the secret (docs: etags: "updating a secret version doesn't affect the secret etag").
+// AddSecretVersion implements the service. The request has no etag, and the new version does
+// not change the etag of the secret (docs: etags: "updating a secret version doesn't affect the
+// secret etag").
 func (s *Server) AddSecretVersion(_ context.Context, r *secretmanagerpb.AddSecretVersionRequest) (*secretmanagerpb.SecretVersion, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -343,8 +349,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func checksum(data []byte) int64 { return int64(crc32.Checksum(data, castagnoli)) }
 
-// target returns the version in st with the alias id, or the newest version if id is "latest". It
-// returns nil if there is no such version.
+// target returns the version in st with the alias id, or the newest version if id is "latest".
+// It returns nil if that version does not exist.
 func target(st state, id string) *version {
 	switch n, isAlias := st.secret.GetVersionAliases()[id]; {
 	case isAlias:
@@ -355,9 +361,10 @@ func target(st state, id string) *version {
 	return nil
 }
 
-// locate returns the version with the given name. By number, it returns the state as of lag ago,
-// or the current state if strong is set. By an alias, it always returns the state as of lag ago.
-// The caller holds s.mu.
+// locate returns the secret name and the version in name, with the state of the version. If
+// strong is set and name contains a number, the state is the current one. Otherwise the secret,
+// its aliases and the state of the version are those of a read with the given lag. The caller
+// holds s.mu.
 func (s *Server) locate(ctx context.Context, name string, lag time.Duration, strong bool) (string, *version, versionState, error) {
 	sec, id, ok := strings.Cut(name, "/versions/")
 	missing := status.Errorf(codes.NotFound, "Secret Version [%s] not found.", name)
@@ -396,8 +403,9 @@ func (s *Server) locate(ctx context.Context, name string, lag time.Duration, str
 	return sec, v, vs, nil
 }
 
-// AccessSecretVersion implements the service. An access by number is strongly consistent
-// (docs: reference/consistency). A destroyed version is gone for all readers.
+// AccessSecretVersion implements the service. An access by number is strongly consistent (docs:
+// reference/consistency). An access by an alias may find an earlier version, but never the
+// payload of a disabled or destroyed version.
 func (s *Server) AccessSecretVersion(ctx context.Context, r *secretmanagerpb.AccessSecretVersionRequest) (*secretmanagerpb.AccessSecretVersionResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -447,7 +455,7 @@ func (s *Server) ListSecretVersions(ctx context.Context, r *secretmanagerpb.List
 		}
 	}
 	total := len(found)
-	// Numbers descend, and a page token is a position in that order.
+	// The newest version comes first, so the keys ascend while the numbers descend.
 	key := func(m *secretmanagerpb.SecretVersion) string {
 		n, _ := strconv.Atoi(m.GetName()[strings.LastIndex(m.GetName(), "/")+1:])
 		return strconv.Itoa(1<<30 - n)
@@ -478,9 +486,9 @@ func (s *Server) DestroySecretVersion(_ context.Context, r *secretmanagerpb.Dest
 	return s.turn(r.GetName(), r.GetEtag(), secretmanagerpb.SecretVersion_DESTROYED)
 }
 
-// turn changes the state of a version. The name must contain the number of the version:
-// "access by alias is only supported on GetSecretVersion and AccessSecretVersion" (proto:
-// Secret.version_aliases). The state of a destroyed version cannot change.
+// turn changes the state of a version to the state to. The name must contain the number of the
+// version: "access by alias is only supported on GetSecretVersion and AccessSecretVersion"
+// (proto: Secret.version_aliases). The state of a destroyed version cannot change.
 func (s *Server) turn(name, etag string, to secretmanagerpb.SecretVersion_State) (*secretmanagerpb.SecretVersion, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -49,16 +49,16 @@ type Options struct {
 	Drops []string
 }
 
-// A Lag is the time for which reads do not return the latest writes. A read of the payload of a
-// version by its number never lags. The documentation says that "other operations within Secret
-// Manager are eventually consistent" and "may take a few hours" (docs: reference/consistency).
-// Writes, including the comparison of their etags, always use the current state.
+// A Lag is the age of the state that reads return. A read of the payload of a version by its
+// number never lags. The documentation says that "other operations within Secret Manager are
+// eventually consistent" and "may take a few hours" (docs: reference/consistency). Writes,
+// including the comparison of their etags, always use the current state.
 type Lag struct {
 	Alias    time.Duration // lag of AccessSecretVersion by an alias or "latest"
 	Metadata time.Duration // lag of GetSecret, GetSecretVersion and ListSecretVersions
 	List     time.Duration // lag of ListSecrets
 
-	// Uneven gives each read a random lag, up to the value for its kind. A later read may then
+	// Uneven gives each read a random lag, up to the lag of the method. A later read may then
 	// return an earlier state.
 	Uneven bool
 }
@@ -78,8 +78,8 @@ type Quota struct {
 	Change fakeserver.Rate
 }
 
-// Documented returns the quota of a project (docs: quotas), with the rate of a
-// global secret. The documentation names no bursts.
+// Documented returns the quota of a project (docs: quotas), with the rate of a global secret.
+// The documentation names no capacity for bursts.
 func Documented() Quota {
 	return Quota{
 		Access: fakeserver.PerMinute(90_000),
@@ -106,7 +106,7 @@ type Server struct {
 	lag     Lag
 	quota   Quota
 	drops   []string
-	denied  map[string]bool    // permissions; nil means none
+	denied  map[string]bool    // the permissions that Deny has revoked
 	secrets map[string]*secret // by resource name
 	serial  uint64             // makes etags unique
 	taken   fakeserver.Quotas
@@ -119,7 +119,8 @@ type Call struct {
 	Request  proto.Message
 }
 
-// A Fault is an injected failure of one call.
+// A Fault is an injected failure or delay of one call. A call with a Fault is not subject to
+// permissions and quotas.
 type Fault struct {
 	// Wait delays the call until the channel is closed or the client disconnects.
 	Wait <-chan struct{}
@@ -127,14 +128,14 @@ type Fault struct {
 	// Err, if not nil, replaces the response.
 	Err error
 
-	// Applied makes the server execute the call despite the fault.
+	// Applied makes the server execute the call even if Err is set.
 	Applied bool
 
-	// Hold delays the response, after the call was executed, until the channel is closed or the
-	// client disconnects.
+	// Hold delays the response to an executed call until the channel is closed or the client
+	// disconnects.
 	Hold <-chan struct{}
 
-	// Stale is the age of the state that a read returns.
+	// Stale, if positive, replaces the lag of a read.
 	Stale time.Duration
 
 	// Damage changes one byte of the payload in the response, but not its checksum.
@@ -195,8 +196,8 @@ func (s *Server) SetLag(l Lag) {
 	s.lag = l
 }
 
-// Deny revokes the given permissions, such as "secretmanager.versions.destroy", from all clients.
-// It restores all other permissions.
+// Deny revokes the given permissions, such as "secretmanager.versions.destroy", from all
+// clients, and restores all other permissions.
 func (s *Server) Deny(permissions ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -226,8 +227,8 @@ var methods = map[string]struct{ permission, class string }{
 	"DestroySecretVersion": {"secretmanager.versions.destroy", "Write"},
 }
 
-// intercept executes one call. It checks permissions and quotas, and injects the fault that a
-// test has set.
+// intercept executes one call with the fault that Inject has chosen. If the call has no fault,
+// intercept checks permissions and quotas.
 func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 	message, ok := req.(proto.Message)
 	if !ok {
@@ -280,8 +281,8 @@ func resource(req any) string {
 	return ""
 }
 
-// admit takes a call from the quotas. It returns an error if a permission is denied or a quota is
-// exhausted. The caller holds s.mu.
+// admit returns an error if a permission is denied or a quota is exhausted. Otherwise admit
+// takes the call from the quotas. The caller holds s.mu.
 func (s *Server) admit(c *Call) error {
 	m := methods[c.Method]
 	if s.denied[m.permission] {
@@ -297,9 +298,9 @@ func (s *Server) admit(c *Call) error {
 	return nil
 }
 
-// exhausted returns the error for a call that exceeds its quota. It has the common
-// form of Google's services. The message and the google.rpc.ErrorInfo are those of the
-// quotas of Resource Manager and Cloud KMS (inferred: the names of the limits).
+// exhausted returns the error for a call that exceeds a quota. The message and the
+// google.rpc.ErrorInfo have the form that Resource Manager and Cloud KMS use (inferred: the
+// names of the limits).
 func exhausted(c *Call, class, limit string, r fakeserver.Rate) error {
 	const service, consumer = "secretmanager.googleapis.com", "123456789012"
 	metric, per := strings.ToLower(class), "minute"
@@ -336,8 +337,8 @@ func location(resource string) string {
 	return "global"
 }
 
-// when returns the time whose state a read with the given lag shows. The caller
-// holds s.mu.
+// when returns the time of the state that a read with the given lag returns. The caller holds
+// s.mu.
 func (s *Server) when(ctx context.Context, lag time.Duration) time.Time {
 	if d, ok := ctx.Value(stale{}).(time.Duration); ok {
 		lag = d
@@ -382,8 +383,8 @@ func (s *Server) Secret(name string) *secretmanagerpb.Secret {
 	return proto.CloneOf(sec.last().secret)
 }
 
-// Versions returns the current state of all versions of the named secret, by number, or nil
-// if the secret does not exist.
+// Versions returns the current state of all versions of the named secret, ordered by number, or
+// nil if the secret does not exist.
 func (s *Server) Versions(name string) []*secretmanagerpb.SecretVersion {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -398,8 +399,8 @@ func (s *Server) Versions(name string) []*secretmanagerpb.SecretVersion {
 	return all
 }
 
-// Active returns the numbers of the billed versions: those that are enabled or
-// disabled (docs: pricing).
+// Active returns the numbers of the versions that are enabled or disabled, for which Secret
+// Manager charges (docs: pricing).
 func (s *Server) Active(name string) []int64 {
 	var active []int64
 	for i, v := range s.Versions(name) {
@@ -421,8 +422,9 @@ func (s *Server) Names() []string {
 	})
 }
 
-// Fill adds n copies of the named secret, with other IDs and labels, to the project or location
-// in name.
+// Fill adds n copies of the named secret to the project or location in name. Copy i has the ID
+// id(i) and the labels labels(i), for i from 0. The error is not nil if a secret exists already
+// or a label is invalid.
 func (s *Server) Fill(name string, n int, id func(i int) string, labels func(i int) map[string]string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

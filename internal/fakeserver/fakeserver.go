@@ -1,5 +1,5 @@
 // Package fakeserver contains the parts that the fake servers share: the clock, the log of
-// requests, fault injection, and the socket.
+// requests, fault injection, quotas, and the socket.
 package fakeserver
 
 import (
@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// A Clock is the clock of a server, which tests can advance. The zero Clock is the real clock.
+// A Clock is the clock of a server. Tests can advance the clock. The zero Clock is the real
+// clock.
 type Clock struct {
 	mu     sync.Mutex
 	base   func() time.Time
@@ -39,23 +40,23 @@ func (c *Clock) Now() time.Time {
 	return c.base().Add(c.offset).UTC()
 }
 
-// A Log records the requests R that a server has received, and chooses their faults
-// F.
+// A Log records the requests of type R that a server has received, and returns the fault of
+// type F of each request.
 type Log[R, F any] struct {
 	mu       sync.Mutex
 	inject   func(*R) *F
 	requests []R
 }
 
-// Inject makes f choose the fault of each following request. f may be called
-// concurrently. A request has no fault if f returns nil or is nil.
+// Inject makes f choose the fault of each following request. f may be called concurrently. If f
+// is nil or returns nil, the request has no fault.
 func (l *Log[R, F]) Inject(f func(*R) *F) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.inject = f
 }
 
-// Receive records a request, and returns its fault, or nil if it has none.
+// Receive records a request, and returns the fault of the request, or nil.
 func (l *Log[R, F]) Receive(r *R) *F {
 	l.mu.Lock()
 	l.requests = append(l.requests, *r)
@@ -92,8 +93,8 @@ func (l *Log[R, F]) Reset() {
 	l.requests = nil
 }
 
-// Await waits until c is closed, and reports whether that happened before ctx was done.
-// A nil c counts as closed.
+// Await waits until c is closed or ctx is done. It reports whether c was closed. A nil c counts
+// as closed.
 func Await(ctx context.Context, c <-chan struct{}) bool {
 	if c == nil {
 		return true
@@ -106,8 +107,8 @@ func Await(ctx context.Context, c <-chan struct{}) bool {
 	}
 }
 
-// Serve serves h on the loopback interface until stop is called, and returns the base URL,
-// "http://127.0.0.1:…". stop closes all connections.
+// Serve starts a server of h on a free port of the loopback interface, and returns the base
+// URL, "http://127.0.0.1:…". stop stops the server and closes all connections.
 func Serve(h http.Handler) (url string, stop func(), err error) {
 	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 
 // A Rate limits the calls that a server accepts. The zero Rate is unlimited.
 type Rate struct {
-	// Calls is the number of calls allowed in each Per. A bucket fills evenly with Calls tokens
-	// in each Per, and each call takes one token.
+	// Calls is the number of calls that the server accepts in each period Per. A bucket gains
+	// Calls tokens in each period, at a constant rate, and each call takes one token.
 	Calls int
 	Per   time.Duration
 
@@ -28,7 +28,7 @@ func PerSecond(n int) Rate { return Rate{Calls: n, Per: time.Second} }
 // PerMinute returns a Rate of n calls a minute.
 func PerMinute(n int) Rate { return Rate{Calls: n, Per: time.Minute} }
 
-// Quotas track the remaining calls under each key. In the zero Quotas, all calls remain. They are
+// Quotas track the remaining calls for each key. In the zero Quotas, all calls remain. Take is
 // safe for concurrent use.
 type Quotas struct {
 	mu      sync.Mutex
@@ -36,8 +36,9 @@ type Quotas struct {
 	periods map[string]time.Time // the start of the current period, for fixed rates
 }
 
-// Take takes one call at time now from the remaining calls of r under key. It reports whether a
-// call remained. Each key is a separate quota and must always be used with the same Rate.
+// Take takes one call at the time now from the quota with the given key, whose rate is r. It
+// reports whether the quota had a call left. The caller must always use the same Rate with a
+// key.
 func (q *Quotas) Take(now time.Time, key string, r Rate) bool {
 	if r == (Rate{}) {
 		return true
@@ -47,7 +48,8 @@ func (q *Quotas) Take(now time.Time, key string, r Rate) bool {
 	return q.bucket(now, key, r).AllowN(now, 1)
 }
 
-// bucket returns the bucket for key. The caller holds q.mu.
+// bucket returns the bucket for key. For a new key, and in a new fixed period, the bucket is
+// full. The caller holds q.mu.
 func (q *Quotas) bucket(now time.Time, key string, r Rate) *rate.Limiter {
 	if q.buckets == nil {
 		q.buckets, q.periods = map[string]*rate.Limiter{}, map[string]time.Time{}
