@@ -26,7 +26,7 @@ import (
 
 const chart = "helm/tokenkeep"
 
-// minimal returns values that set only what the chart requires.
+// minimal returns the values that the chart requires, and arguments for the agent.
 func minimal() map[string]any {
 	return map[string]any{
 		"store": "k8s:tokens/oauth",
@@ -35,7 +35,7 @@ func minimal() map[string]any {
 	}
 }
 
-// maximal returns values that use all features of the chart.
+// maximal returns values that use the optional features of the chart.
 func maximal() map[string]any {
 	env := []any{map[string]any{"name": "A", "value": "b"}}
 	probe := map[string]any{"tcpSocket": map[string]any{"port": 8080}}
@@ -121,12 +121,13 @@ func read[T any](document string, all *[]T) error {
 	return err
 }
 
-// TestChartLint checks the chart with the linter of Helm.
+// TestChartLint checks that Helm's linter reports neither warnings nor errors about the chart.
 func TestChartLint(t *testing.T) {
 	t.Parallel()
 	for _, values := range []map[string]any{minimal(), maximal()} {
 		for _, m := range lint.RunAll(chart, values, "prod").Messages {
-			// Helm reports a missing icon as information. Only catalogues of charts use icons.
+			// Helm reports a missing icon as information. Only catalogues of charts show icons,
+			// so the chart needs none.
 			if m.Severity > support.InfoSev {
 				t.Error(m)
 			}
@@ -182,15 +183,15 @@ func mounts(c corev1.Container, volume string) bool {
 	return slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == volume })
 }
 
-// with returns the entries of all whose keys are in keys.
+// with returns the entries of the map all whose keys are in keys.
 func with(all, keys map[string]string) map[string]string {
 	some := maps.Clone(all)
 	maps.DeleteFunc(some, func(k, _ string) bool { _, ok := keys[k]; return !ok })
 	return some
 }
 
-// TestChartFlags checks that the help of the command contains every flag that the chart passes
-// to the agent.
+// TestChartFlags checks that docs/cli.md documents every flag that the chart passes to the
+// agent.
 func TestChartFlags(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(filepath.Join("..", "docs", "cli.md"))
@@ -245,7 +246,7 @@ func TestChartRole(t *testing.T) {
 	}
 }
 
-// TestChartValues checks that the chart rejects values that cannot work.
+// TestChartValues checks that the chart rejects missing, unknown and unsafe values.
 func TestChartValues(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(map[string]any){

@@ -40,8 +40,8 @@ func readRelease(t *testing.T) (r release) {
 	return r
 }
 
-// TestRelease checks the platforms and flags of the build, and that the files that a release
-// needs exist. "make release-check" checks the syntax of .goreleaser.yaml.
+// TestRelease checks the platforms and flags of the build, and the existence of the files that
+// a release needs. "make release-check" checks the syntax of .goreleaser.yaml.
 func TestRelease(t *testing.T) {
 	t.Parallel()
 	r := readRelease(t)
@@ -49,8 +49,8 @@ func TestRelease(t *testing.T) {
 	if !slices.Equal(b.Goos, []string{"linux", "darwin", "windows"}) || !slices.Equal(b.Goarch, []string{"amd64", "arm64"}) {
 		t.Errorf("the program is built for %v on %v", b.Goos, b.Goarch)
 	}
-	// Without -trimpath the binary depends on the folder, and without -buildvcs it does not
-	// contain its version.
+	// Without -trimpath, the binary depends on the path of the folder. Without -buildvcs, the
+	// binary does not contain its version.
 	if !slices.Equal(b.Flags, []string{"-trimpath", "-buildvcs=true"}) {
 		t.Errorf("the program is built with %q", b.Flags)
 	}
@@ -63,7 +63,7 @@ func TestRelease(t *testing.T) {
 	}
 	for _, name := range needed {
 		if strings.HasPrefix(name, "build/") {
-			continue // internal/release/pages.sh writes it
+			continue // internal/release/pages.sh writes this file
 		}
 		if _, err := os.Stat(filepath.Join("..", name)); err != nil || name == "" {
 			t.Errorf("a release needs %q: %v", name, err)

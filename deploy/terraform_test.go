@@ -28,14 +28,14 @@ import (
 
 var update = flag.Bool("update", false, "write the policies of the modules and the chart")
 
-// modules lists the folders with Terraform modules, and the example that uses one of them.
+// modules lists the folders with Terraform modules, and the folder of an example that uses a
+// module.
 var modules = []string{"terraform/aws", "terraform/gcp", "terraform/vault", "../examples/lambda-extension"}
 
-// policies returns the contents of the files with the permissions of a store, by the name of the
-// file.
+// policies returns the contents that the files with the permissions of stores must have, by
+// file name.
 func policies() map[string]string {
-	// In the module, the partition is a variable. awssm.Policy derives the partition from the
-	// region.
+	// The module has a variable for the partition, which awssm.Policy derives from the region.
 	aws := awssm.Policy("${region}", "${account}", "${prefix}", &awssm.Options{KMSKeyID: "${key}"})
 	gcp, _ := json.MarshalIndent(gcpsm.Permissions(), "", "  ") // strings always marshal
 	return map[string]string{
@@ -153,8 +153,9 @@ func reference(path hcl.Traversal) string {
 	return strings.Join(parts[:min(most, len(parts))], ".")
 }
 
-// TestReferences checks that every file parses and is formatted, that every name in an
-// expression is declared, and that each variable is described and used.
+// TestReferences checks that every file parses and is formatted, and that every name in an
+// expression is declared. The test also checks that each variable has a description, and that
+// each variable and local value is used.
 func TestReferences(t *testing.T) {
 	t.Parallel()
 	for _, path := range modules {
@@ -201,7 +202,7 @@ func template(name string, values map[string]cty.Value) (string, error) {
 	return v.AsString(), nil
 }
 
-// functions returns implementations of the Terraform functions that the modules use.
+// functions returns the Terraform functions that the modules use.
 func functions(dir string) map[string]function.Function {
 	return map[string]function.Function{
 		"jsondecode": stdlib.JSONDecodeFunc, "jsonencode": stdlib.JSONEncodeFunc,

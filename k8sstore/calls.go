@@ -21,8 +21,9 @@ const manager = "tokenkeep"
 // page is the maximum number of Secrets in one page of a list.
 const page = 500
 
-// counting returns a context and a counter of the requests that are sent with that context.
-// The client repeats a request, even a write, if the response has a Retry-After header.
+// counting returns a context and a counter of the requests that are sent with that context. The
+// counter exceeds 1 if the client repeats a request, because the response has a Retry-After
+// header.
 func counting(ctx context.Context) (context.Context, *atomic.Int64) {
 	sent := new(atomic.Int64)
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Add(1) }}), sent
@@ -53,8 +54,8 @@ func (s *secrets) read(ctx context.Context, name string) (state, error) {
 	return decode(o), nil
 }
 
-// create creates a Secret. It returns the version of the Secret and the number of times that
-// the client sent the request. options are the values of DryRun.
+// create creates a Secret. create returns the version of the Secret and the number of times
+// that the client sent the request. options are the values of CreateOptions.DryRun.
 func (s *secrets) create(ctx context.Context, name string, p driver.Payload, options ...string) (driver.Version, int64, error) {
 	if err := ctx.Err(); err != nil {
 		return "", 0, err
@@ -74,10 +75,9 @@ type patch struct {
 	data                []byte
 }
 
-// patch changes a Secret if its UID and its revision are still uid and revision. It returns
-// the new version and the number of times that the client sent the request. The server
-// preserves all parts that p does not mention, such as labels, owners and finalizers of other
-// programs.
+// patch changes a Secret if the Secret still has the given UID and revision. patch returns the
+// new version and the number of times that the client sent the request. The server preserves
+// all parts that p does not mention, such as labels, owners and finalizers of other programs.
 func (s *secrets) patch(ctx context.Context, name string, uid types.UID, revision string, p patch, options ...string) (driver.Version, int64, error) {
 	if err := ctx.Err(); err != nil {
 		return "", 0, err
@@ -107,7 +107,7 @@ func (s *secrets) patch(ctx context.Context, name string, uid types.UID, revisio
 	return version(o.UID, o.ResourceVersion), sent.Load(), nil
 }
 
-// remove deletes a Secret if its UID and its revision are still uid and revision. It returns
+// remove deletes a Secret if the Secret still has the given UID and revision. remove returns
 // the number of times that the client sent the request.
 func (s *secrets) remove(ctx context.Context, name string, uid types.UID, revision string, options ...string) (int64, error) {
 	if err := ctx.Err(); err != nil {
@@ -123,8 +123,8 @@ func (s *secrets) remove(ctx context.Context, name string, uid types.UID, revisi
 	return sent.Load(), nil
 }
 
-// all returns list options that select the records in the namespace by the type of their
-// Secrets. Kubernetes does not allow changing the type of a Secret.
+// all returns list options that select the Secrets of records in the namespace by type.
+// Kubernetes does not allow changing the type of a Secret.
 func (s *secrets) all() metav1.ListOptions {
 	return metav1.ListOptions{FieldSelector: "type=" + secretType}
 }
@@ -138,11 +138,12 @@ func (s *secrets) carrying(ctx context.Context, key string) (found []*object, er
 	return found, err
 }
 
-// list passes the selected Secrets to use until use returns false.
+// list passes the Secrets that options select to use, until use returns false. list skips
+// Secrets of other programs and prefixes.
 //
 // The pages show the state at a single point in time while etcd keeps that state: five minutes
-// by default. Afterwards, the server continues after the last name with the current state. A
-// Secret that exists throughout the list is still listed, and no name is listed twice.
+// by default. After that time, the server continues after the last name with the current state.
+// A Secret that exists throughout the list is still listed, and no name is listed twice.
 func (s *secrets) list(ctx context.Context, options metav1.ListOptions, use func(*object) bool) error {
 	options.Limit = page
 	for {
@@ -172,8 +173,8 @@ func (s *secrets) list(ctx context.Context, options metav1.ListOptions, use func
 	}
 }
 
-// resume returns the token with which to continue a list whose state etcd no longer keeps, or
-// "" for any other error.
+// resume returns the token with which to continue a list if err means that etcd has removed the
+// state of the list. For any other error, resume returns "".
 func resume(err error) string {
 	var answer *apierrors.StatusError
 	if errors.As(err, &answer) && apierrors.IsResourceExpired(err) {

@@ -19,7 +19,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// newClient returns a client with its own connections.
+// newClient returns a client that uses the given token and does not limit its requests.
 func newClient(t testing.TB, url, token string) corev1.SecretsGetter {
 	t.Helper()
 	client, err := corev1.NewForConfig(&rest.Config{Host: url, BearerToken: token, QPS: -1})
@@ -29,8 +29,8 @@ func newClient(t testing.TB, url, token string) corev1.SecretsGetter {
 	return client
 }
 
-// A backend is a server on which each driver has its own prefix, client and service
-// account. The account has exactly the permissions of Policy.
+// A backend is a server on which each driver has its own client and token. Each token has
+// exactly the permissions of Policy.
 type backend struct {
 	server *fakek8s.Server
 
@@ -74,8 +74,8 @@ func (b *backend) turnAway(d driver.Secrets, turned bool) {
 	b.turned[b.tokens[d]] = turned
 }
 
-// turn returns the response to a rejected call. The response has no Retry-After header, so
-// the client does not repeat the call.
+// turn returns the response to a call that the server rejects, or nil for any other call. The
+// response has no Retry-After header, so the client does not repeat the call.
 func (b *backend) turn(q *fakek8s.Request) *fakek8s.Fault {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -92,7 +92,7 @@ func (b *backend) prefix(d driver.Secrets) string {
 	return b.prefixes[d]
 }
 
-// driver returns the suite's access to the backend.
+// driver describes the backend to the conformance suite.
 func (b *backend) driver() conformance.Driver {
 	return conformance.Driver{
 		Open: func(t testing.TB) driver.Secrets {

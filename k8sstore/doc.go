@@ -29,14 +29,15 @@
 // or outside of the cluster.
 //
 // A client of client-go sends on average at most 5 requests a second unless its config sets
-// QPS. With a QPS of -1, the client does not limit its requests. The server limits each client.
+// QPS. With a QPS of -1, the client does not limit its requests. The server still limits each
+// client.
 //
 // # Storage
 //
 // A record is a Secret named "<prefix>-<name>" of the type "tokenkeep.dev/record". Kubernetes
 // does not allow changing the type of a Secret. A store lists its records by that type, and
 // never mistakes another Secret for a record. The only data item, "record", holds the record.
-// Each label by which the record is found is a label of the Secret with an empty value:
+// Each label of the record is a label of the Secret with an empty value:
 //
 //	<digest>.tokenkeep.dev/<kind>.label
 //
@@ -45,11 +46,11 @@
 // labels never contain a token or a user name. Labels are metadata and appear in the audit
 // log.
 //
-// An update is a merge patch with the UID and resource version of the state to replace. The
+// An update is a merge patch with the UID and resource version of the expected state. The
 // server applies the patch only to that state. If several writers have read the same state,
-// only the first succeeds. Data and labels change together. The patch preserves all parts that
-// it does not mention, such as labels, owners and finalizers of other programs. A deletion has
-// the same preconditions.
+// only the first write succeeds. Data and labels change together. The server preserves all
+// parts of the Secret that the patch does not mention, such as labels, owners and finalizers of
+// other programs. A deletion has the same preconditions.
 //
 // Options.Owner makes an object in the namespace the owner of the Secrets that a store
 // creates. Kubernetes deletes these Secrets together with the owner. Do not choose a Deployment
@@ -62,16 +63,16 @@
 //   - The Role does not name Secrets, because the names of records are not known in
 //     advance and rules cannot match prefixes. The program, like any account with the
 //     verb "list" or "watch" on Secrets, can read every Secret of the namespace.
-//   - Everyone who may create a Pod, a Deployment or a Job in the namespace can mount
-//     any of its Secrets and read it. In a separate namespace without Pods, nobody needs that
+//   - Anyone who may create a Pod, a Deployment or a Job in the namespace can mount and read
+//     any Secret of the namespace. In a separate namespace without Pods, no account needs that
 //     permission.
-//   - etcd stores Secrets unencrypted unless the API server is configured to encrypt
-//     them (EncryptionConfiguration, --encryption-provider-config). Otherwise disks,
-//     backups and snapshots of etcd contain the Secrets in plain text. With a KMS
-//     provider, the key is not on the same disk. Managed services differ; look for
-//     "envelope encryption of Secrets".
-//   - The API server can log request bodies. Its audit policy should use at most the
-//     level "Metadata" for Secrets. client-go logs bodies at klog level 8 and above.
+//   - etcd stores Secrets unencrypted unless the API server is configured to encrypt them
+//     (EncryptionConfiguration, --encryption-provider-config). Without encryption, disks,
+//     backups and snapshots of etcd contain the Secrets in plain text. With a KMS provider, the
+//     key is not on the disk of etcd. Managed services differ; look for "envelope encryption of
+//     Secrets".
+//   - The API server can log request bodies. The audit policy should use at most the level
+//     "Metadata" for Secrets. client-go logs bodies at klog level 8 and above.
 //
 // Encryption by the codec (tokenstore.Options.Codec) protects against all four risks:
 // Kubernetes then stores only ciphertext, and the key is stored elsewhere.
@@ -88,23 +89,23 @@
 //	Lookup        1 LIST for each label, concurrently; the lists contain the data of the records
 //	List, Names   1 LIST for 500 records of the namespace
 //
-// Finding a record by name therefore takes 1 call. Besides its reads, a save takes 1 call,
-// and a refresh takes 2: one for the lease and one for the new token.
+// Finding a record by name therefore takes 1 call. Besides reads, a save takes 1 call, and a
+// refresh takes 2: one for the lease and one for the new token.
 //
 // The client controls retries, pauses and timeouts. client-go repeats a request, even a write,
 // whose response has a Retry-After header. A server that limits its clients sends 429 with that
-// header, and a server without a connection to etcd sends 5xx. If a repeated write is refused,
-// the first attempt may have been applied. The driver then reads the Secret and looks for its
-// own data. If the outcome remains unknown, the error matches ErrUnavailable, never
-// ErrConflict.
+// header, and a server without a connection to etcd sends 5xx with that header. If a repeated
+// write is refused, the first attempt may have been applied. The driver then reads the Secret
+// and compares the data with the data of the write. If the outcome remains unknown, the error
+// matches ErrUnavailable, never ErrConflict.
 //
 // # Limits
 //
 // The size of a record is limited to 64 KiB, so that the record can move to the other services.
-// Kubernetes accepts 1 MiB for all data of a Secret. The size of etcd limits the number of
-// records: at most 8 GiB for the whole cluster. A ResourceQuota may limit the number further. A
-// record takes 2 KiB to 4 KiB with its labels. Kubernetes is not designed for millions of
-// objects: use another service for more than about ten thousand records.
+// Kubernetes accepts 1 MiB for all data of a Secret. The storage of etcd, at most 8 GiB for the
+// whole cluster, limits the number of records. A ResourceQuota may set a lower limit. A record
+// takes 2 KiB to 4 KiB with its labels. Kubernetes is not designed for millions of objects: use
+// another service for more than about ten thousand records.
 //
 // # Consistency
 //
@@ -112,13 +113,13 @@
 // etcd. A write is visible immediately: ListLag and ReadLag are zero.
 //
 // The pages of one list show the state at a single point in time while etcd keeps that state:
-// five minutes by default. Afterwards, the list continues with the current state; each record
-// that exists throughout the list is listed once.
+// five minutes by default. After that time, the list continues with the current state; each
+// record that exists throughout the list is listed once.
 //
 // A version consists of the UID of the Secret and the revision of etcd, a counter of the whole
-// cluster. After etcd has been restored from a backup, the revision continues from the backup.
-// Stop the programs during the restoration, or restore with "etcdutl snapshot restore
-// --bump-revision".
+// cluster. After etcd has been restored from a backup, the revision continues from the backup,
+// and revisions occur twice. Stop the programs during the restoration, or restore with "etcdutl
+// snapshot restore --bump-revision".
 //
 // # Errors
 //
@@ -132,19 +133,19 @@
 //	408, 410 and 5xx
 //	     ErrUnavailable; ErrRefused if the request is too large
 //
-// The error of a failed connection matches ErrUnavailable, or ErrRefused if the certificate
-// is wrong. If a plug-in could not fetch credentials, the error matches ErrUnavailable and
-// ErrCredentials. Reads cannot distinguish a missing namespace from a namespace without
-// records. The first write reports the missing namespace.
+// The error of a failed connection matches ErrUnavailable, or ErrRefused if the scheme of the
+// address or the certificate is wrong. If a plug-in could not fetch credentials, the error
+// matches ErrUnavailable and ErrCredentials. Reads cannot distinguish a missing namespace from
+// a namespace without records. The creation of a record reports the missing namespace.
 //
 // # Other programs
 //
 // Deleting a Secret with kubectl deletes the record permanently. If another program adds a
-// finalizer, a deleted Secret remains until the finalizer is removed. Meanwhile, readers do
-// not see the record, but its name is in use. Create waits up to 30 seconds until the name is
-// free. "tokenkeep doctor" reports such a Secret, and repairs labels that were removed or
-// added by hand. A record whose Secret was made immutable cannot be changed: read the token,
-// delete the record, and save the token again.
+// finalizer, a deleted Secret remains until the finalizer is removed. Meanwhile, readers do not
+// see the record, but its name is in use. Create waits up to 30 seconds for the name to become
+// free. "tokenkeep doctor" reports the Secret. The command also repairs labels that another
+// tool has removed or added. A record whose Secret was made immutable cannot be changed: read
+// the token, delete the record, and save the token again.
 //
 // Exclude the Secrets of a store from backup and GitOps tools. A restored earlier state
 // contains tokens that the authorization server may have replaced.

@@ -17,11 +17,12 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// maxSize is the smallest limit of any supported service, so that records can move between
-// services. Kubernetes accepts 1 MiB.
+// maxSize is the smallest size limit of the supported services, so that records can move
+// between services. Kubernetes accepts 1 MiB.
 const maxSize = 64 << 10
 
-// patience limits how long Create waits for a name that is still being deleted.
+// patience limits the time for which Create waits while a Secret with the name is being
+// deleted.
 const patience = 30 * time.Second
 
 // secrets implements driver.Secrets.
@@ -34,7 +35,7 @@ type secrets struct {
 
 var _ driver.Secrets = (*secrets)(nil)
 
-// Format prints s as its type. Package fmt would print the contents of the client.
+// Format prints only the type of s, because package fmt would print the contents of the client.
 func (s *secrets) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*k8sstore.secrets") }
 
 // Properties implements driver.Secrets.
@@ -57,8 +58,9 @@ func (s *secrets) Fresh(ctx context.Context, name string, _ driver.Secret) (driv
 	return s.Get(ctx, name)
 }
 
-// Create implements driver.Secrets. Create waits up to 30 seconds while a Secret with that
-// name is being deleted but still has a finalizer.
+// Create implements driver.Secrets. Create waits up to 30 seconds while a Secret with that name
+// is being deleted but still has a finalizer. If the Secret remains, the error matches
+// ErrUnavailable.
 func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (v driver.Version, err error) {
 	wait := driverkit.Backoff{Pause: 50 * time.Millisecond, Longest: time.Second, Patience: patience}
 	ended, unready := wait.Until(ctx, func() (bool, error) {
@@ -89,13 +91,13 @@ func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (v 
 }
 
 // unknown returns the error, matching ErrUnavailable, for a write that the client has repeated
-// after a failure. The server refused the repetition, possibly because it had applied the
-// first attempt. Another process may have deleted the Secret since.
+// after a failure. The server refused the repetition, possibly because the first attempt had
+// been applied. Another process may have changed or deleted the Secret since.
 func (s *secrets) unknown(name string) error {
 	return fmt.Errorf("%w: Secret %q: whether the write was applied before it was repeated cannot be seen", driver.ErrUnavailable, s.full(name))
 }
 
-// Update implements driver.Secrets. The server compares the resource version, and
+// Update implements driver.Secrets. The server compares the UID and the resource version, and
 // changes data and labels together.
 func (s *secrets) Update(ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
 	uid, revision, ok := parse(base.Version)
@@ -146,8 +148,8 @@ func present(err error) error {
 	return err
 }
 
-// Lookup implements driver.Secrets. Label selectors have no "or", so each label requires a
-// separate list.
+// Lookup implements driver.Secrets. A label selector cannot match one of several keys, so each
+// label requires a separate list.
 func (s *secrets) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[driver.Named, error] {
 	return driverkit.Seq(func(yield func(driver.Named, error) bool) error {
 		if err := ctx.Err(); err != nil {

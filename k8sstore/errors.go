@@ -28,8 +28,7 @@ const (
 	textTooLarge    = "etcdserver: request is too large" // etcd: api/v3rpc/rpctypes
 )
 
-// classify returns the class of an error of the client, or nil if the error is of no known
-// class.
+// classify returns the class of an error of the client, or nil if the error has no class.
 func classify(err error) error {
 	var (
 		answer    apierrors.APIStatus
@@ -80,9 +79,9 @@ func classifyAnswer(s metav1.Status) error {
 	return driver.ErrRefused
 }
 
-// ofSecret reports whether the server has sent a Status about a Secret, rather than about its
-// namespace or a quota. A Status about failed preconditions of a deletion names the kind;
-// other Statuses name the resource.
+// ofSecret reports whether the server has sent a Status about a Secret, rather than about a
+// namespace or a quota. A Status about failed preconditions of a deletion names the kind
+// "Secret"; other Statuses name the resource "secrets".
 func ofSecret(s metav1.Status) bool {
 	return s.Details != nil && (s.Details.Kind == "secrets" || s.Details.Kind == "Secret") && !foreign(s)
 }
@@ -114,14 +113,14 @@ func callError(ctx context.Context, call string, err error, sent []byte) error {
 	return driverkit.CallError(ctx, err, class)
 }
 
-// A refusal wraps an *apierrors.StatusError. Its text is a single line.
+// A refusal wraps an *apierrors.StatusError. The text of a refusal is a single line.
 type refusal struct {
 	call   string
 	answer *apierrors.StatusError
 }
 
-// newRefusal returns a refusal for the response s to a call. It replaces texts that are not
-// from Kubernetes, and texts that contain sent.
+// newRefusal returns a refusal for the response s to a call. The refusal does not contain texts
+// that are not from Kubernetes, or texts that repeat a part of sent.
 func newRefusal(call string, s metav1.Status, sent []byte) *refusal {
 	s = *s.DeepCopy()
 	clean := func(text string) string {
@@ -149,5 +148,5 @@ func (r *refusal) Error() string {
 	return fmt.Sprintf("%s: %d: %s", r.call, r.answer.ErrStatus.Code, text)
 }
 
-// Unwrap returns the *apierrors.StatusError, without the replaced texts.
+// Unwrap returns the *apierrors.StatusError, in which newRefusal has replaced texts.
 func (r *refusal) Unwrap() error { return r.answer }

@@ -14,7 +14,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// server stands for a cluster in the examples.
+// server starts a fake API server for the examples.
 func server() (config *rest.Config, stop func()) {
 	s := fakek8s.New(nil)
 	return &rest.Config{Host: s.URL, BearerToken: fakek8s.AdminToken}, s.Close

@@ -18,7 +18,7 @@ import (
 
 var _ driver.Inspector = (*secrets)(nil)
 
-// Inspect implements driver.Inspector. It makes the same calls as List.
+// Inspect implements driver.Inspector. Inspect makes the same calls as List.
 func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, error] {
 	return driverkit.Seq(func(yield func(driver.Inspection, error) bool) error {
 		return s.list(ctx, s.all(), func(o *object) bool {
@@ -27,7 +27,7 @@ func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, erro
 	})
 }
 
-// faults returns the faults of a Secret.
+// faults returns a fault if the Secret is being deleted, and otherwise nil.
 func faults(o *object) []driver.Fault {
 	if o.DeletionTimestamp == nil {
 		return nil

@@ -22,13 +22,14 @@ type Options struct {
 	// options.
 	Store *tokenstore.Options
 
-	// Labels and Annotations are added to every Secret, with each write. Their keys must
-	// not be in the domain tokenkeep.dev. Neither keys nor values may contain secrets.
+	// Labels and Annotations are added to every Secret that the store writes. The keys must not
+	// be in the domain tokenkeep.dev or a subdomain. Neither keys nor values may contain
+	// secrets.
 	Labels, Annotations map[string]string
 
-	// Owner, if not nil, owns the Secrets that the store creates: Kubernetes
-	// deletes them together with the owner. The owner must be in the namespace of
-	// the store. Existing Secrets keep their owner.
+	// Owner, if not nil, owns the Secrets that the store creates: Kubernetes deletes these
+	// Secrets together with the owner. The owner must be in the namespace of the store. An
+	// update of an existing Secret does not change the owner.
 	Owner *metav1.OwnerReference
 }
 
@@ -50,8 +51,8 @@ type SecretsGetter[S Secrets] interface {
 }
 
 // New returns a store that keeps each record in a Secret in the namespace. The names of the
-// Secrets begin with prefix and '-'. The namespace, and each part of the prefix between dots,
-// must be a DNS label, such as "oauth-crm". The prefix has at most 188 characters.
+// Secrets begin with prefix and '-'. The namespace must be a DNS label, such as "crm-tokens".
+// The prefix must be a DNS subdomain of at most 188 characters, such as "oauth-crm".
 //
 // New does no I/O, and returns an error only if an argument is invalid. The store uses the
 // credentials, rate limit and retries of client. The method CoreV1 of a *kubernetes.Clientset

@@ -53,7 +53,7 @@ func newEnv(t testing.TB, opts *k8sstore.Options) *env {
 	return e
 }
 
-// create creates the Secret with data and returns its state.
+// create creates the Secret with data and returns the new state.
 func (e *env) create(data string, labels ...driver.Label) driver.Secret {
 	e.Helper()
 	p := driver.Payload{Data: []byte(data), Labels: labels}
@@ -64,7 +64,7 @@ func (e *env) create(data string, labels ...driver.Label) driver.Secret {
 	return driver.Secret{Payload: p, Version: v}
 }
 
-// update replaces base by data and returns the new state.
+// update replaces base with data and returns the new state.
 func (e *env) update(base driver.Secret, data string, labels ...driver.Label) driver.Secret {
 	e.Helper()
 	p := driver.Payload{Data: []byte(data), Labels: labels}
@@ -75,7 +75,7 @@ func (e *env) update(base driver.Secret, data string, labels ...driver.Label) dr
 	return driver.Secret{Payload: p, Version: v}
 }
 
-// holds checks that the Secret is in the given state.
+// holds checks that Get returns the data and version of want.
 func (e *env) holds(want driver.Secret) {
 	e.Helper()
 	got, err := e.Get(e.Context(), name)
@@ -212,9 +212,8 @@ func TestPropertiesPromiseNoLag(t *testing.T) {
 	}
 }
 
-// TestSecretsAreWhatTheDocumentationSays checks that Secrets have the documented form. It
-// also checks that a write is one request with the UID and the resource version of the state
-// to replace.
+// TestSecretsAreWhatTheDocumentationSays checks that Secrets have the documented form. The test
+// also checks that Update sends one request, with the UID and the resource version of the base.
 func TestSecretsAreWhatTheDocumentationSays(t *testing.T) {
 	t.Parallel()
 	owner := metav1.OwnerReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "crm", UID: "1"}
@@ -274,8 +273,8 @@ func TestUpdateKeepsWhatOthersHaveAdded(t *testing.T) {
 	}
 }
 
-// TestOperationsMakeAsFewCallsAsDocumented checks that each operation makes the calls that
-// the package documentation promises.
+// TestOperationsMakeAsFewCallsAsDocumented checks that each operation makes exactly the calls
+// that the package documentation lists.
 func TestOperationsMakeAsFewCallsAsDocumented(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -367,7 +366,8 @@ func TestOperationsMakeAsFewCallsAsDocumented(t *testing.T) {
 	}
 }
 
-// TestStoresMakeAsFewCallsAsDocumented checks the documented number of calls of a store.
+// TestStoresMakeAsFewCallsAsDocumented checks that the operations of a store make the
+// documented number of calls, for stores of 10 and of 1000 records.
 func TestStoresMakeAsFewCallsAsDocumented(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -425,8 +425,8 @@ func TestStoresMakeAsFewCallsAsDocumented(t *testing.T) {
 	}
 }
 
-// unreachable returns the API server's response if etcd does not respond. The client repeats
-// such a request.
+// unreachable returns the API server's response if etcd does not respond. The client repeats a
+// request after this response.
 func unreachable() *metav1.Status {
 	return &metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Reason: metav1.StatusReasonServerTimeout,
@@ -435,8 +435,9 @@ func unreachable() *metav1.Status {
 	}
 }
 
-// TestWritesThatTheClientRepeats checks writes that the client repeats because of a
-// Retry-After header, although the server has applied the first attempt.
+// TestWritesThatTheClientRepeats checks writes that the client repeats although the server has
+// applied the first attempt. A repeated write succeeds unless another process has changed or
+// deleted the Secret in the meantime.
 func TestWritesThatTheClientRepeats(t *testing.T) {
 	t.Parallel()
 	applied := fakek8s.Fault{Status: unreachable(), Applied: true}

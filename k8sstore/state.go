@@ -17,7 +17,7 @@ import (
 // An object is a Secret of Kubernetes.
 type object = v1.Secret
 
-// The type, the annotation and the data item of the Secret of a record.
+// The type, annotation and data item of a record's Secret.
 const (
 	secretType  = "tokenkeep.dev/record"      //nolint:gosec // a name, not a credential
 	incarnation = "tokenkeep.dev/incarnation" // annotation: Payload.Incarnation of Create
@@ -129,7 +129,8 @@ func (s *secrets) labelsFor(labels []driver.Label) map[string]string {
 
 func labelKey(l driver.Label) string { return l.Value + labelDomain + l.Key + labelEnd }
 
-// labelsOf returns the labels by which a record is found, without nonces.
+// labelsOf returns the labels of a record, without nonces, from the labels of the record's
+// Secret.
 func labelsOf(labels map[string]string) []driver.Label {
 	var all []driver.Label
 	for _, key := range slices.Sorted(maps.Keys(labels)) {

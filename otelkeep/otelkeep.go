@@ -32,8 +32,9 @@
 // client, such as "get awssm". The requests of an instrumented SDK, and of an instrumented
 // HTTP client of the authorization server, are children of these spans.
 //
-// The status of a span is an error if an operator may have to act. The classes not_found,
-// exists, conflict and canceled appear only in error.type.
+// The status of a span is Error if the refresh or call failed and an operator may have to act.
+// For the classes not_found, exists, conflict and canceled, a span has the attribute
+// error.type, but not that status.
 package otelkeep
 
 import (
@@ -62,8 +63,8 @@ const (
 	keyError     = attribute.Key("error.type")
 )
 
-// seconds returns the bucket boundaries of the histograms. They include 30 seconds, the default
-// LeaseTTL.
+// seconds returns the bucket boundaries of the histograms. The boundaries include 30 seconds,
+// the default LeaseTTL.
 func seconds() metric.HistogramOption {
 	return metric.WithExplicitBucketBoundaries(.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60)
 }
@@ -80,7 +81,7 @@ type Options struct {
 	MeterProvider metric.MeterProvider
 }
 
-// New returns an Observer for any number of stores. It returns an error only if the
+// New returns an Observer for any number of stores. New returns an error only if the
 // MeterProvider refuses an instrument. opts may be nil.
 func New(opts *Options) (*tokenstore.Observer, error) {
 	o := cmp.Or(opts, &Options{})
@@ -162,7 +163,8 @@ func failed(class observe.Class, attributes ...attribute.KeyValue) []attribute.K
 	return append(attributes, keyError.String(string(class)))
 }
 
-// end ends a span. class is the class of the operation's error, or "" if the operation succeeded.
+// end adds attributes to a span, and ends the span. class is the class of the operation's
+// error, or "" if the operation succeeded.
 func end(span trace.Span, class observe.Class, attributes ...attribute.KeyValue) {
 	span.SetAttributes(failed(class, attributes...)...)
 	switch class {

@@ -35,7 +35,7 @@ const (
 	clientSecret = "canary-client-secret"
 )
 
-// exporters keep the exports of an Observer in memory.
+// exporters keep the spans and metrics of an Observer in memory.
 type exporters struct {
 	spans   *tracetest.InMemoryExporter
 	tracers *trace.TracerProvider
@@ -124,7 +124,7 @@ type turned struct{ ahead atomic.Int64 }
 
 func (c *turned) Now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
 
-// A service is a driver whose Get returns ErrThrottled while throttles is set.
+// A service is a driver whose Get fails with driver.ErrThrottled while throttles is set.
 type service struct {
 	driver.Leaser
 	throttles atomic.Bool
@@ -138,7 +138,7 @@ func (s *service) Get(ctx context.Context, name string) (driver.Secret, error) {
 }
 
 // live saves, refreshes and deletes the tokens of a user, with an initializer and a fake of
-// Zoho's accounts server. It returns the texts that must not be exported.
+// Zoho's accounts server. live returns the texts that must not be exported.
 func live(t *testing.T, e *exporters) (secrets []string) {
 	t.Helper()
 	clock := &turned{}
@@ -370,7 +370,7 @@ func sets(m metricdata.Metrics) (all []attribute.Set) {
 	return all
 }
 
-// TestLag checks that a lag is recorded in seconds.
+// TestLag checks that the Observer records a lag in seconds.
 func TestLag(t *testing.T) {
 	t.Parallel()
 	e := newExporters()
@@ -382,7 +382,7 @@ func TestLag(t *testing.T) {
 	}
 }
 
-// TestGlobal checks that New uses the global providers if Options has no providers.
+// TestGlobal checks that New accepts nil options, and that a store works with the Observer.
 func TestGlobal(t *testing.T) {
 	t.Parallel()
 	o, err := otelkeep.New(nil)

@@ -70,7 +70,7 @@ type request struct {
 	query  url.Values
 	body   any    // sent as JSON unless nil
 	secret []byte // the part of body that errors must not quote
-	active bool   // the active node must answer, not a standby
+	active bool   // request an answer of the active node, not of a standby
 }
 
 // do makes a call and decodes the response into out, unless out is nil. If the token is
@@ -98,8 +98,8 @@ func (v *vault) do(ctx context.Context, q request, out any) error {
 		return err
 	}
 	if err = v.send(ctx, token, q, out); errors.Is(err, driver.ErrDenied) && errors.Is(v.lookUp(ctx, token), driver.ErrDenied) {
-		// Even a new token may not look itself up, although it may have a policy named
-		// "default".
+		// Vault does not allow even a new token to look itself up. The token may still have a
+		// policy named "default", which an operator has changed.
 		v.blind.Store(true)
 	}
 	return err
@@ -112,8 +112,8 @@ func (v *vault) lookUp(ctx context.Context, token string) error {
 }
 
 // send makes a call with a token. If Vault's configuration does not allow forwarding, Vault
-// refuses a request for the active node. send then repeats the request without the header, and
-// omits the header from all later requests.
+// refuses a request for the active node. send then repeats the request without the header
+// X-Vault-Forward, and omits that header from all later requests.
 func (v *vault) send(ctx context.Context, token string, q request, out any) error {
 	q.active = q.active && v.forward.Load()
 	err := v.sendOnce(ctx, token, q, out)
@@ -203,9 +203,10 @@ func (v *vault) current() string {
 	return t
 }
 
-// invalid reports whether a call was denied because of the token itself rather than its
-// permissions. The responses of Vault 1.17 and later name the cause. For earlier versions and
-// OpenBao, invalid makes the token look itself up.
+// invalid reports whether a call was denied because the token itself is invalid, and not
+// because a permission is missing. Vault 1.17 and later say in the response that a token is
+// invalid. After any other response, invalid makes the token look itself up, unless a login has
+// already replaced the token.
 func (v *vault) invalid(ctx context.Context, token string, denied error) (bool, error) {
 	if v.current() != token || says(denied, textBadToken) || says(denied, textNoToken) {
 		return true, nil
@@ -246,7 +247,7 @@ func (v *vault) login(ctx context.Context, invalid string) (string, error) {
 	v.mu.Lock()
 	err := v.failure
 	if v.attempts == attempts && !v.now().Before(v.pause) {
-		err = nil // no login has failed while this call waited for its turn, or within loginPause
+		err = nil // no login has failed while this call waited, and none was refused within loginPause
 	}
 	v.mu.Unlock()
 	if err != nil {
@@ -255,7 +256,7 @@ func (v *vault) login(ctx context.Context, invalid string) (string, error) {
 	instead := v.client.Token()
 	s, err := v.authenticate(ctx)
 	if err != nil && ctx.Err() != nil {
-		return "", err // the end of ctx says nothing about the login
+		return "", err // ctx is done, and other callers must not get that error
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -309,18 +310,19 @@ func (s *secrets) do(ctx context.Context, q request, out any) error {
 	return err
 }
 
-// An engine records what is known about the secrets engine at a mount. KV version 1 answers
-// reads and lists as an empty engine of version 2 does, and stores any write unchanged.
-// Therefore the driver writes only after a response has shown the version. Until then, the
-// driver reports that a record does not exist only if the token cannot find out the version.
+// An engine holds the result of the inspection of the secrets engine at a mount. KV version 1
+// answers reads and lists as an empty engine of version 2 does, and stores any write unchanged.
+// Therefore the driver writes records only after a response has shown the version. Until then,
+// the driver reports that a record does not exist only if the token's permissions hide the
+// version.
 type engine struct {
 	turn   chan struct{}          // held during an inspection
-	proved atomic.Pointer[string] // the result of where when the engine was found to be KV version 2
+	proved atomic.Pointer[string] // the result of where for the server whose engine is KV version 2
 	hidden atomic.Bool            // whether the token may read neither the mount nor its configuration
 }
 
-// where identifies the server of an engine by namespace and address. The caller may change the
-// namespace and the address in the client.
+// where identifies the server of an engine by namespace and address. The caller may change both
+// in the client.
 func (s *secrets) where() string { return s.client.Namespace() + " " + s.client.Address() }
 
 // prove records that the engine at where is KV version 2.
@@ -335,9 +337,9 @@ func (s *secrets) proved() bool {
 	return where != nil && *where == s.where()
 }
 
-// reads returns nil if the engine is KV version 2, or if the token cannot find out the version
-// by reading. Otherwise the error matches errNotKV2 or errNoEngine, or is that of a failed
-// call.
+// reads returns nil if the engine is KV version 2, or if the token's permissions hide the
+// version. If the engine is not KV version 2, the error matches errNotKV2 or errNoEngine. Any
+// other error is that of a failed call.
 func (s *secrets) reads(ctx context.Context) error {
 	if s.proved() || s.engine.hidden.Load() {
 		return nil
@@ -385,9 +387,10 @@ func (s *secrets) identify(ctx context.Context, write bool) error {
 	return err
 }
 
-// mounted asks the server which engine is mounted, as "vault kv" does. A token may make this
-// call if it has a policy for a path in the mount. The error is errHidden if the response does
-// not show the engine.
+// mounted asks the server which engine is mounted, as "vault kv" does, and returns nil for KV
+// version 2. A token may make this call if a policy of the token names a path in the mount. The
+// error is errHidden if the response does not show the engine, and matches errNotKV2 or
+// errNoEngine if the response shows another engine.
 func (s *secrets) mounted(ctx context.Context) error {
 	var answer struct {
 		Data struct {
@@ -412,8 +415,9 @@ func (s *secrets) mounted(ctx context.Context) error {
 	return fmt.Errorf("mount %q: %w: it is of the type %q", s.mount, errNotKV2, answer.Data.Type)
 }
 
-// configured reads the configuration of the engine. An engine of version 1 has no
-// configuration.
+// configured reads the configuration of the engine, and returns nil if the configuration is
+// that of KV version 2. An engine of version 1 has no configuration. The error is errHidden if
+// the token may not read the configuration.
 func (s *secrets) configured(ctx context.Context) error {
 	var answer struct {
 		Data map[string]json.RawMessage `json:"data"`
@@ -436,7 +440,8 @@ func (s *secrets) configured(ctx context.Context) error {
 }
 
 // compares returns nil if the server refuses a conditional write over a version that does not
-// exist, as KV version 2 does. The written data is not a record.
+// exist, as KV version 2 does. The data of that write is not a record. If the server accepts
+// the write, the error matches errNotKV2.
 func (s *secrets) compares(ctx context.Context) error {
 	_, err := s.put(ctx, probeName, never, field{fieldDeleted, "a look at the mount"})
 	switch {
@@ -482,7 +487,7 @@ func (s *secrets) read(ctx context.Context, name string, number int, active bool
 	st.created, _ = time.Parse(time.RFC3339Nano, m.CreatedTime)
 	switch {
 	case err != nil && m.Version < 1:
-		// The version never existed, or the engine is not KV version 2.
+		// The version does not exist, or the engine is not KV version 2.
 		if wrong := s.reads(ctx); wrong != nil {
 			return state{}, wrong
 		}
@@ -536,8 +541,9 @@ func (s *secrets) put(ctx context.Context, name string, number int, f field) (dr
 	return version(answer.Data.Version, answer.Data.CreatedTime), nil
 }
 
-// commit is like write, but also counts how often the client, which repeats failed requests,
-// may have sent the write. sent also includes the requests of a login.
+// commit is like write, but also returns the number of requests that the client has sent. The
+// client repeats failed requests, so sent can be more than 1. sent also counts the requests of
+// a login.
 func (s *secrets) commit(ctx context.Context, name string, number int, f field) (v driver.Version, sent int64, err error) {
 	var n atomic.Int64
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { n.Add(1) }})
@@ -545,7 +551,7 @@ func (s *secrets) commit(ctx context.Context, name string, number int, f field) 
 	return v, n.Load(), err
 }
 
-// attach adds the index entries of a secret for labels.
+// attach adds an index entry of the named secret for each label.
 func (s *secrets) attach(ctx context.Context, name string, labels []driver.Label) error {
 	return driverkit.Each(ctx, labels, func(ctx context.Context, l driver.Label) error {
 		err := s.do(ctx, request{
@@ -559,7 +565,7 @@ func (s *secrets) attach(ctx context.Context, name string, labels []driver.Label
 	})
 }
 
-// detach removes an index entry. It returns nil if the entry does not exist.
+// detach removes an index entry. If the entry does not exist, detach returns nil.
 func (s *secrets) detach(ctx context.Context, name string, l driver.Label) error {
 	err := s.do(ctx, request{method: http.MethodDelete, path: s.entry(name, l)}, nil)
 	if errors.Is(err, driver.ErrNotFound) {
@@ -578,8 +584,8 @@ type versions struct {
 	} `json:"versions"`
 }
 
-// kept returns, in ascending order, the numbers less than before of the versions that are not
-// destroyed.
+// kept returns, in ascending order, the numbers of all versions that are lower than before and
+// not destroyed.
 func (v versions) kept(before int) []int {
 	var kept []int
 	for n, at := range v.Versions {
@@ -600,7 +606,6 @@ func (s *secrets) describe(ctx context.Context, name string) (versions, error) {
 	return answer.Data, err
 }
 
-// destroy destroys versions of a secret.
 func (s *secrets) destroy(ctx context.Context, name string, versions ...int) error {
 	return s.do(ctx, request{
 		method: http.MethodPut, path: s.mount + "/destroy/" + s.prefix + "/tokens/" + name,
@@ -608,8 +613,8 @@ func (s *secrets) destroy(ctx context.Context, name string, versions ...int) err
 	}, nil)
 }
 
-// list returns the names in a folder. If the folder does not exist, list returns no names and
-// the error of reads, because Vault has no empty folders.
+// list returns the names in a folder. A 404 means that the folder has no names or that the
+// engine is not KV version 2. list then returns no names and the error of reads.
 func (s *secrets) list(ctx context.Context, folder string) ([]string, error) {
 	var answer struct {
 		Data struct {
@@ -625,7 +630,7 @@ func (s *secrets) list(ctx context.Context, folder string) ([]string, error) {
 	return answer.Data.Keys, err
 }
 
-// names returns the names of all secrets, including deleted ones.
+// names returns the names of all secrets under the prefix, including those of deleted records.
 func (s *secrets) names(ctx context.Context) ([]string, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

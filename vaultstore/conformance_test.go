@@ -14,8 +14,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// A backend is a server on which each driver has its own prefix, client and token. The
-// token has exactly the capabilities of Policy.
+// A backend is a server on which each driver has its own client and token. The token has the
+// capabilities of Policy, except those that Refuse denies.
 type backend struct {
 	server *fakevault.Server
 	opts   *vaultstore.Options
@@ -34,7 +34,8 @@ func newBackend(t testing.TB, server *fakevault.Options, opts *vaultstore.Option
 	return b
 }
 
-// throttle rejects requests about the prefixes that are throttled.
+// throttle returns the response to a request about a throttled prefix, or nil for any other
+// request.
 func (b *backend) throttle(r *fakevault.Request) *fakevault.Fault {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -46,8 +47,8 @@ func (b *backend) throttle(r *fakevault.Request) *fakevault.Fault {
 	return nil
 }
 
-// turnAway makes the server reject requests about the prefix of d, or accept them again if
-// away is false.
+// turnAway makes the server reject requests about the prefix of d if away is true, and accept
+// these requests otherwise.
 func (b *backend) turnAway(d driver.Secrets, away bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -83,7 +84,7 @@ func (b *backend) prefix(d driver.Secrets) string {
 	return b.prefixes[d]
 }
 
-// driver returns the suite's access to the backend.
+// driver describes the backend to the conformance suite.
 func (b *backend) driver() conformance.Driver {
 	return conformance.Driver{
 		Open: func(t testing.TB) driver.Secrets {
@@ -142,8 +143,8 @@ func TestStoreConformsWithKeys(t *testing.T) {
 	}))
 }
 
-// TestDriverConformsOnStandbys runs the suite on standby nodes that lag, and that forward
-// requests for the active node.
+// TestDriverConformsOnStandbys checks that a driver conforms on standby nodes that lag, and
+// that forward requests for the active node.
 func TestDriverConformsOnStandbys(t *testing.T) {
 	t.Parallel()
 	const lag = time.Minute

@@ -15,8 +15,8 @@
 //	vault secrets enable -path=oauth -version=2 kv
 //	vault write oauth/config max_versions=2
 //
-// The client's token needs only the policy that [Policy] returns. For the mount "secret"
-// and the prefix "oauth/crm" the policy is
+// The client's token needs only the policy that [Policy] returns. For the mount "secret" and
+// the prefix "oauth/crm", the policy has these rules:
 //
 //	path "secret/data/oauth/crm/tokens/*"     { capabilities = ["create", "read", "update"] }
 //	path "secret/metadata/oauth/crm/tokens/*" { capabilities = ["list", "read"] }
@@ -24,22 +24,22 @@
 //	path "secret/metadata/oauth/crm/index/*"  { capabilities = ["create", "update", "list", "delete"] }
 //
 // With Options.Auth, the store logs in when the client has no token, or when the token has
-// expired or was revoked. Therefore even a program that is frozen between calls needs no
-// goroutine to renew the token. The tokens should have the policy "default", which logins grant
-// unless configured otherwise. With this policy, a store can distinguish an expired token from
-// a missing permission. OpenBao, and Vault before 1.17, send the same text for an expired token
-// and for a missing permission. On such servers, a store whose token lacks the policy "default"
-// logs in again after a denied call, at most once every 30 seconds.
+// expired or was revoked. A program therefore needs no goroutine that renews the token, even if
+// the program is frozen between calls. The tokens should have the policy "default", which
+// logins grant unless configured otherwise. With this policy, a store can always distinguish an
+// expired token from a missing permission. OpenBao, and Vault before 1.17, send the same text
+// in both cases. On these servers, a store whose token lacks the policy logs in again after a
+// denied call, at most once every 30 seconds.
 //
 // A KV version 1 engine answers reads as an empty version 2 engine does, and stores any write
 // unchanged. Therefore a store checks the engine once: before its first write, or before it
-// first reports that a record does not exist. A response that only version 2 sends is
-// sufficient. Otherwise the store reads sys/internal/ui/mounts, which a token with a policy for
-// the mount may read. If a proxy or a policy forbids that call, the store reads <mount>/config.
-// If that call is forbidden as well, a store that is about to write makes a conditional write
-// that version 2 refuses. If the mount has another engine or no engine, the error matches
-// ErrRefused. The prefix must not begin with "data/" or another path element of the engine's
-// API.
+// first reports that a record does not exist. A response that only version 2 sends proves the
+// version. Without such a response, the store reads sys/internal/ui/mounts/<mount>, which a
+// token with a policy for the mount may read. If a proxy or a policy forbids that call, the
+// store reads <mount>/config. If that call is also forbidden, a store that is about to write
+// first makes a conditional write that version 2 refuses. If the mount has another engine or no
+// engine, the error matches ErrRefused. The first element of the prefix must not be "data" or
+// another path element of the engine's API.
 //
 // # Storage
 //
@@ -47,22 +47,23 @@
 //
 //	<mount>/data/<prefix>/tokens/<name>
 //
-// with one field, "record", or "record_base64" if the record is not text. The driver writes
-// the secret with check-and-set. If several writers have read the same version, only one
-// succeeds. The driver finds a record by index entries, which are secrets with metadata only:
+// with one field, "record", or "record_base64" if the record is not valid UTF-8. The driver
+// writes the secret with check-and-set. If several writers have read the same version, only one
+// of their writes succeeds. The driver finds a record by index entries, which are secrets with
+// metadata only:
 //
 //	<mount>/metadata/<prefix>/index/<kind>/<digest>/<name>.<nonce>
 //
 // One LIST returns the names of all records with a label. The driver adds an entry before the
-// first write that lists the label. It removes the entry after the first write that does not
-// list the label.
+// first write of a record with the label. The driver removes the entry after the first write of
+// the record without the label, or during a later write.
 //
-// A deleted record becomes a tombstone, a version with the field "deleted", and the earlier
-// versions are destroyed. The secret itself is not deleted. If the secret were deleted with
-// its metadata, Vault would number its versions from 1 again. A writer that had read version
-// 1 of the old record would then overwrite version 1 of the new record. A driver.Version also
-// contains the time of the version, which distinguishes the two versions 1. The time does not
-// stop such a writer, because Vault compares only the number. Delete secrets together with
+// A deletion writes a tombstone, which is a version with the field "deleted", and destroys the
+// earlier versions. The driver does not delete the secret itself. If the driver deleted the
+// secret, Vault would number the versions of a new record from 1 again. A writer that had read
+// version 1 of the old record would then overwrite version 1 of the new record. A
+// driver.Version also contains a time, which distinguishes the two versions 1. The time does
+// not stop that writer, because Vault compares only the number. Delete secrets together with
 // their metadata only while no process writes.
 //
 // Paths appear in the audit log and in the responses to LIST. Paths contain digests, which are
@@ -71,8 +72,9 @@
 // By default KV keeps ten versions of a secret. The earlier versions contain earlier tokens,
 // which may still be valid. Except during checks, a store reads an earlier version only to find
 // out whether a write was applied. On a separate mount, set max_versions to 2. A larger number
-// is harmless. If max_versions is 1, the response to a write is lost, and the version is
-// replaced, the writer gets ErrUnavailable although its write succeeded.
+// works, but keeps more of the earlier tokens. If max_versions is 1, another write can replace
+// a version whose response was lost. The writer of that version then gets ErrUnavailable
+// although the write succeeded.
 //
 // # Calls
 //
@@ -87,13 +89,13 @@
 //	List          1; then 1 for each secret, including tombstones, 16 at a time
 //	Names         1
 //
-// A driver that has not read a record yet makes one additional call, which asks the server
-// which engine is mounted. The driver makes the call before it first writes, reports that a
-// record does not exist, or yields Names.
+// A driver that has not yet read a record makes an additional call to find out which engine is
+// mounted (see "Setup"). The driver makes this call before it first writes, reports that a
+// record does not exist, or yields a name.
 //
 // If Vault refuses an Update because of the version, the driver makes one more call to read the
-// next version. The client repeats failed writes, so the first attempt of the same Update may
-// have made that version. If the driver recognizes its own data in that version, the Update
+// version after the base. The client repeats failed writes, so the first attempt of the same
+// Update may have made that version. If that version has the data of the Update, the Update
 // succeeds. A write that was applied is therefore never reported as a conflict.
 //
 // The client controls retries, pauses and timeouts. If Vault refuses a call because the token
@@ -112,21 +114,20 @@
 // immediately.
 //
 // The performance standbys of Vault Enterprise, and the standbys of OpenBao 2.5 and later
-// unless disable_standby_reads is set, answer reads themselves. Their responses may lag
-// behind the active node. There are three ways to handle such a lag:
+// unless disable_standby_reads is set, answer reads themselves. Responses of standbys may lag
+// behind the active node. There are three ways to handle that lag:
 //
 //   - Give the client the address of the active node.
-//   - If Vault Enterprise is configured with allow_forwarding_via_header, let the
-//     client request the active node: client.AddHeader("X-Vault-Forward",
-//     "active-node"). Without that setting Vault fails such a request, and OpenBao
-//     ignores the header.
+//   - If Vault Enterprise is configured with allow_forwarding_via_header, let the client
+//     request the active node: client.AddHeader("X-Vault-Forward", "active-node"). Without that
+//     setting, Vault refuses such a request. OpenBao ignores the header.
 //   - Set ListLag and ReadLag to the maximum lag of a standby.
 //
 // With a lag set, Fresh and the reads of writing methods request the active node with that
-// header, until Vault refuses the header. If the server ignores the header, Fresh waits up to
-// ten seconds for the answering node to catch up with the caller's state. Writes always go to
-// the active node, which compares the version. A lag causes waiting and retries, but no record
-// is lost.
+// header, until Vault refuses the header. If the server refuses or ignores the header, Fresh
+// waits up to ten seconds for the answering node to catch up with the caller's state. Writes
+// always go to the active node, which compares the version. A lag can cause waiting and
+// retries, but no lost record.
 //
 // # Errors
 //
@@ -153,10 +154,10 @@
 // delete_version_after, which makes a record disappear. "tokenkeep doctor" reports the setting
 // while the record exists.
 //
-// Each deleted name leaves a tombstone. Writes that were abandoned or refused may leave index
+// Each deleted record leaves a tombstone. Writes that were abandoned or refused may leave index
 // entries. A store never mistakes a tombstone or an index entry for a record. If a process is
-// killed during Delete, the versions before the tombstone remain. Repeating the Delete destroys
-// these versions, and so does the next deletion of that name. "tokenkeep doctor" finds
-// tombstones, index entries and versions that were left behind. The command removes tombstones
-// only if an option states that no other process writes.
+// killed during Delete, the versions before the tombstone may remain. A repeated Delete
+// destroys these versions, as does the deletion of a later record with that name. "tokenkeep
+// doctor" finds all these remnants. The command removes tombstones only if an option states
+// that no other process writes.
 package vaultstore

@@ -15,18 +15,17 @@ import (
 )
 
 const (
-	// maxSize is the smallest limit of any supported service, so that records can move
+	// maxSize is the smallest size limit of the supported services, so that records can move
 	// between services. Vault itself accepts larger records: a record of maxSize bytes takes at
 	// most 384 KiB as JSON, and a storage entry may take 512 KiB.
 	maxSize = 64 << 10
 
 	// fewVersions is the largest number of versions that destroyUpTo destroys without first
-	// asking which versions still exist. A secret may have had many more versions than exist,
-	// and Vault processes each number of a request.
+	// reading which versions exist. A request with more numbers is expensive: Vault processes
+	// each number, even that of a version that does not exist.
 	fewVersions = 32
 
-	// cleanup limits how long the removal of old index entries may delay a successful
-	// write.
+	// cleanup limits the time for which the removal of index entries may delay a write.
 	cleanup = 5 * time.Second
 
 	// catchUp limits the time for which a call waits for a lagging standby node.
@@ -43,7 +42,7 @@ type secrets struct {
 
 var _ driver.Secrets = (*secrets)(nil)
 
-// Format prints s as its type. Package fmt would print the contents of the client.
+// Format prints only the type of s, because package fmt would print the contents of the client.
 func (s *secrets) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("*vaultstore.secrets")) }
 
 // data returns the path of the data of a secret. name must be a legal path element.
@@ -68,7 +67,9 @@ func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 }
 
 // Fresh implements driver.Secrets. The active node has the newest state. If a lagging standby
-// node answers instead, Fresh waits up to catchUp until that node has caught up with than.
+// node answers instead, Fresh waits up to catchUp for that node to catch up with than. If the
+// node does not catch up, the error matches ErrUnavailable, or ErrNotFound if the node shows no
+// version.
 func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (driver.Secret, error) {
 	st, ok, err := s.newest(ctx, name, func(st state) bool { return !st.behind(than.Version, s.readLag > 0) })
 	switch {
@@ -80,9 +81,9 @@ func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (d
 	return st.secret()
 }
 
-// newest reads a secret until good returns true for its state, and returns that state and
-// true. If good does not return true within catchUp, newest returns the last state and
-// false.
+// newest reads a secret until good returns true for the state, and returns that state and true.
+// If good does not return true within catchUp, newest returns the last state and false. If a
+// read fails, newest returns the error.
 func (s *secrets) newest(ctx context.Context, name string, good func(state) bool) (st state, ok bool, err error) {
 	lag := driverkit.Backoff{Pause: 25 * time.Millisecond, Longest: time.Second, Patience: catchUp, Now: s.now}
 	ok, err = lag.Until(ctx, func() (bool, error) {
@@ -102,7 +103,7 @@ func (s *secrets) newestAfter(ctx context.Context, name string, number int) (sta
 }
 
 // Create implements driver.Secrets. The first record under a name is version 1. If the last
-// version is a tombstone, the record becomes the version after it.
+// version is a tombstone or was deleted, the record becomes the next version.
 func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (driver.Version, error) {
 	if err := s.prepare(ctx, name, p.Labels); err != nil {
 		return "", err
@@ -130,8 +131,8 @@ func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (dr
 }
 
 // prepare checks that the engine is suitable for writes, and adds the index entries of the
-// secret for labels. Callers call prepare before commit, so commit counts only the requests of
-// the write.
+// secret for labels. Callers call prepare before commit, because commit would otherwise count
+// the requests of the check.
 func (s *secrets) prepare(ctx context.Context, name string, labels []driver.Label) error {
 	if err := s.writes(ctx); err != nil {
 		return err
@@ -139,13 +140,14 @@ func (s *secrets) prepare(ctx context.Context, name string, labels []driver.Labe
 	return s.attach(ctx, name, labels)
 }
 
-// won returns the version that a refused write has made, or "" if the write was not applied.
-// The client or a proxy may have repeated the write after a failure, and Vault then refuses
-// the repetition. number is the version that the write would make. now is the newest state, or
-// the zero state if the caller does not know it. sent is the count that commit returned.
+// won finds out whether Vault applied a write before it refused a repetition of the write. The
+// client or a proxy may have repeated the write after a failure. won returns the version that
+// the write made, or "" if the write was not applied. number is the version that the write
+// makes if Vault applies the write. now is the newest state, or the zero state if the caller
+// has not read it. sent is the count that commit returned.
 //
-// Other writers may have written in the meantime. If the version no longer exists, its content
-// is unknown, and won returns an error matching ErrUnavailable unless sent is 1.
+// Other writers may have written since, and Vault may have removed that version. The outcome is
+// then unknown, and the error matches ErrUnavailable unless sent is 1.
 func (s *secrets) won(ctx context.Context, name string, number int, now state, sent int64, f field) (driver.Version, error) {
 	if now.number != number {
 		if now.number > number && sent == 1 {
@@ -196,8 +198,7 @@ func (s *secrets) Update(ctx context.Context, name string, base driver.Secret, p
 	return v, nil
 }
 
-// unlabel removes index entries. It ignores failures, because remaining entries
-// do no harm.
+// unlabel removes index entries, and ignores failures, because remaining entries do no harm.
 func (s *secrets) unlabel(ctx context.Context, name string, labels []driver.Label) {
 	ctx, cancel := context.WithTimeout(ctx, cleanup)
 	defer cancel()
@@ -207,9 +208,9 @@ func (s *secrets) unlabel(ctx context.Context, name string, labels []driver.Labe
 	})
 }
 
-// Delete implements driver.Secrets. The secret's last version becomes a tombstone. If the
-// whole secret were deleted, Vault would number its versions from 1 again. An Update over the
-// old version 1 would then replace the new version 1.
+// Delete implements driver.Secrets. Delete writes a tombstone as the secret's last version. If
+// Delete removed the whole secret, Vault would number new versions from 1 again. An Update over
+// the old version 1 would then replace the new version 1.
 func (s *secrets) Delete(ctx context.Context, name string, base driver.Secret) error {
 	if err := s.prepare(ctx, name, nil); err != nil {
 		return err
@@ -233,7 +234,7 @@ func (s *secrets) Delete(ctx context.Context, name string, base driver.Secret) e
 		return s.clear(ctx, name, number, slices.Concat(base.Labels, base.Former))
 	case st.tombstone != "":
 		// Another process has deleted the record, and may not have destroyed the earlier
-		// versions. The labels belong to that process.
+		// versions. That process removes the index entries.
 		return s.clear(ctx, name, st.number-1, nil)
 	case errors.Is(st.err, driver.ErrNotFound):
 		return nil
@@ -246,11 +247,11 @@ func (s *secrets) Delete(ctx context.Context, name string, base driver.Secret) e
 	case mine == "":
 		return err
 	}
-	return s.clear(ctx, name, number, nil) // the labels may belong to the next record
+	return s.clear(ctx, name, number, nil) // the next record may need the index entries
 }
 
-// clear removes the index entries of a deleted secret for labels, and destroys its versions up
-// to and including last.
+// clear removes the index entries for labels of a deleted secret, and destroys the secret's
+// versions up to and including last.
 func (s *secrets) clear(ctx context.Context, name string, last int, labels []driver.Label) error {
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -275,7 +276,7 @@ func (s *secrets) destroyUpTo(ctx context.Context, name string, last int) error 
 		case err != nil:
 			return err
 		}
-		versions, first = v.kept(last+1), v.Current+1 // if Current is lower, the answering node lags
+		versions, first = v.kept(last+1), v.Current+1 // a lagging node does not list the versions after Current
 	}
 	for n := first; n <= last; n++ {
 		versions = append(versions, n)
@@ -338,7 +339,7 @@ func (s *secrets) Names(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		names, err := s.names(ctx)
 		if err == nil && len(names) > 0 {
-			err = s.reads(ctx) // KV version 1 may have folders with these names
+			err = s.reads(ctx) // an engine of KV version 1 can list names, too
 		}
 		if err != nil {
 			yield("", err)

@@ -18,7 +18,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// Texts that distinguish errors of Vault with the same status.
+// Texts that distinguish errors of Vault with the same status, and errors of the client.
 const (
 	textMismatch  = "check-and-set parameter did not match the current version"
 	textNoToken   = "missing client token"
@@ -38,8 +38,7 @@ var texts500 = []string{"too large", "exceeds allowed length"}
 // login, rather than about the token's permissions.
 var errCredentials = fmt.Errorf("%w: %w", driver.ErrDenied, driver.ErrCredentials)
 
-// classify returns the class of an error of the client, or nil if the error is of no known
-// class.
+// classify returns the class of an error of the client, or nil if the error has no class.
 func classify(err error) error {
 	var (
 		answer    *api.ResponseError
@@ -79,7 +78,8 @@ func classifyAnswer(answer *api.ResponseError) error {
 		return driver.ErrThrottled
 	case code == http.StatusPreconditionFailed, code == http.StatusLocked,
 		code == 472, code == 473, code < http.StatusBadRequest:
-		// Standby nodes return 472 and 473 about themselves.
+		// A node returns 472 if it is a disaster recovery secondary, and 473 if it is a
+		// performance standby.
 		return driver.ErrUnavailable
 	case code >= http.StatusInternalServerError && !slices.ContainsFunc(texts500, func(text string) bool { return says(answer, text) }):
 		return driver.ErrUnavailable
@@ -104,11 +104,11 @@ func says(err error, text string) bool {
 		slices.ContainsFunc(answer.Errors, func(e string) bool { return strings.Contains(e, text) })
 }
 
-// A refusal wraps an *api.ResponseError. Its text is a single line.
+// A refusal wraps an *api.ResponseError. The text of a refusal is a single line.
 type refusal struct{ answer *api.ResponseError }
 
-// newRefusal returns a refusal for answer. It replaces texts that are not from Vault, such as
-// those of a proxy, and texts that contain sent.
+// newRefusal returns a refusal for answer. The refusal does not contain texts that are not from
+// Vault, such as those of a proxy, or texts that repeat a part of sent.
 func newRefusal(answer *api.ResponseError, sent []byte) *refusal {
 	clean := *answer
 	clean.Errors = nil
@@ -139,11 +139,11 @@ func (r *refusal) Error() string {
 	return text
 }
 
-// Unwrap returns the *api.ResponseError, without the replaced texts.
+// Unwrap returns the *api.ResponseError, in which newRefusal has replaced texts.
 func (r *refusal) Unwrap() error { return r.answer }
 
-// unclassed returns the refusal in err, without its class, or err itself if it contains no
-// refusal.
+// unclassed returns the refusal that err wraps, which has no class, or err itself if err wraps
+// no refusal.
 func unclassed(err error) error {
 	if cause := (*refusal)(nil); errors.As(err, &cause) {
 		return cause

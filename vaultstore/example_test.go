@@ -12,7 +12,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// server stands for a Vault server in the examples.
+// server starts a fake Vault server for the examples.
 func server() (address, token string, stop func()) {
 	s := fakevault.New(nil)
 	s.AppRole("", "crm-sync", "s3cr3t-id", 0, "root")

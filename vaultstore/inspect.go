@@ -19,7 +19,7 @@ import (
 
 var _ driver.Inspector = (*secrets)(nil)
 
-// probeName is the name of the secret that Probe writes. Its only version is a tombstone. The
+// probeName is the name of the secret that Probe writes, whose only version is a tombstone. The
 // names of records have a different form.
 const probeName = "tokenkeepprobe"
 
@@ -27,9 +27,9 @@ const probeName = "tokenkeepprobe"
 // version, even if the token has the permission.
 const never = 1 << 30
 
-// Inspect implements driver.Inspector. It makes two LISTs, one LIST for each kind of label,
-// and one LIST for each label. For each secret, it makes at most one GET of the secret, of its
-// metadata, and of each remaining earlier version.
+// Inspect implements driver.Inspector. Inspect makes two LISTs, one LIST for each kind of
+// label, and one LIST for each label. For each secret, Inspect makes at most one GET of the
+// current version, of the metadata, and of each earlier version that remains.
 func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, error] {
 	return driverkit.Seq(func(yield func(driver.Inspection, error) bool) error {
 		labels, err := s.allLabels(ctx)
@@ -51,7 +51,7 @@ func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, erro
 	})
 }
 
-// allLabels returns the labels of all names, from the index.
+// allLabels returns the labels in the index, by the names of their secrets.
 func (s *secrets) allLabels(ctx context.Context) (map[string][]driver.Label, error) {
 	root := s.mount + "/metadata/" + s.prefix + "/index"
 	kinds, err := s.list(ctx, root)
@@ -94,8 +94,7 @@ func (s *secrets) entries(ctx context.Context, l driver.Label) ([]string, error)
 	return s.list(ctx, s.folder(l))
 }
 
-// faults returns the faults of the secret with the given name, which may not
-// exist.
+// faults returns the faults of the named secret. A secret that does not exist has no faults.
 func (s *secrets) faults(ctx context.Context, name string) ([]driver.Fault, error) {
 	v, err := s.describe(ctx, name)
 	switch {
@@ -138,7 +137,8 @@ func (s *secrets) faults(ctx context.Context, name string) ([]driver.Fault, erro
 	return nil, nil
 }
 
-// expiring returns the fault of a readable version that Vault will delete later, or nil.
+// expiring returns a fault if Vault will delete the given version, which is readable, at a
+// later time. For any other version, expiring returns nil.
 func (v versions) expiring(number int) []driver.Fault {
 	at := v.Versions[number].Deleted
 	if at == "" {
@@ -186,9 +186,9 @@ func (s *secrets) remove(ctx context.Context, name string, number int) error {
 	return err
 }
 
-// rolledBack returns the fault of a secret whose current version repeats an earlier one, as
-// after 'vault kv rollback'. Two writes of a store are never equal. The repair rewrites the
-// last different version between the two.
+// rolledBack returns a fault if the current version repeats an earlier version, as after 'vault
+// kv rollback'. Two writes of a store never have equal data. The repair writes the last version
+// with different data again.
 func (s *secrets) rolledBack(ctx context.Context, name string, st state, kept []int) ([]driver.Fault, error) {
 	var lost state
 	for _, n := range slices.Backward(kept) {
@@ -213,7 +213,8 @@ func (s *secrets) rolledBack(ctx context.Context, name string, st state, kept []
 				if _, err := s.write(ctx, name, st.number, encode(lost.data)); err != nil {
 					return err
 				}
-				// Otherwise the next check would report the repair as a rollback.
+				// If version st.number remained, the next check would report the repair as a
+				// rollback.
 				return s.destroy(ctx, name, st.number)
 			},
 		}}, nil
@@ -243,9 +244,10 @@ func (s *secrets) Unlabel(ctx context.Context, name string, labels []driver.Labe
 }
 
 // Probe implements driver.Inspector. Vault checks permissions before it looks at the secret.
-// Therefore most of these calls name a secret that does not exist, or are refused because of
-// their base. Probe yields no results until a call is allowed. If no call is allowed, the
-// token may be invalid: OpenBao's response is the same as for a missing capability.
+// Therefore most calls of Probe name a secret that does not exist, or have a base that Vault
+// refuses. Probe yields no results until a call is allowed. If no call is allowed, the token
+// may be invalid: OpenBao sends the same response for an invalid token and a missing
+// capability.
 func (s *secrets) Probe(ctx context.Context) iter.Seq2[driver.Probed, error] {
 	return driverkit.Seq(func(yield func(driver.Probed, error) bool) error {
 		if err := s.reads(ctx); err != nil {
@@ -277,7 +279,8 @@ func (s *secrets) Probe(ctx context.Context) iter.Seq2[driver.Probed, error] {
 	})
 }
 
-// yieldAll yields probed until yield returns false, and reports whether to continue.
+// yieldAll passes the elements of probed to yield until yield returns false. yieldAll reports
+// whether yield returned true for all elements.
 func yieldAll(probed []driver.Probed, yield func(driver.Probed, error) bool) bool {
 	return !slices.ContainsFunc(probed, func(p driver.Probed) bool { return !yield(p, nil) })
 }
@@ -300,8 +303,8 @@ func (s *secrets) probe(call, capability, class, folder string, do func(context.
 	return driverkit.Probe{Call: call, Needs: fmt.Sprintf("the capability %q on %s/%s/%s/%s/*", capability, s.mount, class, s.prefix, folder), Do: do}
 }
 
-// recordProbes returns the probes of calls about records. If the probe record does not exist
-// and the token may not create it, the probe of the next PUT is not tried.
+// recordProbes returns the probes of calls about records. If the secret probeName does not
+// exist and the token may not create that secret, the second PUT is not tried.
 func (s *secrets) recordProbes() []driverkit.Probe {
 	absent, recorded := strings.ToLower(rand.Text())[:16], false
 	call := func(q request) func(context.Context) error {
@@ -329,8 +332,8 @@ func (s *secrets) recordProbes() []driverkit.Probe {
 	}
 }
 
-// indexProbes returns the probes of calls about the index. If the probe entry cannot be
-// created, the probe of a repeated POST is not tried.
+// indexProbes returns the probes of calls about the index. If the first POST fails, the
+// repeated POST is not tried.
 func (s *secrets) indexProbes() []driverkit.Probe {
 	label := driver.Label{Key: "probe", Value: strings.Repeat("probe", 7)[:32], Nonce: strings.ToLower(rand.Text())[:16]}
 	indexed := false

@@ -38,7 +38,7 @@ var (
 // markerName is the name of the secret that identifies the keys of a store.
 const markerName = "keys"
 
-// A ward has a store that a test damages and Check repairs. want are the tokens that the
+// A ward has a store that a test damages and Check repairs. want lists the tokens that the
 // store must hold after the repair.
 type ward struct {
 	*env
@@ -93,7 +93,7 @@ func (w *ward) saveTo(s *tokenstore.Store, t tokenstore.Token) tokenstore.Token 
 	return saved
 }
 
-// keep adds t to want, and returns its ID.
+// keep adds t to w.want, and returns the ID of t.
 func (w *ward) keep(t tokenstore.Token) string {
 	w.want = append(w.want, t)
 	return t.ID
@@ -151,7 +151,7 @@ func labelsOf(rec stored.Record) []driver.Label {
 	return labels
 }
 
-// labelled returns the label of a record with the given key.
+// labelled returns the label with the given key of the named record.
 func (w *ward) labelled(name, key string) stored.Label {
 	w.Helper()
 	_, rec := w.record(name)
@@ -175,7 +175,7 @@ func (w *ward) must(method, path, body string) {
 	}
 }
 
-// A mortal driver passes left writes to Secrets, and fails all later writes.
+// A mortal driver passes as many writes to Secrets as left says, and fails all later writes.
 type mortal struct {
 	driver.Secrets
 	left atomic.Int64
@@ -231,15 +231,16 @@ func secretName(letter byte, parts ...string) string {
 	return string(letter) + digest(nameKey, string(letter), parts...)
 }
 
-// A blind driver finds no records in searches, as if the index had not caught up.
+// A blind driver finds no records in look-ups, as if the index lagged.
 type blind struct{ driver.Secrets }
 
 func (blind) Lookup(context.Context, []driver.Label) iter.Seq2[driver.Named, error] {
 	return func(func(driver.Named, error) bool) {}
 }
 
-// apart is a driver that keeps the marker of its keys in a separate place. A store with other
-// keys can therefore write records under the same prefix as w.store.
+// An apart driver keeps the secret markerName in own, and all other secrets in Secrets. List
+// yields only the secrets in own. Stores with different keys can therefore write records under
+// one prefix.
 type apart struct {
 	driver.Secrets
 	own *memstore.Driver
@@ -255,7 +256,7 @@ func (w *ward) stranger(opts *tokenstore.Options) *tokenstore.Store {
 	return s
 }
 
-// of returns the driver that holds the secret with the given name.
+// of returns the driver that holds the named secret.
 func (a apart) of(name string) driver.Secrets {
 	if name == markerName {
 		return a.own
@@ -308,7 +309,7 @@ func (w *ward) dataOf(name string, n int) string {
 type damage struct {
 	what string
 	kind doctor.Kind
-	do   func(w *ward) (name string) // name of the secret that Check must report
+	do   func(w *ward) (name string) // returns the name of the secret that Check must report
 
 	remedy doctor.Remedy // the remedy that repairs the damage; empty means RemedyRepair
 	also   []doctor.Kind // kinds of other findings that the damage may cause
@@ -321,8 +322,9 @@ const (
 	rekey  = doctor.RemedyRekey
 )
 
-// unfinished returns a damage: a promotion by a process that was killed after the given
-// number of writes. existing reports whether the user already has a record.
+// unfinished returns a function that assigns a user to a record, in a process that is killed
+// after the given number of writes. If existing is true, the user already has another record.
+// The function returns the name that Check must report.
 func unfinished(writes int64, existing bool) func(*ward) string {
 	return func(w *ward) string {
 		t := w.anonymous()
@@ -428,7 +430,7 @@ func damages() []damage {
 		}},
 		{what: "a record waits for one that is gone", kind: doctor.KindPromotionStale, do: func(w *ward) string {
 			id := w.keep(w.save(w.user()))
-			w.save(tokenstore.Token{ID: id, GrantToken: "gone"}) // adds the label
+			w.save(tokenstore.Token{ID: id, GrantToken: "gone"}) // adds a label for the grant token
 			w.want[len(w.want)-1].GrantToken = "gone"
 			w.edit(id, func(r *stored.Record) {
 				r.Joining = []stored.Ref{{Name: secretName('g', "client", "gone"), Born: "once"}}
@@ -553,8 +555,7 @@ func describe(f doctor.Finding) string {
 	return fmt.Sprintf("%s %s (%s): %s; repaired %v, %v", f.Kind, f.Name, f.Remedy, f.Detail, f.Repaired, f.Err)
 }
 
-// whole checks that the store holds the tokens in w.want unchanged, and that a search by each
-// of their keys finds them.
+// whole checks that a search by each key of each token in w.want finds the token unchanged.
 func (w *ward) whole() {
 	w.Helper()
 	for _, t := range w.want {
@@ -581,8 +582,8 @@ func (w *ward) whole() {
 var everything = doctor.CheckOptions{Repair: true, MergeDuplicates: true, Purge: true}
 
 // TestCheckRepair checks that Check reports each kind of damage, and nothing that the damage
-// does not cause. A repair must lose no token, and must remove the damage unless its remedy is
-// manual.
+// does not cause. The test also checks that a repair loses no token, and removes the damage
+// unless the remedy is manual.
 func TestCheckRepair(t *testing.T) {
 	t.Parallel()
 	for _, d := range damages() {
@@ -647,8 +648,7 @@ func (w *ward) rekey() {
 	}
 }
 
-// TestCheckRepairAll checks reports and repairs of a store that has all kinds of damage at
-// the same time.
+// TestCheckRepairAll checks that Check reports and repairs all kinds of damage in one store.
 func TestCheckRepairAll(t *testing.T) {
 	t.Parallel()
 	w := newWard(t)
@@ -687,8 +687,8 @@ func TestCheckRepairAll(t *testing.T) {
 	t.Logf("%d of %d damages were named", len(hurt)-missed, len(damages()))
 }
 
-// TestCheckMissingCapability removes one capability at a time from the policy. It checks that
-// Check reports exactly the call that needs the capability.
+// TestCheckMissingCapability checks that Check reports exactly the call that needs a capability
+// that the policy lacks. Each case removes one capability.
 func TestCheckMissingCapability(t *testing.T) {
 	t.Parallel()
 	rules := regexp.MustCompile(`path "([^"]*)" \{\n  capabilities = (\[[^]]*\])`).FindAllStringSubmatch(vaultstore.Policy("secret", app), -1)

@@ -23,8 +23,8 @@ import (
 
 const canary = "s3cret-record"
 
-// operations calls each operation of the driver once, and returns the errors by the name of
-// the operation.
+// operations calls each operation of the driver, and returns the errors by the name of the
+// operation. Each call uses a new driver, which has not yet found out which engine is mounted.
 func operations(e *env) map[string]error {
 	ctx := e.Context()
 	user := label("user", 'a', 'n')
@@ -60,7 +60,7 @@ func hide(paths ...string) func(*fakevault.Request) *fakevault.Fault {
 }
 
 // TestKV1 checks that operations on a mount of KV version 1 fail and send no record to the
-// server. Reads need not fail if the token of the store cannot find out the version.
+// server. Reads need not fail if the token's permissions hide the version.
 func TestKV1(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -125,8 +125,8 @@ func TestKV1WithWhatLooksLikeARecord(t *testing.T) {
 	}
 }
 
-// TestHiddenMount checks that a driver works even if the token may not read sys/, which
-// shows the mounted engine.
+// TestHiddenMount checks that a driver works even if the token may not read the paths under
+// sys/ that show the mounted engine.
 func TestHiddenMount(t *testing.T) {
 	t.Parallel()
 	for _, bao := range []bool{false, true} {
@@ -185,7 +185,7 @@ func TestNoEngine(t *testing.T) {
 	}
 }
 
-// TestPrefixOfTheAPI checks that New refuses a prefix that begins with a part of Vault's
+// TestPrefixOfTheAPI checks that New refuses a prefix whose first element belongs to Vault's
 // API.
 func TestPrefixOfTheAPI(t *testing.T) {
 	t.Parallel()
@@ -331,8 +331,8 @@ func TestDeleteVersionAfterIsFound(t *testing.T) {
 	}
 }
 
-// TestCredentialsThatAreNotAccepted checks the errors of calls with an invalid token, calls
-// without a token, and a refused login.
+// TestCredentialsThatAreNotAccepted checks that an invalid token, a missing token and a refused
+// login cause an error matching ErrCredentials.
 func TestCredentialsThatAreNotAccepted(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)
@@ -388,8 +388,8 @@ func TestProbeWithAnInvalidToken(t *testing.T) {
 	})
 }
 
-// TestWrongScheme checks that an address with the wrong scheme, and an untrusted
-// certificate, cause ErrRefused.
+// TestWrongScheme checks that an address with the wrong scheme, or an untrusted certificate,
+// causes an error matching ErrRefused.
 func TestWrongScheme(t *testing.T) {
 	t.Parallel()
 	encrypted := httptest.NewUnstartedServer(http.NotFoundHandler())
@@ -434,8 +434,8 @@ func TestRevokedTokenIsReplaced(t *testing.T) {
 	})
 }
 
-// TestDefaultPolicyWithoutLookup checks that not every denied call logs in if the policy
-// "default" does not allow the look-up of a token by itself.
+// TestDefaultPolicyWithoutLookup checks that only the first denied call logs in again if the
+// policy "default" does not allow a token to look itself up.
 func TestDefaultPolicyWithoutLookup(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, server *fakevault.Options) {
@@ -497,8 +497,8 @@ func TestStoreWithADeniedRecord(t *testing.T) {
 	}
 }
 
-// TestServerThatDoesNotCompare checks that Probe, and the first write over an outdated
-// version, detect a server that does not compare versions.
+// TestServerThatDoesNotCompare checks that Probe and a write over an outdated version fail if
+// the server does not compare versions.
 func TestServerThatDoesNotCompare(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)

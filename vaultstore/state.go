@@ -14,9 +14,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// The names of fields. A secret has exactly one field. fieldRecord holds a record as text.
-// fieldBase64 holds a record that is not valid UTF-8, in base64. fieldDeleted holds a random
-// string that makes a tombstone unique.
+// The names of fields. Each version of a secret has exactly one field. fieldRecord holds a
+// record as text. fieldBase64 holds a record that is not valid UTF-8, in base64. fieldDeleted
+// holds a random string that makes a tombstone unique.
 const (
 	fieldRecord  = "record"
 	fieldBase64  = "record_base64"
@@ -43,8 +43,8 @@ type state struct {
 	err       error  // why data is nil; matches ErrNotFound or ErrCorrupt
 }
 
-// decode sets the content of st from fields. It leaves st unchanged if the fields do not
-// have the form that this package writes.
+// decode sets the content of st from fields. If the fields do not have the form that this
+// package writes, decode leaves st unchanged.
 func (st *state) decode(fields map[string]json.RawMessage) {
 	if len(fields) != 1 {
 		return
@@ -79,10 +79,10 @@ func (st state) secret() (driver.Secret, error) {
 	return driver.Secret{Payload: driver.Payload{Data: st.data}, Version: st.version, Updated: st.created}, nil
 }
 
-// behind reports whether st is older than the version in than. lags reports whether reads may
-// lag. Versions of a secret that was deleted with its metadata are numbered from 1 again, but
-// have later times. A secret without any version was deleted or, if reads lag, may not be
-// visible yet.
+// behind reports whether st is, or may be, older than the version than. lags says whether reads
+// may lag. If a secret was deleted with its metadata, Vault numbers new versions from 1 again,
+// but gives them later times. If st has no version, the secret was deleted or, if reads lag,
+// may not be visible yet.
 func (st state) behind(than driver.Version, lags bool) bool {
 	number, created, ok := parse(than)
 	switch {
@@ -94,10 +94,10 @@ func (st state) behind(than driver.Version, lags bool) bool {
 	return st.created.Before(created)
 }
 
-// version returns the driver.Version for the number of a KV version and its creation time.
+// version returns the driver.Version for the number and the creation time of a KV version.
 // Vault returns the number and the time for each write and read, but compares only the number.
-// The time makes a Version unique even if another tool deletes a secret with its metadata.
-// After such a deletion, Vault counts from 1 again.
+// The time makes a Version unique even if another tool deletes a secret with its metadata,
+// after which Vault counts from 1 again.
 func version(number int, created string) driver.Version {
 	return driver.Version(strconv.Itoa(number) + " " + created)
 }
@@ -112,8 +112,8 @@ func parse(v driver.Version) (number int, created time.Time, ok bool) {
 	return number, created, err == nil
 }
 
-// folder returns the path of the index entries for l. An entry is a separate secret with
-// metadata only.
+// folder returns the path of the folder with the index entries for l. An entry is a separate
+// secret with metadata only.
 func (s *secrets) folder(l driver.Label) string {
 	return s.mount + "/metadata/" + s.prefix + "/index/" + l.Key + "/" + l.Value
 }

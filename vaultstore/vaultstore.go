@@ -22,23 +22,24 @@ type Options struct {
 	// options.
 	Store *tokenstore.Options
 
-	// Auth logs in when the client has no token, and again when Vault says that the token has
-	// expired or was revoked. Logins happen one at a time. The store then uses the new token
-	// until the client's token changes. The store does not modify the client. If Auth is nil,
-	// the caller is responsible for the client's token.
+	// Auth logs in when the client has no token, and again when the token has expired or was
+	// revoked. A store never runs two logins at the same time, and uses the new token until the
+	// client's token changes. The store does not modify the client. If Auth is nil, the caller
+	// is responsible for the client's token.
 	Auth api.AuthMethod
 
 	// ListLag and ReadLag are for servers whose standby nodes answer reads. ListLag is the
-	// maximum time until lists on such a node show a write, and ReadLag until reads show it.
-	// Each may be driver.Unbounded. Zero means that the active node answers, as in Vault's
-	// Community Edition. See "Consistency" in the package documentation.
+	// maximum time until lists on such a node show a write. ReadLag is the maximum time until
+	// reads show the write. Each may be driver.Unbounded. Zero means that the active node
+	// answers, as in Vault's Community Edition. See "Consistency" in the package documentation.
 	ListLag, ReadLag time.Duration
 }
 
-// New returns a store that keeps its records under prefix in the KV version 2 secrets engine
-// mounted at mount. The mount and the prefix consist of path elements of letters, digits, '_',
-// '-' and '.', joined by '/', such as "secret" and "oauth/crm". They must not contain ".." or
-// an element ".".
+// New returns a store that keeps records under prefix in the KV version 2 secrets engine
+// mounted at mount. The mount and the prefix consist of path elements of ASCII letters, digits,
+// '_', '-' and '.', joined by '/', such as "secret" and "oauth/crm". Neither may contain ".."
+// or an element ".". The prefix must not begin with an element of the engine's API, such as
+// "data".
 //
 // New does no I/O, and returns an error only if an argument is invalid. At each call, the
 // store uses the current address, namespace, TLS configuration, retries and headers of client.
@@ -77,7 +78,7 @@ func NewDriver(client *api.Client, mount, prefix string, opts *Options) (driver.
 }
 
 // apiPaths are the elements that the engine's API has between the mount and the path of a
-// secret. Paths that are copied from a policy or a URL contain these elements.
+// secret. A prefix that a user copied from a policy or a URL begins with such an element.
 var apiPaths = []string{"data", "metadata", "delete", "undelete", "destroy", "subkeys"}
 
 var pathElement = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_.-]+$`) })
@@ -98,7 +99,7 @@ func checkPath(path string) error {
 	return nil
 }
 
-// Policy returns the policy that a token needs for a store with this mount and prefix, as
+// Policy returns the policy that a token needs for a store with the given mount and prefix, as
 // input for "vault policy write". The policy allows only the calls that the store makes.
 func Policy(mount, prefix string) string {
 	return strings.NewReplacer("{mount}", mount, "{prefix}", prefix).Replace(policy)

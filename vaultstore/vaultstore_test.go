@@ -76,7 +76,7 @@ func newClient(t testing.TB, url, token string) *api.Client {
 	return client
 }
 
-// create creates the secret with data and returns its state.
+// create creates the secret with data and returns the new state.
 func (e *env) create(data string, labels ...driver.Label) driver.Secret {
 	e.Helper()
 	p := driver.Payload{Data: []byte(data), Labels: labels}
@@ -87,7 +87,7 @@ func (e *env) create(data string, labels ...driver.Label) driver.Secret {
 	return driver.Secret{Payload: p, Version: v}
 }
 
-// update replaces base by data and returns the new state.
+// update replaces base with data and returns the new state.
 func (e *env) update(base driver.Secret, data string, labels ...driver.Label) driver.Secret {
 	e.Helper()
 	p := driver.Payload{Data: []byte(data), Labels: labels}
@@ -98,7 +98,6 @@ func (e *env) update(base driver.Secret, data string, labels ...driver.Label) dr
 	return driver.Secret{Payload: p, Version: v}
 }
 
-// remove deletes the secret.
 func (e *env) remove(base driver.Secret) {
 	e.Helper()
 	if err := e.Delete(e.Context(), name, base); err != nil {
@@ -106,7 +105,7 @@ func (e *env) remove(base driver.Secret) {
 	}
 }
 
-// holds checks that the secret is in the given state.
+// holds checks that Get returns the data and version of want.
 func (e *env) holds(want driver.Secret) {
 	e.Helper()
 	got, err := e.Get(e.Context(), name)
@@ -164,8 +163,8 @@ func label(key string, value, nonce byte) driver.Label {
 	return driver.Label{Key: key, Value: strings.Repeat(string(value), 32), Nonce: strings.Repeat(string(nonce), 16)}
 }
 
-// on returns a function for Inject that injects f only into the nth request of what, an
-// operation and a class.
+// on returns a function for Inject that injects f only into the nth request whose operation and
+// class are what, such as "write data".
 func on(what string, n int64, f fakevault.Fault) func(*fakevault.Request) *fakevault.Fault {
 	var seen atomic.Int64
 	return func(q *fakevault.Request) *fakevault.Fault {
@@ -261,8 +260,8 @@ func TestDataThatIsNoTextIsKeptInBase64(t *testing.T) {
 	}
 }
 
-// TestOperationsMakeAsFewCallsAsDocumented checks that each operation makes the calls that
-// the package documentation promises.
+// TestOperationsMakeAsFewCallsAsDocumented checks that each operation makes exactly the calls
+// that the package documentation lists.
 func TestOperationsMakeAsFewCallsAsDocumented(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -432,7 +431,7 @@ func count[T any](seq iter.Seq2[T, error], want int) error {
 	return nil
 }
 
-// warm makes a call after which the driver knows the mounted engine.
+// warm makes a call during which the driver finds out which engine is mounted.
 func (e *env) warm() {
 	e.Helper()
 	if _, err := e.Get(e.Context(), "none"); !errors.Is(err, driver.ErrNotFound) {
@@ -653,9 +652,8 @@ func TestEntriesThatAreNoneAreIgnored(t *testing.T) {
 	}
 }
 
-// TestRepeatedWrite checks a write that the client repeats after a failed first attempt that
-// was applied. Vault refuses the repetition, and the driver recognizes its own data in the
-// version.
+// TestRepeatedWrite checks that a write succeeds if Vault applies the first attempt and refuses
+// a repetition. The driver finds its own data in the version.
 func TestRepeatedWrite(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -681,7 +679,7 @@ func TestRepeatedWrite(t *testing.T) {
 			if _, answer := e.versionOf(2); !strings.Contains(answer, `"destroyed":true`) {
 				t.Errorf("version 2 is %s", answer)
 			}
-			// The versions of the previous record are destroyed. If the response to its first
+			// The versions of the previous record are destroyed. If the response to the first
 			// attempt is lost, Create cannot find out whether that attempt made one of these
 			// versions.
 			inject()
@@ -695,8 +693,9 @@ func TestRepeatedWrite(t *testing.T) {
 	}
 }
 
-// TestRepeatedWriteAfterOthers checks a write that the client repeats after other processes
-// have written.
+// TestRepeatedWriteAfterOthers checks writes that the client repeats after other processes have
+// written. A write succeeds if Vault still has the version that it made, and otherwise the
+// error matches ErrUnavailable.
 func TestRepeatedWriteAfterOthers(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -744,7 +743,7 @@ func TestRepeatedWriteAfterOthers(t *testing.T) {
 				if later < 12 {
 					is(t, what, err, nil)
 				} else {
-					is(t, what, err, driver.ErrUnavailable) // the version no longer exists, so the outcome is unknown
+					is(t, what, err, driver.ErrUnavailable) // Vault has removed the version, so the outcome is unknown
 				}
 				if got, err := e.Get(ctx, name); err != nil || string(got.Data) != "theirs" {
 					t.Errorf("the secret holds %q, %v", got.Data, err)
@@ -754,8 +753,8 @@ func TestRepeatedWriteAfterOthers(t *testing.T) {
 	}
 }
 
-// TestStaleWriteVersionGone checks that a refused write that the client sent once is a
-// conflict, even if Vault has removed the version after its base.
+// TestStaleWriteVersionGone checks that a stale write that the client sent once is refused as
+// such, even if Vault has removed the version after the base.
 func TestStaleWriteVersionGone(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)
@@ -835,7 +834,7 @@ func TestUpdateEntryNotRemoved(t *testing.T) {
 	})
 	s = e.update(s, "y", fresh)
 	e.holds(s)
-	// The end of ctx after the commit does not undo the commit.
+	// Update succeeds even if ctx is canceled after the commit.
 	ctx, cancel := context.WithCancel(t.Context())
 	e.server.Inject(func(q *fakevault.Request) *fakevault.Fault {
 		if q.Operation == "delete" {
@@ -897,7 +896,7 @@ func (a appRole) Login(ctx context.Context, client *api.Client) (*api.Secret, er
 	return s, nil
 }
 
-// logins returns the number of logins, and lookups the number of token look-ups.
+// logins returns the numbers of logins and of token look-ups.
 func (e *env) logins() (logins, lookups int) {
 	return e.server.Count()["write auth"], e.server.Count()["read auth"]
 }
@@ -1068,8 +1067,8 @@ func TestLoginRetry(t *testing.T) {
 		is(t, "Get", err, driver.ErrUnavailable)
 		e.create("x")
 
-		// A login that ends because its caller's context is done does not fail the callers
-		// that wait for it.
+		// If a login ends because the context of its caller is done, the callers that wait for
+		// the login do not fail.
 		e.server.Advance(2 * time.Hour)
 		ctx, cancel := context.WithCancel(t.Context())
 		waiting := make(chan struct{})
@@ -1137,7 +1136,7 @@ func TestFreshForwardingRefused(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, &vaultstore.Options{ReadLag: time.Second})
 	s := e.create("x")
-	for _, want := range []int{2, 1} { // Fresh requests forwarding only once
+	for _, want := range []int{2, 1} { // the second Fresh does not request forwarding
 		e.server.Reset()
 		if _, err := e.Fresh(t.Context(), name, s); err != nil {
 			t.Error(err)
@@ -1169,7 +1168,7 @@ func TestFreshWaitsForANodeThatIsBehind(t *testing.T) {
 		t.Errorf("%d reads, want 6", n)
 	}
 
-	// Fresh fails after catchUp.
+	// Fresh fails if the node does not catch up within ten seconds.
 	var elapsed atomic.Int64
 	vaultstore.SetClock(e.Secrets, func() time.Time { return time.Unix(elapsed.Add(4), 0) })
 	e.server.Inject(nil)
@@ -1238,7 +1237,7 @@ func TestIteratorBreak(t *testing.T) {
 	if n := e.server.Count()["read data"]; n > 40 {
 		t.Errorf("a List that was left after the first secret has read %d", n)
 	}
-	seq := e.List(t.Context()) // an iterator can be used again
+	seq := e.List(t.Context()) // a second loop over an iterator lists again
 	for range 2 {
 		if err := count(seq, 100); err != nil {
 			t.Error(err)
@@ -1358,7 +1357,7 @@ func TestNoErrorAndNoPathHoldsAPayload(t *testing.T) {
 }
 
 // TestPolicyMinimal checks that the capabilities in Policy suffice, and that a call fails if
-// any one of them is missing.
+// any one of these capabilities is missing.
 func TestPolicyMinimal(t *testing.T) {
 	t.Parallel()
 	full := vaultstore.Policy("secret", app)
@@ -1401,8 +1400,8 @@ func TestPolicyMinimal(t *testing.T) {
 	}
 }
 
-// TestPolicyDocumented checks that the package documentation shows the policy of Policy, with
-// one path in each line.
+// TestPolicyDocumented checks that the package documentation shows the paths and capabilities
+// of Policy.
 func TestPolicyDocumented(t *testing.T) {
 	t.Parallel()
 	doc, err := os.ReadFile("doc.go")
@@ -1421,8 +1420,8 @@ func TestPolicyDocumented(t *testing.T) {
 	}
 }
 
-// exercise makes all calls of a driver with a token that has the given policy. It returns the
-// first error, including errors of the cleanup.
+// exercise makes all calls of a driver with a token that has the given policy. exercise returns
+// the first error, and also an error if Update could not remove an index entry.
 func exercise(t *testing.T, policy string) error {
 	t.Helper()
 	e := newEnv(t, nil)
@@ -1438,7 +1437,7 @@ func exercise(t *testing.T, policy string) error {
 		return err
 	}
 	if _, err := e.Create(ctx, name, s.Payload); err != nil && !errors.Is(err, driver.ErrExists) {
-		return err // the second Create writes the index entries once more
+		return err // the second Create writes the index entries again, which needs the capability update
 	}
 	for i := range 40 {
 		p := driver.Payload{Data: fmt.Append(nil, i), Labels: []driver.Label{user}}

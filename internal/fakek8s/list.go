@@ -15,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// A moment is the state of a Secret from a revision on.
+// A moment is the state of a Secret from a revision until the next moment.
 type moment struct {
 	revision int64
 	secret   *v1.Secret // nil if the Secret did not exist
@@ -35,7 +35,8 @@ func (s *Server) drop(key string) {
 	s.past[key] = append(s.past[key], moment{s.revision, nil})
 }
 
-// at returns the state of a Secret at a revision, or nil if the Secret did not exist.
+// at returns the state of a Secret at a revision, or nil if the Secret did not exist at that
+// revision.
 func (s *Server) at(key string, revision int64) *v1.Secret {
 	for _, m := range slices.Backward(s.past[key]) {
 		if m.revision <= revision {
@@ -55,7 +56,7 @@ type position struct {
 const positionVersion = "meta.k8s.io/v1"
 
 func (p position) token() string {
-	text, _ := json.Marshal(p) // no field can fail to marshal
+	text, _ := json.Marshal(p) // strings and numbers always marshal
 	return base64.RawURLEncoding.EncodeToString(text)
 }
 
@@ -66,7 +67,8 @@ const textExpired = "The provided continue parameter is too old to display a con
 	"provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk " +
 	"was returned and now may show up in the list."
 
-// position returns the start and the revision of the list in a request.
+// position returns the point at which the list in a request begins or continues. If the
+// revision of a continue token was compacted, the error contains a new token.
 func (s *Server) position(q *Request) (position, error) {
 	p := position{Version: positionVersion, Revision: s.revision}
 	if text := q.Query.Get("continue"); text != "" {

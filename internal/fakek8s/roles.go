@@ -34,8 +34,8 @@ func (s *Server) Revoke(token string) {
 	delete(s.tokens, token)
 }
 
-// Bind binds a Role, in YAML, to the account of a token. It returns an error if the document is
-// not a Role. It panics if the token does not exist.
+// Bind grants the permissions of a Role, in YAML, to a token. Bind returns an error if document
+// is not a Role, and panics if the token does not exist.
 func (s *Server) Bind(token, document string) error {
 	var role rbac.Role
 	if err := yaml.UnmarshalStrict([]byte(document), &role); err != nil {

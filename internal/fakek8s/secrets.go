@@ -90,7 +90,8 @@ func (s *Server) admit(q *Request, name string) error {
 	return nil
 }
 
-// begin initializes o as a new Secret.
+// begin initializes o as a new Secret. If a field of o does not allow the creation, begin
+// returns an error.
 func (s *Server) begin(q *Request, o *v1.Secret) error {
 	switch {
 	case o.GenerateName != "":
@@ -98,7 +99,7 @@ func (s *Server) begin(q *Request, o *v1.Secret) error {
 	case o.Namespace != "" && o.Namespace != q.Namespace:
 		return apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
 	case o.ResourceVersion != "":
-		// apiserver: pkg/storage/errors.go; nothing converts this error further.
+		// The API server converts this error to a 500 (apiserver: pkg/storage/errors.go).
 		return &apierrors.StatusError{ErrStatus: metav1.Status{
 			Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Message: "resourceVersion should not be set on objects to be created",
 		}}
@@ -191,7 +192,7 @@ func (s *Server) change(q *Request) (runtime.Object, error) {
 	return next, nil
 }
 
-// patched returns old with the merge patch of a request applied (RFC 7386).
+// patched applies the merge patch in a request to a copy of old (RFC 7386).
 func patched(old *v1.Secret, q *Request) (*v1.Secret, error) {
 	kind, _, _ := mime.ParseMediaType(q.Header.Get("Content-Type"))
 	if kind != string(types.MergePatchType) {
@@ -246,7 +247,7 @@ func (s *Server) delete(q *Request) (runtime.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p := options.Preconditions; p != nil { // apiserver: pkg/registry/rest/delete.go, which names the kind
+	if p := options.Preconditions; p != nil { // apiserver: pkg/registry/rest/delete.go; the error names the kind, not the resource
 		conflict := func(text string, args ...any) error {
 			return apierrors.NewConflict(v1.Resource("Secret"), q.Name, fmt.Errorf(text, args...))
 		}
@@ -274,8 +275,7 @@ func (s *Server) delete(q *Request) (runtime.Object, error) {
 	}, nil
 }
 
-// decode decodes the body of q, and stores the result in into. An empty body leaves into
-// unchanged.
+// decode decodes the body of q into the object into. An empty body leaves into unchanged.
 func (s *Server) decode(q *Request, into runtime.Object) error {
 	if len(q.Body) == 0 {
 		return nil

@@ -81,11 +81,11 @@ type Fault struct {
 	// Wait delays the request until the channel is closed or the client disconnects.
 	Wait <-chan struct{}
 
-	// Status, if not nil, replaces the response. If its details have RetryAfterSeconds, the
+	// Status, if not nil, replaces the response. If Status.Details has RetryAfterSeconds, the
 	// response also has the header Retry-After.
 	Status *metav1.Status
 
-	// Code and Body, if Code is not 0, replace the response, as a proxy may do.
+	// Code and Body, if Code is not 0, replace the response, as a proxy can do.
 	Code int
 	Body string
 
@@ -130,8 +130,8 @@ func New(opts *Options) *Server {
 // Close stops the server and closes its connections.
 func (s *Server) Close() { s.stop() }
 
-// Namespace creates the named namespace, or marks it as being deleted if deleted is set.
-// Nothing can be created in a namespace that is being deleted.
+// Namespace creates the named namespace if it does not exist, and sets whether the namespace is
+// being deleted. Secrets cannot be created in a namespace that is being deleted.
 func (s *Server) Namespace(name string, deleted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -187,7 +187,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.write(w, r, o, err)
 }
 
-// parse returns the request in r, or an error if the server does not support it.
+// parse returns the request in r, or an error if the server does not support the request.
 func parse(w http.ResponseWriter, r *http.Request) (*Request, error) {
 	parts := strings.Split(strings.TrimPrefix(r.URL.Path, "/api/v1/namespaces/"), "/")
 	if !strings.HasPrefix(r.URL.Path, "/api/v1/namespaces/") || len(parts) < 2 || len(parts) > 3 || parts[1] != "secrets" {

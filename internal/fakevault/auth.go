@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// defaultPolicy is the part of Vault's built-in policy "default" that clients need (docs:
-// concepts/policies, "Default policy").
+// defaultPolicy contains the rules of Vault's built-in policy "default" that clients need
+// (docs: concepts/policies, "Default policy").
 var defaultPolicy = []rule{
 	{path: "auth/token/lookup-self", capabilities: []string{"read"}},
 	{path: "auth/token/renew-self", capabilities: []string{"update"}},
@@ -42,9 +42,9 @@ type role struct {
 	ttl      time.Duration
 }
 
-// Policy adds a policy to a namespace. text is HCL in the form that Vault's documentation
-// uses: paths with a list of capabilities, an optional "*" at the end of a path, and
-// comments. Policy returns an error for any other syntax.
+// Policy adds a policy to a namespace. text is HCL in the form that Vault's documentation uses:
+// paths with a list of capabilities, an optional "*" at the end of a path, and comments. For
+// any other syntax, Policy returns an error.
 func (s *Server) Policy(namespace, name, text string) error {
 	rules, err := parsePolicy(text)
 	if err != nil {
@@ -113,7 +113,7 @@ func (s *Server) newToken(namespace string, ttl time.Duration, policies []string
 	return t
 }
 
-// Revoke revokes a token.
+// Revoke makes a token invalid.
 func (s *Server) Revoke(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -244,7 +244,7 @@ func (s *Server) capabilities(t *token, path string, list bool) []string {
 	return nil
 }
 
-// anyRule reports whether t has a rule for any path under path.
+// anyRule reports whether a policy of t has a rule for a path that begins with path.
 func (s *Server) anyRule(t *token, path string) bool {
 	if slices.Contains(t.policies, "root") {
 		return true

@@ -1,11 +1,11 @@
-// Package fakevault simulates a Vault server for tests, over a real socket, with all data
-// in memory. It has the part of Vault's HTTP interface that github.com/hashicorp/vault/api
-// and a KV secrets engine need.
+// Package fakevault simulates a Vault server for tests, over a real socket, with all data in
+// memory. A Server serves the requests of github.com/hashicorp/vault/api that concern KV
+// secrets engines and tokens.
 //
-// It has several mounts with arbitrary names, namespaces, tokens that expire, a
-// clock that tests control, policies, AppRole logins, sealing, and standby nodes
-// that lag. It enforces what Vault enforces. A comment beside each less obvious
-// rule cites its source:
+// A Server has namespaces, mounts with arbitrary names, policies, tokens that expire, AppRole
+// logins, sealing, standby nodes that lag, and a clock that tests control. The server enforces
+// Vault's rules for all these features. A comment beside each less obvious rule cites the
+// source of the rule:
 //
 //   - kv: github.com/hashicorp/vault-plugin-secrets-kv, the named file
 //   - core: github.com/hashicorp/vault, the named file

@@ -23,7 +23,7 @@ type step struct {
 	not                []string // texts that must not be in the response
 }
 
-// A node is a server, with the token and the namespace of requests.
+// A node is a server with the token, namespace and headers of the requests to it.
 type node struct {
 	t         testing.TB
 	server    *fakevault.Server
@@ -38,7 +38,7 @@ func newNode(t testing.TB, opts *fakevault.Options) *node {
 	return &node{t: t, server: s, token: fakevault.RootToken, headers: http.Header{}}
 }
 
-// send sends one request. It returns an error if the connection was closed.
+// send sends one request. send returns an error if the connection was closed.
 func (n *node) send(method, path, body string) (status int, answer string, err error) {
 	n.t.Helper()
 	r, err := http.NewRequestWithContext(n.t.Context(), method, n.server.URL+"/v1/"+path, strings.NewReader(body))
@@ -84,8 +84,7 @@ func (n *node) run(steps ...step) {
 
 const mismatch = "check-and-set parameter did not match the current version"
 
-// facts lists behavior that was verified with Vault 1.21.4. Each list of steps runs on a separate
-// server.
+// facts lists behavior that Vault 1.21.4 has. Each list of steps runs on a separate server.
 var facts = map[string][]step{
 	"a write answers with the version and its time": {
 		{"PUT", "secret/data/a", `{"data":{"x":"1"}}`, 200, []string{`"version":1`, `"created_time":"2`, `"custom_metadata":null`}, nil},

@@ -37,12 +37,12 @@ type Config struct {
 	KV1 bool
 }
 
-// A mount is one KV secrets engine. Keys are replaced, never changed, so that a lagging
-// node can show earlier states.
+// A mount is one KV secrets engine. A write replaces a key and never changes it, so that a
+// lagging node can show earlier states.
 type mount struct {
 	config  Config
 	keys    map[string]*key
-	folders map[string]map[string]int // for each folder, the names in it and the number of keys under each
+	folders map[string]map[string]int // for each folder, the number of keys under each name in the folder
 	past    map[string][]moment       // nil unless reads may lag
 }
 
@@ -95,7 +95,7 @@ func (m *mount) set(path string, k *key, now time.Time) {
 	}
 }
 
-// file adds n to the number of keys under each folder above path.
+// file adds n to the numbers of keys in m.folders, for path and for each folder above path.
 func (m *mount) file(path string, n int) {
 	above := ""
 	for part := range strings.SplitAfterSeq(path, "/") {
@@ -221,7 +221,7 @@ func (m *mount) handle1(operation, path string, body []byte, now time.Time) *ans
 	return failure(http.StatusMethodNotAllowed, "1 error occurred:\n\t* unsupported operation\n\n")
 }
 
-// invalid answers for a path that the engine does not have (kv: backend.go,
+// invalid returns the answer for a path that the engine does not have (kv: backend.go,
 // pathInvalid).
 func (m *mount) invalid(rest, operation string) *answer {
 	a := &answer{status: http.StatusNotFound}
@@ -235,8 +235,8 @@ func (m *mount) invalid(rest, operation string) *answer {
 	return a
 }
 
-// describe returns the metadata of a version in the form of data reads and
-// writes.
+// describe returns the metadata of a version in the form that responses to reads and writes of
+// data have.
 func (k *key) describe(n int) map[string]any {
 	v := k.versions[n]
 	return map[string]any{
@@ -245,9 +245,9 @@ func (k *key) describe(n int) map[string]any {
 	}
 }
 
-// readData implements kv: path_data.go, pathDataRead. A deleted or destroyed
-// version is a 404 with a body; a secret without versions is a 404 without a
-// body.
+// readData implements kv: path_data.go, pathDataRead. For a deleted or destroyed version, the
+// answer is a 404 with the metadata of the version. For a version that does not exist, the
+// answer is a 404 with an empty list of errors.
 func (m *mount) readData(k *key, query url.Values, now time.Time) *answer {
 	if k == nil {
 		return failure(http.StatusNotFound)
@@ -318,8 +318,8 @@ func (m *mount) writeData(path string, fields map[string]json.RawMessage, now ti
 	return a
 }
 
-// commit adds a version and removes those beyond max_versions (kv: path_data.go,
-// AddVersion: the larger of the mount's and the key's number).
+// commit adds a version and removes those beyond max_versions (kv: path_data.go, AddVersion).
+// The larger of the mount's and the key's max_versions applies.
 func (m *mount) commit(path string, k *key, data map[string]any, now time.Time) {
 	if k.versions == nil {
 		k.versions = map[int]version{}
@@ -344,8 +344,9 @@ func (m *mount) commit(path string, k *key, data map[string]any, now time.Time) 
 	m.set(path, k, now)
 }
 
-// deletion returns the time at which a version made now is deleted automatically
-// (kv: delete_version_after.go: the smaller number that is not zero).
+// deletion returns the time at which a version made now is deleted automatically, or the zero
+// Time (kv: delete_version_after.go). The smaller of the mount's and the key's
+// delete_version_after applies. A value of 0 does not count.
 func (m *mount) deletion(k *key, now time.Time) time.Time {
 	after := m.config.DeleteVersionAfter
 	if k.deleteAfter != 0 && (after == 0 || k.deleteAfter < after) {
@@ -357,8 +358,8 @@ func (m *mount) deletion(k *key, now time.Time) time.Time {
 	return now.Add(after)
 }
 
-// patchData implements kv: path_data.go, pathDataPatch. It honors cas as a write does,
-// and needs a version that is not deleted.
+// patchData implements kv: path_data.go, pathDataPatch. A patch honors cas as a write does, and
+// fails if the current version is deleted.
 func (m *mount) patchData(path string, fields map[string]json.RawMessage, now time.Time) *answer {
 	var patch map[string]any
 	if raw, ok := fields["data"]; !ok || decode(raw, &patch) != nil {
@@ -456,8 +457,8 @@ func (m *mount) readMetadata(k *key) *answer {
 	}}
 }
 
-// list returns the names and folders in a folder. A name and a folder may be equal (kv:
-// path_metadata.go, pathMetadataList). An empty list is a 404 (core:
+// list returns the names and folders in a folder. A key and a folder may have the same name
+// (kv: path_metadata.go, pathMetadataList). The answer for an empty list is a 404 (core:
 // sdk/logical/response_util.go).
 func (m *mount) list(path string, asOf time.Time) *answer {
 	var found []string
@@ -486,9 +487,9 @@ func (m *mount) listPast(path string, asOf time.Time) []string {
 	return sorted(found)
 }
 
-// writeMetadata implements kv: path_metadata.go, pathMetadataWrite. A request has no cas,
-// and unknown fields cause no warning. If custom_metadata is present, it replaces the old
-// value.
+// writeMetadata implements kv: path_metadata.go, pathMetadataWrite. The server ignores cas, and
+// unknown fields cause no warning. A request without a known field changes nothing. A new
+// custom_metadata replaces the old value.
 func (m *mount) writeMetadata(path string, fields map[string]json.RawMessage, now time.Time) *answer {
 	k := &key{created: now, updated: now}
 	if old := m.keys[path]; old != nil {
@@ -523,8 +524,8 @@ func (m *mount) writeMetadata(path string, fields map[string]json.RawMessage, no
 	return &answer{}
 }
 
-// patchMetadata implements kv: path_metadata.go, pathMetadataPatch. Only the
-// patch is checked against the limits: a 65th key can be added.
+// patchMetadata implements kv: path_metadata.go, pathMetadataPatch. The server checks only the
+// patch against the limits, so a patch can add a 65th key.
 func (m *mount) patchMetadata(path string, fields map[string]json.RawMessage, now time.Time) *answer {
 	var custom map[string]any
 	if raw, ok := fields["custom_metadata"]; ok {
@@ -599,7 +600,7 @@ func (m *mount) writeConfig(fields map[string]json.RawMessage) *answer {
 	return &answer{}
 }
 
-// customMetadata checks custom metadata, and returns it as text (kv: path_metadata.go,
+// customMetadata checks custom metadata, and returns the values as text (kv: path_metadata.go,
 // parseCustomMetadata and validateCustomMetadata). Objects and arrays are errors. Null becomes
 // "", or is omitted if skipNull is set.
 func customMetadata(raw map[string]any, skipNull bool) (map[string]string, *answer) {
@@ -651,8 +652,8 @@ func customMetadata(raw map[string]any, skipNull bool) (map[string]string, *answ
 	return nil, failure(http.StatusBadRequest, fmt.Sprintf("%d errors occurred:\n\t* %s\n\n", len(wrong), strings.Join(wrong, "\n\t* ")))
 }
 
-// unrecognized returns a warning about unknown fields (core:
-// sdk/framework/backend.go; only responses with a body carry warnings).
+// unrecognized returns a warning about the fields that are not in known, or nil (core:
+// sdk/framework/backend.go). Only responses with a body contain warnings.
 func unrecognized(fields map[string]json.RawMessage, known ...string) []string {
 	var ignored []string
 	for _, name := range sorted(fields) {
@@ -686,8 +687,8 @@ func mergePatch(target, patch map[string]any) map[string]any {
 	return merged
 }
 
-// versionNumbers decodes a list of numbers, which may be strings and may be
-// joined by commas.
+// versionNumbers decodes a number, a string of numbers joined by commas, or a list of numbers
+// and strings with one number each.
 func versionNumbers(raw json.RawMessage) ([]int, error) {
 	if raw == nil {
 		return nil, nil
@@ -746,7 +747,7 @@ func duration(raw json.RawMessage) (time.Duration, error) {
 	return time.ParseDuration(text)
 }
 
-// decode unmarshals JSON and keeps the literals of numbers.
+// decode unmarshals one JSON value, and keeps the literals of numbers.
 func decode(raw []byte, out any) error {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber()

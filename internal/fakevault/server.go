@@ -40,11 +40,12 @@ type Options struct {
 	// Vault counts each client address separately. The fake counts all clients together.
 	Rate fakeserver.Rate
 
-	// Forward selects the behavior for the header X-Vault-Forward. OpenBao ignores the header.
+	// Forward selects the behavior for the header X-Vault-Forward. If OpenBao is set, the
+	// server ignores the header.
 	Forward Forward
 
-	// OpenBao makes the server refuse with the texts of OpenBao, which do not
-	// distinguish an invalid token from a missing permission.
+	// OpenBao makes the server send the error texts of OpenBao, which do not distinguish an
+	// invalid token from a missing permission.
 	OpenBao bool
 }
 
@@ -103,8 +104,8 @@ type Fault struct {
 	// Wait delays the request until the channel is closed or the client disconnects.
 	Wait <-chan struct{}
 
-	// Status, if not 0, is the status of the response that replaces the real one,
-	// with Errors in Vault's form or with Body unchanged.
+	// Status, if not 0, is the status of a response that replaces the real response. That
+	// response contains Body unchanged or, if Body is empty, Errors in Vault's form.
 	Status int
 	Errors []string
 	Body   string
@@ -206,7 +207,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.write(w)
 }
 
-// parse returns the request in r, or the answer to an invalid request.
+// parse returns the request in r or, if r is invalid, the answer.
 func (s *Server) parse(w http.ResponseWriter, r *http.Request) (*Request, *answer) {
 	path, ok := strings.CutPrefix(r.URL.Path, "/v1/")
 	if !ok || path == "" {
@@ -266,7 +267,8 @@ func (s *Server) parse(w http.ResponseWriter, r *http.Request) (*Request, *answe
 	return q, nil
 }
 
-// mountOf returns the name of the mount of q with a final "/", or "".
+// mountOf returns the name of the mount to which q belongs, with a final "/", or "" if q
+// belongs to no mount.
 func (s *Server) mountOf(q *Request) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -332,7 +334,7 @@ func (s *Server) handle(q *Request) *answer {
 }
 
 // stranger returns the response to an invalid token (docs: concepts/tokens, "Error Responses").
-// With OpenBao, it is the response to a missing permission.
+// If OpenBao is set, the response is the same as to a missing permission.
 func (s *Server) stranger() *answer {
 	if s.opts.OpenBao {
 		return failure(http.StatusForbidden, "1 error occurred:\n\t* permission denied\n\n")
@@ -340,7 +342,7 @@ func (s *Server) stranger() *answer {
 	return failure(http.StatusForbidden, "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n")
 }
 
-// known reports whether the namespace exists, which means that it has a mount.
+// known reports whether the namespace is the root namespace or has a mount.
 func (s *Server) known(namespace string) bool {
 	if namespace == "" {
 		return true
@@ -368,8 +370,8 @@ func (s *Server) health() *answer {
 	}}
 }
 
-// uiMount returns the kind of the engine at a path. Vault's client requests that kind before a
-// patch, and the command line requests it before every operation.
+// uiMount returns the type and version of the engine at a path. Vault's client makes this
+// request before a patch, and the command line makes it before every operation.
 func (s *Server) uiMount(t *token, q *Request) *answer {
 	path := folder(strings.TrimPrefix(q.Path, "sys/internal/ui/mounts/"))
 	for full, m := range s.mounts {

@@ -15,17 +15,17 @@
 // # What a driver may rely on
 //
 //   - A name matches [a-z0-9]{1,64} and needs no escaping in a path.
-//   - Payload.Data is not empty and not larger than Properties.MaxSize. No two writes carry
-//     the same Data: every record holds a random nonce. A driver whose client retries
-//     writes may therefore compare Data to distinguish its own write from another writer's.
+//   - Payload.Data is not empty and not larger than Properties.MaxSize. No two writes have the
+//     same Data, because each write puts a random nonce into the record. A driver whose client
+//     retries writes may therefore compare Data to distinguish its own write from another
+//     writer's.
 //   - A label key matches [a-z][a-z0-9_]{0,31}; a label value has 32 characters, and a
 //     label nonce 16 characters, of the base32 alphabet a-z2-7. A label contains no part of
 //     a token. A payload has at most 32 labels, sorted by key, value and nonce, without
 //     duplicates.
-//   - A base is a Secret that the same driver returned for the same name. Package
-//     tokenstore also makes a base from the Version that Create or Update returned.
-//     base.Labels are the labels with which base.Data was committed, even if the driver
-//     left Labels empty.
+//   - The Version of a base is one that a read, Create or Update of the same name returned.
+//     Package tokenstore sets base.Labels to the labels with which base.Data was committed,
+//     even if the driver left Labels empty.
 //
 // # What a driver promises
 //
@@ -123,20 +123,20 @@
 //
 //	fmt.Errorf("%w: %w", driver.ErrNotFound, err)
 //
-// errors.Is then finds the class, and errors.As still finds the service's own type. A
-// driver returns an error that fits no class unchanged. It never adds a class to an error
-// of package context.
+// errors.Is then finds the class, and errors.As still finds the service's own type. A driver
+// returns an error without a class unchanged, and never adds a class to an error of package
+// context.
 //
 // After a time-out or a lost response, a driver cannot tell whether the service applied a
-// write. The error of that write must match none of ErrConflict, ErrExists and ErrNotFound.
-// Package tokenstore then calls Fresh, and looks in the result for the nonce of the write.
+// write. The error of that write must not match ErrConflict, ErrExists or ErrNotFound. Package
+// tokenstore then calls Fresh, and searches the result for the nonce of the write.
 //
 // # Retries
 //
-// A driver leaves retries of transient failures to the client of the service. A driver retries a
-// call itself only if the client does not retry, or while Create waits for a name that is still
-// being deleted. A driver should not repeat a throttled call if [Retries] returns false for the
-// context of the call.
+// A driver leaves retries after transient failures to the client of the service, and itself
+// retries only if the client does not. Create may also repeat its call while the service is
+// still deleting an earlier secret with the name. A driver should not repeat a throttled call
+// if [Retries] returns false for the context of the call.
 package driver
 
 import (
@@ -155,29 +155,29 @@ var (
 	// ErrNotFound means that no secret has the given name.
 	ErrNotFound = errors.New("not found")
 
-	// ErrExists means that Create found a secret with the given name.
-	// Nothing was changed.
+	// ErrExists means that Create found a secret with the given name. Create did not change
+	// that secret.
 	ErrExists = errors.New("already exists")
 
-	// ErrConflict means that the current state of the secret, or its note, is not that of
-	// the base of the call. Nothing was changed.
+	// ErrConflict means that the current state or note of the secret differs from the base of
+	// the call. The call did not change the secret.
 	ErrConflict = errors.New("changed concurrently")
 
 	// ErrDenied means that the service refused the caller's credentials or that
 	// the caller lacks a permission. Retrying does not help.
 	ErrDenied = errors.New("access denied")
 
-	// ErrCredentials means that the service does not accept the credentials themselves:
-	// they are absent, malformed, unknown, revoked or expired. ErrCredentials is not a
-	// class: an error that matches ErrCredentials also matches ErrDenied, or ErrUnavailable
-	// if the credentials could not be fetched. An error that matches only ErrDenied is
-	// about a permission.
+	// ErrCredentials means that the credentials are absent, malformed, unknown, revoked or
+	// expired, or could not be fetched. ErrCredentials is not a class. An error that matches
+	// ErrCredentials also matches ErrUnavailable if the credentials could not be fetched, and
+	// otherwise ErrDenied. If an error matches ErrDenied but not ErrCredentials, a permission
+	// is missing, unless the service hides the cause.
 	ErrCredentials = errors.New("the credentials are not accepted")
 
-	// ErrRefused means that the service refused the call because of how the service, the
-	// secret or the client is set up. Examples are a replica, a policy of the
-	// organization, a disabled version or key, and an engine of the wrong kind. Nothing
-	// was changed. Retrying does not help until an operator changes the set-up.
+	// ErrRefused means that the service refused the call because of how the service, the secret
+	// or the client is set up. Examples are a read-only replica, a policy of the organization,
+	// a disabled version or key, and an engine of the wrong kind. Retrying does not help until
+	// an operator changes the set-up.
 	ErrRefused = errors.New("the set-up does not allow it")
 
 	// ErrUnavailable means that the service throttled the call, failed, or could
@@ -185,31 +185,31 @@ var (
 	// applied.
 	ErrUnavailable = errors.New("store unavailable")
 
-	// ErrThrottled means that the service rejected the call because there were too many calls,
-	// even after the client's own retries. An error of this class also matches ErrUnavailable. A
-	// write may have been applied: the response to an earlier attempt of the client may have
-	// been lost. ErrThrottled excludes quotas that are not replenished over time, and limits on
-	// the states of a secret in a day.
+	// ErrThrottled means that the service or its client rejected the call because there were
+	// too many calls, even after the client's own retries. An error of this class also matches
+	// ErrUnavailable. A write may have been applied: the response to an earlier attempt of the
+	// client may have been lost. Errors about quotas that time does not replenish, and errors
+	// about a daily limit on the states of a secret, do not match ErrThrottled.
 	ErrThrottled = fmt.Errorf("%w: too many calls", ErrUnavailable)
 
-	// ErrCorrupt means that the secret exists but does not have the form that
-	// this module writes, for example because it was edited by hand.
+	// ErrCorrupt means that the secret exists but does not have the form that this module
+	// writes, for example because an operator has edited the secret.
 	ErrCorrupt = errors.New("unexpected form")
 )
 
 // Unbounded is the ListLag or ReadLag of a backend that documents no bound.
 const Unbounded time.Duration = math.MaxInt64
 
-// A Version identifies one state of one secret. It is opaque: package tokenstore only
-// compares versions for equality and passes them back to the driver. The zero Version
-// identifies no state.
+// A Version identifies one state of one secret. Versions are opaque: package tokenstore only
+// compares them for equality and passes them back to the driver. The zero Version identifies no
+// state.
 type Version string
 
 // A Label is a searchable attribute of a secret.
 type Label struct {
 	Key   string // what the label indexes, such as "user"
 	Value string // a digest of the indexed value
-	Nonce string // of the write that added the label; Lookup ignores it
+	Nonce string // identifies the write that added the label; Lookup ignores Nonce
 }
 
 // A Payload is the data that package tokenstore asks a driver to store.
@@ -229,12 +229,12 @@ type Payload struct {
 	// Drop. A driver that is not a Leaser ignores Drop.
 	Drop string
 
-	// Incarnation is a random string that distinguishes the secret from earlier secrets
-	// with its name. All writes of one incarnation have the same string. If a driver can
-	// store the string beside Data in Create, and read both without a further call, it
-	// returns the string with every Secret. Package tokenstore then refuses Data of an
-	// earlier incarnation that was restored by hand. Other drivers ignore Incarnation and
-	// return an empty string.
+	// Incarnation is a random string that distinguishes the secret from earlier secrets with
+	// the same name. All writes of one incarnation have the same string. Some drivers can store
+	// the string beside Data in Create, and read both without a further call. Such a driver
+	// returns the string with every Secret. Package tokenstore then refuses Data of an earlier
+	// incarnation that an operator has restored. Other drivers ignore Incarnation and return an
+	// empty string.
 	Incarnation string
 }
 
@@ -251,8 +251,8 @@ type Secret struct {
 	// other methods need not.
 	Note string
 
-	// Updated is when the state was written, by the service's clock, or the zero Time if
-	// the service does not say.
+	// Updated is the time of the write by the service's clock, or the zero Time if the driver
+	// does not know that time.
 	Updated time.Time
 }
 
@@ -302,20 +302,20 @@ type Properties struct {
 	// Name is the name of the backend in errors and logs, such as "awssm".
 	Name string
 
-	// Place identifies the namespace. It is the same for every driver that sees the same
-	// secrets, and different for a driver with another prefix. Place must not change while
-	// encrypted records exist, because such records are bound to Place. Place contains no
-	// credential. An empty Place means that the driver does not identify the namespace.
+	// Place identifies the namespace in which the driver stores secrets. Drivers that see the
+	// same secrets have the same Place, and drivers with different prefixes have different
+	// Places. Place must not change while encrypted records exist, because such records are
+	// bound to Place. Place contains no credential. An empty Place means that the driver does
+	// not identify the namespace.
 	Place string
 
-	// MaxSize is the maximum size of Payload.Data in bytes. It is at least 16
-	// KiB.
+	// MaxSize is the maximum size of Payload.Data in bytes, at least 16 KiB.
 	MaxSize int
 
 	// ListLag is how long a completed write may stay invisible to Lookup, List and Names.
-	// ReadLag is how long a completed write may stay invisible to Get. Zero means that
-	// these methods see every write that has returned. Any other value is the bound that
-	// the service documents, or Unbounded.
+	// ReadLag is how long a completed write may stay invisible to Get. Zero means that these
+	// methods see every write that has returned. Any other value is the bound that the service
+	// documents or the caller configures, or Unbounded.
 	ListLag, ReadLag time.Duration
 
 	// ListBatch is the number of secrets that List and Lookup read with one call to the service;
@@ -334,24 +334,25 @@ type Properties struct {
 }
 
 // Secrets stores named secrets in one namespace of one secret manager. The package
-// documentation states the promises that its methods keep.
+// documentation lists the promises of the methods.
 type Secrets interface {
-	// Properties returns the properties of the backend. It does no I/O.
+	// Properties returns the properties of the backend without I/O.
 	Properties() Properties
 
-	// Get returns the state of the named secret. Get makes one call to the service, so the
-	// state may be out of date by up to Properties.ReadLag. The error matches ErrNotFound
-	// if the secret does not exist.
+	// Get returns the state of the named secret, which may be out of date by up to
+	// Properties.ReadLag. Get should make only one call to the service. The error matches
+	// ErrNotFound if the secret does not exist, and ErrCorrupt if the secret does not have the
+	// driver's form.
 	//
-	// A result that is out of date is safe. If the state is not current, a following Update
-	// fails with ErrConflict. If Get has missed a secret, a following Create fails with
-	// ErrExists.
+	// An outdated result is safe. An Update over an outdated state fails with an error matching
+	// ErrConflict or ErrNotFound. A Create of a secret that Get has missed fails with an error
+	// matching ErrExists.
 	Get(ctx context.Context, name string) (Secret, error)
 
-	// Fresh returns the newest state of the named secret that the driver can prove. The
-	// state is at least as new as than, the newest state that the caller knows. If the
-	// caller knows no state, than is the zero Secret. The error matches ErrNotFound if the
-	// secret does not exist. Fresh may take several calls. Package tokenstore calls Fresh
+	// Fresh returns the newest state of the named secret that the driver can prove. That state
+	// is at least as new as the argument than, the newest state that the caller has seen. If
+	// the caller has seen no state, than is the zero Secret. The error matches ErrNotFound if
+	// the secret does not exist. Fresh may take several calls. Package tokenstore calls Fresh
 	// before it takes a lease, after ErrExists or ErrConflict, and after a write of unknown
 	// outcome.
 	Fresh(ctx context.Context, name string, than Secret) (Secret, error)
@@ -360,41 +361,43 @@ type Secrets interface {
 	// secret already has the name, the error matches ErrExists.
 	Create(ctx context.Context, name string, p Payload) (Version, error)
 
-	// Update replaces the state of the named secret if the current state is base, and
-	// returns the new version. Otherwise the error matches ErrConflict, or ErrNotFound if
-	// the secret does not exist.
+	// Update replaces the state of the named secret if the current state is base, and returns
+	// the new version. Otherwise the error matches ErrConflict. If the secret does not exist,
+	// the error may match ErrNotFound instead.
 	//
-	// Update adds the labels in p that are not in base before the commit. After the commit,
-	// it removes the labels in base that are not in p, except those in p.Former. Update may
-	// remove labels in base.Former that are in neither p.Labels nor p.Former at any time,
-	// even if Update fails. Update need not wait for a removal that runs concurrently with
-	// the commit. A failure to remove labels does not affect the result.
+	// Update adds the labels in p.Labels that are not in base.Labels, no later than the commit.
+	// Update removes the labels in base.Labels that are in neither p.Labels nor p.Former, no
+	// earlier than the commit. At any time, and even if the commit fails, Update may remove
+	// labels in base.Former that are in neither p.Labels nor p.Former. Update need not wait for
+	// a removal that runs concurrently with the commit. A failure to remove labels does not
+	// affect the result.
 	Update(ctx context.Context, name string, base Secret, p Payload) (Version, error)
 
-	// Delete removes the named secret and its earlier versions if the current state is
-	// base; otherwise the error matches ErrConflict. It returns nil if the secret does not
-	// exist.
+	// Delete removes the named secret with all its states if the current state is base.
+	// Otherwise the error matches ErrConflict. If the secret does not exist, Delete returns
+	// nil.
 	Delete(ctx context.Context, name string, base Secret) error
 
-	// Lookup yields the secrets that carry at least one of the labels, whatever
-	// their nonces, in no particular order. The result may lag: see ListLag.
+	// Lookup yields the secrets that have at least one of the labels in any, in no particular
+	// order. Lookup ignores the nonces of labels. The result may lag: see Properties.ListLag.
 	Lookup(ctx context.Context, any []Label) iter.Seq2[Named, error]
 
 	// List yields all secrets, in no particular order and in as few calls as
 	// the service allows.
 	List(ctx context.Context) iter.Seq2[Named, error]
 
-	// Names yields the names of all secrets, in no particular order.
+	// Names yields the names of all secrets, and possibly of deleted secrets, in no particular
+	// order.
 	Names(ctx context.Context) iter.Seq2[string, error]
 
-	// Close releases the resources that the driver itself acquired. It does not close the
-	// client that was passed to the driver.
+	// Close releases the resources that the driver itself acquired, and not the client that was
+	// passed to the driver.
 	Close() error
 }
 
 // A Leaser is a Secrets that can attach a short note to a secret at a lower cost than an
-// Update. Package tokenstore keeps the lease of a refresh in such a note, instead of the
-// record, if the record has a user.
+// Update. If a record has a user, package tokenstore keeps the lease of a refresh in such a
+// note instead of in the record.
 type Leaser interface {
 	Secrets
 
@@ -406,21 +409,21 @@ type Leaser interface {
 	Note(ctx context.Context, name string, base Secret, note string) error
 }
 
-// A Sweeper is a Leaser that does not remove earlier states of a secret immediately.
+// A Sweeper is a Leaser that keeps earlier states of a secret for some time after an Update.
 type Sweeper interface {
 	Leaser
 
-	// Sweep removes earlier states of the named secret that no reader needs. It ignores
+	// Sweep removes earlier states of the named secret that no reader needs, and ignores
 	// failures. base holds the state and note that a call of Note has just proved to be
-	// current. Package tokenstore calls Sweep while it waits for an authorization server,
-	// and cancels ctx when the server has answered.
+	// current. Package tokenstore calls Sweep while it waits for an authorization server, and
+	// cancels ctx when the server has answered.
 	Sweep(ctx context.Context, name string, base Secret)
 }
 
 // A NoteError is the error of a call of Note whose base does not hold the current note of the
-// secret. It matches ErrConflict.
+// secret. A NoteError matches ErrConflict.
 type NoteError struct {
-	Note string // the note of the secret, or "" if it has none
+	Note string // the current note of the secret, or ""
 	Err  error  // matches ErrConflict
 }
 

@@ -1,9 +1,10 @@
 // Package driverkit holds the parts that drivers of secret managers have in common. The
-// drivers of this module use this package, and other drivers can use it too.
+// adapters awssm, gcpsm, vaultstore and k8sstore use this package, and other drivers can use it
+// too.
 //
 // # The shape of a driver
 //
-// The packages awssm, gcpsm, vaultstore and k8sstore have the same files:
+// The four adapters have the same files:
 //
 //	<package>.go  Options, New, NewDriver, and the permissions that a store needs
 //	doc.go        setup, storage, calls, cost, limits, consistency, errors
@@ -15,9 +16,9 @@
 //
 // # Contents
 //
-// [Fetch], [FetchListed] and [Each] make several calls concurrently. [Seq] makes an
-// iterator from a function with a callback. [Backoff] and [Sleep] wait, and [Misses]
-// remembers names that reads have not found. [CallError] and [Repeats] help to build errors
-// as package driver requires. [Probes] tests permissions. [Without] compares labels, and
-// [LegalName] checks names.
+// [Fetch], [FetchListed] and [Each] make several calls concurrently. [Seq] makes an iterator
+// from a function with a callback. [Backoff] and [Sleep] wait, and [Misses] holds names that
+// reads have not found. [CallError] and [Repeats] help to build the errors that package driver
+// requires. [Probes] tests permissions. [Without] subtracts one list of labels from another,
+// and [LegalName] checks names.
 package driverkit

@@ -11,10 +11,10 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// CallError returns the error that a driver returns for err, an error of its client. err
-// must not be nil. class is the class of err, or nil if err has no class.
+// CallError converts err, an error of a driver's client, to the error that the driver returns.
+// err must not be nil. class is the class of err, or nil if err has no class.
 //
-//   - If ctx is done, the error matches ctx.Err() and err, and has no class.
+//   - If ctx is done, the error matches ctx.Err() and err. CallError then ignores class.
 //   - If ctx is not done but err matches a context error, the client's own time-out has
 //     passed. The error then matches class or, if class is nil, driver.ErrUnavailable. The
 //     error contains the text of err but does not wrap err. Callers would take a wrapped
@@ -40,9 +40,9 @@ func CallError(ctx context.Context, err, class error) error {
 
 const longest = 12
 
-// Repeats reports whether text contains at least 12 consecutive bytes of sent or of its
-// base64 form, or all of sent if sent is shorter. The text of an error of a driver must not
-// contain such bytes, because sent holds tokens.
+// Repeats reports whether text contains at least 12 consecutive bytes of sent or of its base64
+// form. If sent is shorter but not empty, Repeats reports whether text contains all of sent.
+// The text of a driver's error must not contain such bytes, because sent holds tokens.
 func Repeats(text string, sent []byte) bool {
 	if len(sent) == 0 {
 		return false

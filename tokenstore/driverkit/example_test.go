@@ -29,7 +29,7 @@ func ExampleFetchListed() {
 	// u3 5 <nil>
 }
 
-// A driver can use Until to wait for a node that lags.
+// A driver can use Until to wait until a lagging node returns a version.
 func ExampleBackoff_Until() {
 	version := 1 // version that the node returns
 	lag := driverkit.Backoff{Pause: time.Millisecond, Longest: time.Second, Patience: 10 * time.Second}

@@ -12,9 +12,9 @@ import (
 // Width is the maximum number of calls that Fetch, FetchListed and Each make concurrently.
 const Width = 16
 
-// Fetch yields the results of get for each item, in the order of items. At most Width calls
-// of get run concurrently, also while the loop body runs. The loop ends only after all
-// calls of get have returned.
+// Fetch yields the results of get for each item, in the order of items. Fetch makes at most
+// Width calls of get concurrently, some of them while the loop body runs. The loop ends only
+// after all these calls have returned.
 //
 // If ctx is done, Fetch yields ctx.Err() with the zero R, and ends. If the loop ends early,
 // Fetch cancels the context that get has received.
@@ -51,15 +51,16 @@ func Fetch[T, R any](ctx context.Context, items []T, get func(context.Context, T
 	}
 }
 
-// FetchListed is like Fetch, for drivers that read listed secrets in Lookup, List and
-// Inspect. If an error of get concerns only one secret, FetchListed yields the error with
-// the value that get returned, and continues. It leaves out a secret for which the error
-// matches driver.ErrNotFound, because the secret was deleted after the listing.
+// FetchListed is like Fetch, for drivers that read listed secrets in Lookup, List and Inspect.
+// If get fails with an error that concerns only one secret, FetchListed yields the error with
+// the value that get returned, and continues. FetchListed leaves out a secret for which the
+// error matches driver.ErrNotFound, because the secret was deleted after the listing.
 //
 // FetchListed yields an error that concerns all secrets with the zero R, and ends. An error
-// concerns all secrets if it matches driver.ErrCredentials, or if ofAll returns true for
-// it. An error matching driver.ErrUnavailable concerns all secrets if the errors of the
-// previous Width secrets also match driver.ErrUnavailable. ofAll may be nil.
+// concerns all secrets if the error matches driver.ErrCredentials, or if ofAll returns true. An
+// error matching driver.ErrUnavailable concerns all secrets if the errors of the previous Width
+// secrets also match driver.ErrUnavailable. ofAll may be nil, and must return false for a nil
+// error.
 func FetchListed[T, R any](
 	ctx context.Context, items []T, ofAll func(error) bool, get func(context.Context, T) (R, error),
 ) iter.Seq2[R, error] {
@@ -84,9 +85,9 @@ func FetchListed[T, R any](
 	}
 }
 
-// Each calls do for each item, at most Width items concurrently. It returns the error of the
-// first item in items for which do fails, or ctx.Err() if ctx is done. Before Each returns an
-// error, it cancels the contexts of the running calls and waits for these calls.
+// Each calls do for each item, with at most Width concurrent calls. Each returns the error of
+// the first item in items for which do fails, or ctx.Err() if ctx is done. Before Each returns
+// an error, it cancels the contexts of the running calls and waits for these calls.
 func Each[T any](ctx context.Context, items []T, do func(context.Context, T) error) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -10,14 +10,15 @@ import (
 
 const maxName = 64
 
-// LegalName reports whether s has the form of a secret's name. Names of any other form
-// under a driver's prefix belong to other programs.
+// LegalName reports whether s matches [a-z0-9]{1,64}, the form of a secret's name. Under a
+// driver's prefix, names of any other form belong to other programs.
 func LegalName(s string) bool {
 	other := func(c rune) bool { return (c < 'a' || c > 'z') && (c < '0' || c > '9') }
 	return s != "" && len(s) <= maxName && !strings.ContainsFunc(s, other)
 }
 
-// Without returns the labels of a that are not in b, in the order of a.
+// Without returns the labels of a that are not in b, in the order of a. Labels with different
+// nonces are different.
 func Without(a, b []driver.Label) []driver.Label {
 	compare := func(x, y driver.Label) int {
 		return cmp.Or(cmp.Compare(x.Key, y.Key), cmp.Compare(x.Value, y.Value), cmp.Compare(x.Nonce, y.Nonce))

@@ -6,23 +6,23 @@ import (
 )
 
 const (
-	// missLife is how long Take returns true after a read that did not find the name.
+	// missLife is the time for which Take returns true after a read that did not find the name.
 	missLife = time.Second
 
-	// maxMisses limits the number of names in a Misses. At the limit, Add first forgets all
+	// maxMisses limits the number of names in a Misses. At the limit, Add first removes all
 	// names.
 	maxMisses = 1 << 12
 )
 
-// A Misses remembers the names that recent reads have not found. A driver whose reads lag
-// can then begin Fresh with the call that proves that a secret does not exist. The zero
-// Misses is empty and ready to use. The methods of a Misses are safe for concurrent use.
+// A Misses holds the names that recent reads have not found. If a Misses holds a name, a driver
+// whose reads lag can begin Fresh with the call that proves that the secret does not exist. The
+// zero Misses is empty and ready to use. The methods of a Misses are safe for concurrent use.
 type Misses struct {
 	mu sync.Mutex
 	at map[string]time.Time
 }
 
-// Add remembers that a read at the time now did not find the name.
+// Add stores the name with the time now, at which a read did not find the name.
 func (m *Misses) Add(name string, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -32,8 +32,8 @@ func (m *Misses) Add(name string, now time.Time) {
 	m.at[name] = now
 }
 
-// Take reports whether a read less than a second before or after now did not find the name.
-// Take then forgets that read.
+// Take reports whether Add stored the name with a time less than a second before or after now.
+// Take then removes the name.
 func (m *Misses) Take(name string, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -18,13 +18,13 @@ type Probe struct {
 // tried.
 var ErrUntried = errors.New("not tried")
 
-// Probes makes the calls in probes one after the other and yields their outcomes, as the
-// method Probe of driver.Inspector must. A call also counts as allowed if its error matches
+// Probes makes the calls in probes one after the other, and yields the outcomes that the method
+// Probe of driver.Inspector must yield. A call also counts as allowed if its error matches
 // driver.ErrNotFound, ErrExists, ErrConflict or ErrCorrupt, because the service has then
 // examined the secret. Probes leaves out a call that fails with ErrUntried.
 //
-// If ctx is done, or if an error matches driver.ErrCredentials, Probes yields the error
-// with the zero Probed, and ends.
+// If ctx is done, Probes yields ctx.Err() with the zero Probed, and ends. Probes yields an
+// error that matches driver.ErrCredentials in the same way, and ends.
 func Probes(ctx context.Context, probes []Probe) iter.Seq2[driver.Probed, error] {
 	return func(yield func(driver.Probed, error) bool) {
 		for _, p := range probes {

@@ -12,13 +12,13 @@ type Backoff struct {
 	Pause   time.Duration
 	Longest time.Duration
 
-	// Patience is how long Until repeats its calls, by the clock Now. A nil Now means
+	// Patience is the time for which Until repeats its calls, by the clock Now. A nil Now means
 	// time.Now.
 	Patience time.Duration
 	Now      func() time.Time
 }
 
-// Next returns the next pause without waiting, and doubles b.Pause, up to b.Longest. It
+// Next returns the next pause without waiting, and doubles b.Pause, up to b.Longest. Next
 // panics if b.Pause is negative.
 func (b *Backoff) Next() time.Duration {
 	pause := b.Pause/2 + rand.N(b.Pause+1)
@@ -26,9 +26,9 @@ func (b *Backoff) Next() time.Duration {
 	return pause
 }
 
-// Until calls try, with pauses between the calls, until try returns true or an error. It returns
-// the results of the last call. If Patience passes first, Until returns false and no error. If
-// ctx is done before a pause ends, Until returns false and ctx.Err().
+// Until calls try, with pauses between the calls, until try returns true or an error. Until
+// returns the results of the last call. If Patience passes first, Until returns false and no
+// error. If ctx is done before a pause ends, Until returns false and ctx.Err().
 func (b Backoff) Until(ctx context.Context, try func() (bool, error)) (bool, error) {
 	now := b.Now
 	if now == nil {

@@ -1,10 +1,10 @@
-// Package observe lets a program observe a store: how refreshes end, how long they wait,
-// and which calls the store makes.
+// Package observe lets a program observe the refreshes of a store and the calls that the store
+// makes to its backend.
 //
-// An Observer is an option of every store. An Observer receives kinds and durations, but no
-// ID, user name, token or error text. Metrics from an Observer therefore contain no secrets
-// and have few distinct label values. Module otelkeep exports the data as OpenTelemetry
-// spans and metrics.
+// The options of every store include an Observer. An Observer receives kinds and durations, but
+// no ID, user name, token or error text. Metrics from an Observer therefore contain no secrets
+// and have few distinct label values. Module otelkeep exports the data as OpenTelemetry spans
+// and metrics.
 package observe
 
 import (
@@ -21,7 +21,8 @@ type Observer struct {
 	// be derived from ctx. The store calls done once, when the refresh ends.
 	//
 	// If several goroutines use the same store to refresh a record concurrently, the store
-	// calls Refresh for only one of them. The other goroutines wait for its result.
+	// calls Refresh for only one of them. The other goroutines wait for the result of that
+	// refresh.
 	Refresh func(ctx context.Context, store string) (_ context.Context, done func(Refreshed))
 
 	// Call is called when a call of the store to its backend begins. The call continues
@@ -42,20 +43,20 @@ type Refreshed struct {
 	// Class is the class of the error, or "" if there is none.
 	Class Class
 
-	// Waited is the time from the beginning of the refresh until its last request to the
-	// authorization server. If the refresh made no request, Waited is the duration of the
-	// refresh.
+	// Waited is the time from the beginning of the refresh until the beginning of its last
+	// request to the authorization server. If the refresh made no request, Waited is the
+	// duration of the refresh.
 	Waited time.Duration
 
-	// Asked is the total time of the requests to the authorization server. It is 0 if the
+	// Asked is the total time of the requests to the authorization server. Asked is 0 if the
 	// refresh made no request.
 	Asked time.Duration
 
 	// Lag is the time since another process stored the adopted token, if Result is
-	// ResultAdopted. Lag has a resolution of a millisecond, and is inexact if the clocks of
-	// the two processes differ. Lag is 0 if the difference of the clock readings is not
-	// positive. It is also 0 in stores on files and tables, which do not keep the time of a
-	// write.
+	// ResultAdopted, and otherwise 0. Lag has a resolution of a millisecond, and is inexact if
+	// the clocks of the two processes differ. If the difference of the clock readings is
+	// negative, Lag is 0. Lag is also 0 in stores on files and tables, which do not keep the
+	// time of a write.
 	Lag time.Duration
 }
 
@@ -95,7 +96,7 @@ type Called struct {
 	// describes only the error that ended the iteration, not errors about single secrets.
 	Class Class
 
-	// Took is how long the call took. For an iterator, it excludes the time spent in the
+	// Took is the duration of the call. For an iterator, Took excludes the time spent in the
 	// loop body.
 	Took time.Duration
 }

@@ -25,7 +25,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/sqlstore"
 )
 
-// seen is the context key of the value that a recorder's Observer sets.
+// seen is the key of the value that a recorder's Observer adds to a context.
 type seen struct{}
 
 // A recorder records the data that an Observer receives.
@@ -77,8 +77,8 @@ func (r *recorder) last() observe.Refreshed {
 	return r.refreshes[len(r.refreshes)-1]
 }
 
-// operations returns the recorded operations with the classes of their errors, each
-// combination once.
+// operations returns the recorded operations with the classes of the errors, each combination
+// once.
 func (r *recorder) operations() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -187,7 +187,7 @@ func life(t *testing.T, s store, r *recorder) {
 	t.Helper()
 	ctx := t.Context()
 	saved := record(t, s)
-	// refresh checks the result that the Observer receives, and that mint receives the
+	// refresh checks that the Observer receives the expected result, and that mint receives the
 	// context from the Observer.
 	refresh := func(want observe.Result, class observe.Class, stale tokenstore.Secret, answer tokenstore.Token, refusal error) {
 		t.Helper()
@@ -394,7 +394,7 @@ func TestFailures(t *testing.T) {
 	})
 }
 
-// TestHalfAnObserver checks stores with an Observer that lacks one or both functions.
+// TestHalfAnObserver checks that a store accepts an Observer that lacks one or both functions.
 func TestHalfAnObserver(t *testing.T) {
 	t.Parallel()
 	r := &recorder{}
@@ -413,7 +413,7 @@ func TestHalfAnObserver(t *testing.T) {
 	}
 }
 
-// TestCost checks that a store without an Observer makes no allocations for observation.
+// TestCost checks that observation makes allocations only if the Observer has functions.
 func TestCost(t *testing.T) {
 	ctx := t.Context()
 	allocations := func(o *observe.Observer) (find, refresh float64) {
