@@ -718,8 +718,15 @@ var listMutants = []mutant[Driver]{
 	}})},
 	{"ends the list at a secret that is refused", "BatchGetSecretValue's Errors", "DR-19", hook(hooked{list: func(r *reference, ctx context.Context) iter.Seq2[driver.Named, error] {
 		return func(yield func(driver.Named, error) bool) {
+			// The order of a list is random. The refused secret may be the last one, so yield it first.
 			for s, err := range r.List(ctx) {
-				if !yield(s, err) || errors.Is(err, driver.ErrRefused) {
+				if errors.Is(err, driver.ErrRefused) {
+					yield(s, err)
+					return
+				}
+			}
+			for s, err := range r.List(ctx) {
+				if !yield(s, err) {
 					return
 				}
 			}
