@@ -654,7 +654,8 @@ func TestMigrateStops(t *testing.T) {
 		t.Errorf("%+v: %s", r, text)
 	}
 	server.Inject(nil)
-	if r := migrates(t, from, to); r.Unchanged != 5 || r.Written != 7 || r.Verified != 12 {
+	// A request that the first run has given up may still reach the server now.
+	if r := migrates(t, from, to); r.Unchanged < 5 || r.Unchanged+r.Written != 12 || r.Verified != 12 {
 		t.Errorf("again: %+v", r)
 	}
 }
