@@ -140,7 +140,7 @@ func blind(ctx context.Context, p *plain, t token, change func(merged *token)) (
 }
 
 func storeMutants() []mutant[Store] {
-	return slices.Concat(findMutants, saveMutants, issuerMutants, extraMutants, ownerMutants, listingMutants, unchangedMutants, secrecyMutants, refreshMutants)
+	return slices.Concat(findMutants, saveMutants, issuerMutants, extraMutants, ownerMutants, listingMutants, unchangedMutants, searchMutants, secrecyMutants, refreshMutants)
 }
 
 func TestStoreMutants(t *testing.T) { hunt(t, storeMutants(), storeCases(), newStoreEnv) }

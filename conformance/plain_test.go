@@ -7,6 +7,7 @@ import (
 	"encoding/base32"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -265,6 +266,52 @@ func (p *plain) DeleteIfUnchanged(ctx context.Context, t token) error {
 	}
 	delete(p.rows, t.ID)
 	return nil
+}
+
+// Search yields the records that have the user, client, issuer and resource that like has.
+func (p *plain) Search(ctx context.Context, like token) iter.Seq2[token, error] {
+	return func(yield func(token, error) bool) {
+		found, err := p.search(ctx, like)
+		if err != nil {
+			yield(token{}, wrap("search", "", err))
+			return
+		}
+		for _, unread := range []bool{false, true} { // the errors follow the records
+			for _, r := range found {
+				switch {
+				case (r.unread != nil) != unread:
+				case unread && !yield(token{ID: r.ID}, wrap("search", r.ID, &tokenstore.UnreadableError{Name: r.ID, Err: r.unread})):
+					return
+				case !unread && !yield(r.token, nil):
+					return
+				}
+			}
+		}
+	}
+}
+
+// search returns the rows that like selects, ordered by ID.
+func (p *plain) search(ctx context.Context, like token) (found []row, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	only := token{UserName: like.UserName, ClientID: like.ClientID, Issuer: like.Issuer, Resource: like.Resource}
+	if like != only || like.UserName == "" && like.ClientID == "" {
+		return nil, tokenstore.ErrInvalidToken
+	}
+	if err := tokenstore.Validate(like); err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.candidates(token{}) {
+		r := p.rows[c.Token.ID]
+		if (like.UserName == "" || r.UserName == like.UserName) && (like.ClientID == "" || r.ClientID == like.ClientID) &&
+			(like.Issuer == "" || r.Issuer == like.Issuer) && (like.Resource == "" || r.Resource == like.Resource) {
+			found = append(found, *r)
+		}
+	}
+	return found, nil
 }
 
 func (p *plain) GetTokens(ctx context.Context) ([]token, error) {

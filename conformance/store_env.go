@@ -15,7 +15,7 @@ import (
 )
 
 func storeCases() []testCase[*storeEnv] {
-	return slices.Concat(findCases(), rowCases, mergeCases, saveCases, idCases, inputCases, userCases, deleteCasesOfStore, unchangedCases,
+	return slices.Concat(findCases(), rowCases, mergeCases, saveCases, idCases, inputCases, userCases, deleteCasesOfStore, unchangedCases, searchCases,
 		issuerCases, extraCases, listCasesOfStore, corruptCasesOfStore, contextCasesOfStore, secrecyCases, concurrencyCasesOfStore, refreshCases)
 }
 

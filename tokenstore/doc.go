@@ -153,6 +153,14 @@
 //     the argument. Otherwise it changes nothing, and the error matches ErrConflict. A
 //     concurrent save is never lost. If the record does not exist, the error is nil.
 //
+// Stores that have a method Search follow one more rule:
+//
+//   - [TS-47] Search yields each record once that has the UserName, ClientID, Issuer and Resource
+//     that like has, ordered by ID. Then it yields an *UnreadableError for each unreadable
+//     record that may be such a record. If no record matches, it yields nothing. If like has
+//     neither UserName nor ClientID, or has another field, Search yields only an error matching
+//     ErrInvalidToken.
+//
 // # Strong and weak look-ups
 //
 // A strong look-up reads the record by its name. A weak look-up searches labels or lists
@@ -167,11 +175,13 @@
 //	UserName without ClientID                     weak     ListLag
 //	AccessToken                                   weak     ListLag
 //	GrantToken or RefreshToken, with ClientID     weak     ListLag
+//	Search: UserName, or ClientID without it      weak     ListLag
 //	nothing: GetTokens, All, DeleteTokens         weak     ListLag
 //
 // A derived ID is the ID that SaveToken returns for a record that was saved without an ID.
 // A look-up by a token also reads the name that is derived from the token. A record that was
-// created under that name is therefore found after at most ReadLag.
+// created under that name is therefore found after at most ReadLag. So is, by a Search that
+// has UserName and ClientID, the record with exactly the Issuer and Resource of like.
 //
 // # Refreshing
 //

@@ -130,6 +130,9 @@ func describedBy(f *codec.Fields) condition {
 		or("refresh_token", f.RefreshToken)
 		or("grant_token", f.GrantToken)
 	}
+	if c.text == "" { // only Search describes rows by the client alone
+		or("client_id", f.ClientID)
+	}
 	return c
 }
 

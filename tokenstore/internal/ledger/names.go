@@ -186,6 +186,9 @@ func (n Namer) idTerm(id string) Term { return Term{"id", Digest(n.key, "id", id
 // userTerm returns the term of all records of a user.
 func (n Namer) userTerm(user string) Term { return Term{"user", Digest(n.key, "user", user)} }
 
+// clientTerm returns the term of all records of a client ID.
+func (n Namer) clientTerm(id string) Term { return Term{"client", Digest(n.key, "client", id)} }
+
 // Terms returns the terms by which searches find the record r.
 func (n Namer) Terms(r stored.Record) []Term {
 	var terms []Term
@@ -198,7 +201,7 @@ func (n Namer) Terms(r stored.Record) []Term {
 		terms = append(terms, n.userTerm(r.UserName))
 	}
 	if r.ClientID != "" {
-		terms = append(terms, Term{"client", Digest(n.key, "client", r.ClientID)})
+		terms = append(terms, n.clientTerm(r.ClientID))
 	}
 	if r.ID != "" {
 		terms = append(terms, n.idTerm(r.ID))
@@ -335,6 +338,24 @@ func (l *Ledger) Keys(like codec.Fields) (names []Name, terms []Term) {
 	if len(namers) > 1 {
 		slices.Sort(names)
 		names = slices.Compact(names) // a derived ID is the same name under all keys
+	}
+	return names, terms
+}
+
+// SearchKeys returns the names to read and the terms to search for, under each name key, in a
+// search for all records of the user of like or, without a user, of its client ID. A name is
+// that of the record of exactly the user and client of like. There are names only if like
+// has a user and a client ID and the driver's searches lag.
+func (l *Ledger) SearchKeys(like codec.Fields) (names []Name, terms []Term) {
+	for _, n := range l.Namers() {
+		if like.UserName == "" {
+			terms = append(terms, n.clientTerm(like.ClientID))
+			continue
+		}
+		terms = append(terms, n.userTerm(like.UserName))
+		if like.ClientID != "" && l.Properties.ListLag != 0 {
+			names = append(names, n.User(like.UserName, rules.ClientOf(like)))
+		}
 	}
 	return names, terms
 }

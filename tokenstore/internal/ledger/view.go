@@ -204,10 +204,13 @@ func (v *View) setAside(u *UnreadableError) {
 
 // Unread joins the errors of the unreadable secrets that v has set aside. It returns nil if v
 // has set none aside.
-func (v *View) Unread() error {
+func (v *View) Unread() error { return JoinUnreadable(v.Aside()) }
+
+// Aside returns the errors of the unreadable secrets that v has set aside, ordered by name.
+func (v *View) Aside() []*UnreadableError {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return JoinUnreadable(slices.Collect(maps.Values(v.aside)))
+	return slices.SortedFunc(maps.Values(v.aside), func(a, b *UnreadableError) int { return strings.Compare(a.Name, b.Name) })
 }
 
 // Seek reads the named entry, so that Records can resolve it. If newest is set, Seek reads

@@ -1,8 +1,8 @@
 // Package rowstore implements token stores in the formats of the Zoho SDKs: rows of ten
 // columns, which one lock protects from concurrent writers. A Store is a
-// tokenstore.TokenStore and a tokenstore.Refresher. It can also check its rows, delete a record
-// that has not changed, and save or delete many records in one update. A Table implements the
-// parts that differ between the formats.
+// tokenstore.TokenStore and a tokenstore.Refresher. It can also search and check its rows,
+// delete a record that has not changed, and save or delete many records in one update. A Table
+// implements the parts that differ between the formats.
 package rowstore
 
 import (
@@ -50,8 +50,9 @@ type Table interface {
 
 // A Source reads and changes rows.
 type Source interface {
-	// Read returns at least the rows that about may describe, or all rows if about is nil. It does
-	// not take the lock of all writers.
+	// Read returns at least the rows that about may describe, or all rows if about is nil. If about
+	// has a ClientID, but no ID, user or token, it describes all rows of the client. Read does not
+	// take the lock of all writers.
 	Read(ctx context.Context, about *codec.Fields) (*Rows, error)
 
 	// Update calls change under the lock of all writers, with rows that Read would return for

@@ -1,0 +1,93 @@
+package tokenstore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"iter"
+	"slices"
+
+	"github.com/tokenkeep/tokenkeep/codec"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
+	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
+)
+
+// Search returns an iterator over the records whose UserName, ClientID, Issuer and Resource
+// equal those of like. A field that is empty in like matches every value. like must have a
+// UserName or a ClientID, and only these four fields; otherwise the iterator yields an error
+// matching ErrInvalidToken.
+//
+// The iterator yields each record once, ordered by ID. It then yields an error that wraps an
+// *UnreadableError for each unreadable record that may match. The Token beside that error has
+// only an ID, the name of the secret. An error with the zero Token ends the iteration.
+//
+// Search does not read the other records of the store. It may miss a write of the last ListLag.
+// If like has a UserName and a ClientID, only ReadLag applies to the record with exactly the
+// UserName, ClientID, Issuer and Resource of like. The error matches ErrWrongKeys if the
+// Options lack a key of the store, because records of that key would be missed.
+func (s *Store) Search(ctx context.Context, like Token) iter.Seq2[Token, error] {
+	return func(yield func(Token, error) bool) {
+		records, unread, err := s.search(ctx, like.Fields())
+		if err != nil {
+			yield(Token{}, s.error("search", "", err))
+			return
+		}
+		for _, rec := range records {
+			if !yield(FromFields(rec), nil) {
+				return
+			}
+		}
+		for _, u := range unread {
+			if !yield(Token{ID: u.Name}, s.error("search", u.Name, u)) {
+				return
+			}
+		}
+	}
+}
+
+// search returns the records that Search yields for like, and an error for each unreadable
+// secret that it finds.
+func (s *Store) search(ctx context.Context, like codec.Fields) (found []codec.Fields, unread []*UnreadableError, err error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, nil, err
+	}
+	if err := rules.ValidateSearch(like); err != nil {
+		return nil, nil, err
+	}
+	missed := s.ledger.Missing(ctx)
+	v := s.ledger.View(false)
+	records, err := s.labelled(ctx, v, like)
+	unread = v.Aside()
+	wrong := missed(err == nil)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case errors.Is(wrong, ErrWrongKeys), wrong != nil && len(records) == 0 && len(unread) == 0:
+		return nil, nil, wrong
+	}
+	for _, rec := range records {
+		if rules.Within(like, rec.Token) { // a label may be of an earlier state of the record
+			found = append(found, rec.Token)
+		}
+	}
+	slices.SortStableFunc(found, func(a, b codec.Fields) int { return cmp.Compare(a.ID, b.ID) })
+	return found, unread, nil
+}
+
+// labelled returns all records with a label of the user or client of like, and the record of
+// exactly that user and client if it must be read by name.
+func (s *Store) labelled(ctx context.Context, v *ledger.View, like codec.Fields) ([]ledger.Entry, error) {
+	names, terms := s.ledger.SearchKeys(like)
+	records, err := v.Search(ctx, names, terms)
+	named := func(rec ledger.Entry) bool { return slices.Contains(names, rec.Name) }
+	if err != nil || v.Current() || slices.ContainsFunc(records, named) {
+		return records, err
+	}
+	for _, name := range names {
+		// The read that did not find the record may have been out of date.
+		if err := v.Seek(ctx, name, true); err != nil {
+			return nil, err
+		}
+	}
+	return v.Records(ctx)
+}
