@@ -140,6 +140,16 @@ func finding(t token) func(*bench) error {
 	return func(b *bench) error { return second(b.open().FindToken(b.Context(), t)) }
 }
 
+func searchingFor(like token) func(*bench) error {
+	return func(b *bench) (all error) {
+		for t, err := range b.open().Search(b.Context(), like) {
+			b.calls.add("", "found: "+t.ID, err, "yielded")
+			all = errors.Join(all, err)
+		}
+		return all
+	}
+}
+
 func deleting(id string) func(*bench) error {
 	return func(b *bench) error { return b.open().DeleteToken(b.Context(), id) }
 }
@@ -252,6 +262,14 @@ func exercises() []exercise {
 		{name: "find by ID: one's own", setup: quietly(ownCode), do: finding(token{ID: "own1"})},
 		{name: "find by ID: one's own, former", setup: quietly(ownCode, ownUser), do: finding(token{ID: "own1"})},
 		{name: "find by ID: nothing", do: inTurn(finding(token{ID: userID()}), finding(token{ID: "own1"}))},
+
+		{name: "search: by user", setup: crowd, do: searchingFor(token{UserName: user})},
+		{name: "search: by client", setup: crowd, do: searchingFor(token{ClientID: client})},
+		{name: "search: by user and client", setup: crowd, do: searchingFor(token{UserName: user, ClientID: client})},
+		{name: "search: while a promotion is broken off", setup: brokenOff, do: searchingFor(token{ClientID: client})},
+		{name: "search: where reads are late", lag: true, setup: crowd, do: inTurn(searchingFor(token{UserName: user, ClientID: client}), searchingFor(token{UserName: "eve", ClientID: client}))},
+		{name: "search: nothing", do: searchingFor(token{UserName: user})},
+		{name: "search: with keys", keys: true, setup: crowd, do: searchingFor(token{UserName: user})},
 
 		{name: "delete: a user's", setup: quietly(annOld), do: deleting(userID())},
 		{name: "delete: with what has moved to it", setup: moved, do: deleting(userID())},
