@@ -530,6 +530,25 @@ func finding(t tokenstore.Token) func(*bench) {
 	}
 }
 
+func finds(like tokenstore.Token) func(*bench) {
+	return func(b *bench) {
+		for _, err := range b.store().Search(b.Context(), like) {
+			b.says(err)
+		}
+	}
+}
+
+// others saves n records of other users and clients than those of the tests.
+func others(n int) func(*bench) {
+	return func(b *bench) {
+		s := b.store()
+		for i := range n {
+			_, err := s.SaveToken(b.Context(), tokenstore.Token{UserName: fmt.Sprint("user", i), ClientID: fmt.Sprint("client", i), AccessToken: "access5"})
+			b.says(err)
+		}
+	}
+}
+
 func promoting(b *bench) {
 	s := b.store()
 	code, err := s.FindToken(b.Context(), tokenstore.Token{ClientID: crm, GrantToken: "grant1"})
@@ -605,6 +624,10 @@ func requests() []request {
 			finding(tokenstore.Token{UserName: ann, ClientID: crm}), finding(tokenstore.Token{UserName: ann}), finding(tokenstore.Token{ClientID: crm, RefreshToken: "refresh0"}),
 			finding(tokenstore.Token{ClientID: crm, GrantToken: "grant1"}), finding(tokenstore.Token{AccessToken: "access0"}), finding(tokenstore.Token{UserName: "bob", ClientID: crm}),
 		)},
+		{"search by client", each(annCode, others(2)), finds(tokenstore.Token{ClientID: crm})},
+		{"search by user", each(annCode, others(2)), finds(tokenstore.Token{UserName: ann})},
+		{"search by user and client", each(annCode, others(2)), finds(tokenstore.Token{UserName: ann, ClientID: crm})},
+		{"search by an unknown user", others(2), finds(tokenstore.Token{UserName: ann})},
 		{"refresh", saving(annToken), refreshing},
 		{"delete: a user's, with what has moved to it", each(annCode, promoting), deleting},
 		{"all: list and delete", annCode, func(b *bench) {
@@ -620,11 +643,46 @@ func requests() []request {
 	}
 }
 
+// services are the fakes of the services that the tests of this file use.
+var services = map[string]func(*testing.T) *cloud{"awssm": onAWS, "gcpsm": onGCP, "vaultstore": onVault, "k8sstore": onK8s}
+
+// TestSearchSendsTheSameRequests checks that a search by the user or the client of one record
+// sends as many requests among 100 records as among two.
+func TestSearchSendsTheSameRequests(t *testing.T) {
+	t.Parallel()
+	for name, open := range services {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for what, like := range map[string]tokenstore.Token{
+				"client": {ClientID: crm}, "user": {UserName: ann}, "user and client": {UserName: ann, ClientID: crm},
+			} {
+				sent := func(n int) (lines int) {
+					c := open(t)
+					synctest.Test(t, func(t *testing.T) {
+						b := &bench{T: t, cloud: c}
+						c.record(func() {
+							others(n - 1)(b)
+							saving(tokenstore.Token{UserName: ann, ClientID: crm, AccessToken: "access0"})(b)
+						})
+						lines = strings.Count(c.record(func() { finds(like)(b) }), "\n")
+					})
+					return lines
+				}
+				few, many := sent(2), sent(100)
+				if few != many {
+					t.Errorf("a search by %s sends %d requests among 2 records, and %d among 100", what, few, many)
+				}
+				t.Logf("a search by %s: %d requests", what, many)
+			}
+		})
+	}
+}
+
 // TestRequests checks that each operation sends the recorded requests to each service. For some
 // writes, it also checks the requests that follow if any one request or answer is lost.
 func TestRequests(t *testing.T) {
 	t.Parallel()
-	for name, open := range map[string]func(*testing.T) *cloud{"awssm": onAWS, "gcpsm": onGCP, "vaultstore": onVault, "k8sstore": onK8s} {
+	for name, open := range services {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var text strings.Builder
