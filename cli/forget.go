@@ -76,8 +76,10 @@ refresh is in progress, forget waits for it. Tokens that are stored meanwhile ar
 revoked. A record whose tokens could not be revoked is kept, unless --delete-unrevoked is
 given.
 
-The whole store is read. If lists of the service lag, as those of AWS do, a record of the
-last minutes may be missed: --client finds it. The copies that 'tokenkeep rm --help'
+If lists of the service lag, as those of AWS do, a record of the last minutes may be
+missed: --client finds it, with --issuer if the record has an issuer. A record whose labels
+were removed with another program is missed too: 'tokenkeep doctor' reports it. An
+unreadable record of the user is kept and reported. The copies that 'tokenkeep rm --help'
 describes are useless after the tokens are revoked.`
 
 // A wish holds the flags of forget: the records to forget, and their authorization server.
@@ -151,11 +153,12 @@ func (a *app) hostOf(w wish, t tokenstore.Token) string {
 	return u.Host
 }
 
-// wanted returns the records that w selects. unreadable is the error about unreadable records. If
-// w names a client, wanted also searches for the record of the user and client, because a lagging
-// list can omit the record.
+// wanted returns the records that w selects. unreadable is the error about unreadable records that
+// may be of the user or, if the store cannot search, about all unreadable records. If w names a
+// client and wanted has listed the store, it also searches for the record of the user and client,
+// because a lagging list can omit the record.
 func (w wish) wanted(ctx context.Context, s *store) (tokens []tokenstore.Token, unreadable, err error) {
-	all, unreadable, err := bulk.Readable(s.GetTokens(ctx))
+	found, listed, unreadable, err := s.selected(ctx, tokenstore.Token{UserName: w.user, ClientID: w.client, Issuer: w.issuer})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -166,10 +169,10 @@ func (w wish) wanted(ctx context.Context, s *store) (tokens []tokenstore.Token, 
 			tokens = append(tokens, t)
 		}
 	}
-	for _, t := range all {
+	for _, t := range found {
 		add(t)
 	}
-	if w.client == "" {
+	if w.client == "" || !listed {
 		return tokens, unreadable, nil
 	}
 	t, err := s.FindToken(ctx, tokenstore.Token{UserName: w.user, ClientID: w.client, Issuer: w.issuer})

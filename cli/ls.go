@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/tokenkeep/tokenkeep/internal/bulk"
 	"github.com/tokenkeep/tokenkeep/internal/sdkid"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
@@ -23,8 +22,13 @@ func (a *app) lsCommand() *cobra.Command {
 		Long: `Lists all records, ordered by ID. Unreadable records are reported, and the others are
 listed. --user, --client, --issuer and --resource select records with these values.
 
+With --user or --client, the store is searched and not listed, and only unreadable records
+that may match are reported. If lists of the service lag, as those of AWS do, a record of
+the last minutes may be missing. The record that has exactly the given user, client, issuer
+and resource is not missing.
+
 --limit prints one page. If there are more records, a note says which --after prints the
-next page. Each page reads the whole store.`,
+next page. Each page reads all selected records.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.reading().withStore(c.Context(), func(s *store) error { return a.ls(c.Context(), s, l) })
@@ -67,11 +71,11 @@ func (a *app) ls(ctx context.Context, s *store, l listed) error {
 	if l.reveal && !a.json {
 		return usagef("ls shows secrets with --json only; 'tokenkeep get ID --reveal' shows those of one record")
 	}
-	tokens, err := s.GetTokens(ctx)
-	if _, _, unread := bulk.Readable(tokens, err); unread != nil {
-		return unread
+	tokens, all, err, failed := s.selected(ctx, l.who.token())
+	if failed != nil {
+		return failed
 	}
-	if len(tokens) == 0 {
+	if all && len(tokens) == 0 {
 		a.noteKeys(s, err)
 	}
 	slices.SortFunc(tokens, func(a, b tokenstore.Token) int { return sdkid.Compare(a.ID, b.ID) })

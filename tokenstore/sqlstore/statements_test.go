@@ -124,6 +124,19 @@ func TestStatements(t *testing.T) {
 	step("FindToken: token", func() error { _, err := s.FindToken(ctx, tokenstore.Token{AccessToken: "x2"}); return err })
 	step("FindToken: nothing", func() error { _, err := s.FindToken(ctx, tokenstore.Token{}); return err })
 	step("FindTokenByID", func() error { _, err := s.FindTokenByID(ctx, "7"); return err })
+	search := func(like tokenstore.Token) func() error {
+		return func() (err error) {
+			n := 0
+			for _, e := range s.Search(ctx, like) {
+				n, err = n+1, errors.Join(err, e)
+			}
+			r.note("  %d results", n)
+			return err
+		}
+	}
+	step("Search: user", search(tokenstore.Token{UserName: "ann", ClientID: "c"}))
+	step("Search: client", search(tokenstore.Token{ClientID: "c"}))
+	step("Search: nothing", search(tokenstore.Token{ID: "7"}))
 	step("GetTokens", func() error { _, err := s.GetTokens(ctx); return err })
 	step("SaveAll", func() error {
 		_, err := s.SaveAll(ctx, []tokenstore.Token{
@@ -156,6 +169,7 @@ func TestStatements(t *testing.T) {
 	step("Refresh: not found", func() error { _, err := s.Refresh(ctx, "99", "b", mint); return err })
 	step("rows of an SDK", insert("'30', NULL, 'c', 'rr', 'ya', '0012'", "'31', NULL, 'c', 'rr', 'yb', NULL", "'32', 'zoe', 'c', 'zz', 'yc', NULL",
 		"'33', 'max', 'c', 'zz', NULL, NULL", "'34', 'moe', NULL, NULL, 'm', 'soon'", "'35', 'zoe', 'c', NULL, 'yd', NULL", "'x', 'sue', NULL, 's', NULL, NULL"))
+	step("Search: damaged", search(tokenstore.Token{UserName: "moe"}))
 	step("SaveAll: absorbs", func() error {
 		_, err := s.SaveAll(ctx, []tokenstore.Token{{ClientID: "c", RefreshToken: "rr", APIDomain: "d"}, {UserName: "new", AccessToken: "n"}, {UserName: "ann", ClientID: "c", AccessToken: "a4"}})
 		return err
