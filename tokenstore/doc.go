@@ -180,8 +180,8 @@
 //
 // A derived ID is the ID that SaveToken returns for a record that was saved without an ID.
 // A look-up by a token also reads the name that is derived from the token. A record that was
-// created under that name is therefore found after at most ReadLag. So is, by a Search that
-// has UserName and ClientID, the record with exactly the Issuer and Resource of like.
+// created under that name is therefore found after at most ReadLag. If lists lag, a Search by
+// UserName and ClientID also reads the name of the record with the Issuer and Resource of like.
 //
 // # Refreshing
 //
