@@ -29,7 +29,7 @@ const (
 
 	// keepContainers is the age at which containers of other runs are removed. All runs end
 	// sooner.
-	keepContainers = 2 * time.Hour
+	keepContainers = 4 * time.Hour
 
 	// label is a label of all containers and of the images built here.
 	label = "com.github.tokenkeep.integration"
