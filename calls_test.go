@@ -354,7 +354,8 @@ type request struct {
 	do     func(*bench)
 }
 
-// A bench opens drivers and stores on a fake service, and records the classes of errors.
+// A bench opens drivers and token stores that use a fake service. It records the classes of their
+// errors.
 type bench struct {
 	*testing.T
 	*cloud

@@ -267,8 +267,8 @@ const (
 	lastPause = 1100 * time.Millisecond
 )
 
-// store makes c try to store its token, up to lastTries times and until ctx is done. It reports
-// whether the token is stored.
+// store asks c to store its token, until c has stored the token, ctx is done, or lastTries attempts
+// have failed. It reports whether the token is stored.
 func store(ctx context.Context, c *initializer.Client) bool {
 	for try := range lastTries {
 		if try > 0 {

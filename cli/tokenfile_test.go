@@ -262,7 +262,7 @@ func TestImportChecksFirst(t *testing.T) {
 }
 
 // TestImportStops checks that an import reports failed and untried rows if the store begins to
-// deny writes. Another run must import the remaining rows.
+// deny writes. It also checks that another run imports the remaining rows.
 func TestImportStops(t *testing.T) {
 	t.Parallel()
 	e, server := vaultEnv(t)

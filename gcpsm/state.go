@@ -299,7 +299,8 @@ var (
 // records.
 func ours(key, value string) bool { return ourKey().MatchString(key) && ourValue().MatchString(value) }
 
-// labelsOf returns those of labels by which records are found, without nonces.
+// labelsOf returns the labels of a secret by which records are found. Their nonces are empty,
+// because the service does not store nonces.
 func labelsOf(labels map[string]string) []driver.Label {
 	var found []driver.Label
 	for _, k := range slices.Sorted(maps.Keys(labels)) {

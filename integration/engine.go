@@ -27,8 +27,8 @@ const (
 	// pullTimeout limits the time to pull an image.
 	pullTimeout = 5 * time.Minute
 
-	// keepContainers is the age at which containers of other runs are removed. All runs end
-	// sooner.
+	// keepContainers is the age at which containers of other runs are removed. It exceeds the
+	// longest timeout of a run, so no running test uses such a container.
 	keepContainers = 4 * time.Hour
 
 	// label is a label of all containers and of the images built here.

@@ -138,7 +138,7 @@ func (s *secrets) carrying(ctx context.Context, key string) (found []*object, er
 	return found, err
 }
 
-// list passes the Secrets that options select to use, until use returns false. list skips
+// list calls use for each Secret that options select, until use returns false. list skips
 // Secrets of other programs and prefixes.
 //
 // The pages show the state at a single point in time while etcd keeps that state: five minutes

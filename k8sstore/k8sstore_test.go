@@ -626,8 +626,8 @@ func TestOthersSecretsAreLeftAlone(t *testing.T) {
 	}
 }
 
-// TestVersionsNameTheIncarnation checks that Update and Delete refuse the version of another
-// incarnation with the same revision, and malformed versions.
+// TestVersionsNameTheIncarnation checks that Update and Delete refuse malformed versions. They also
+// refuse a version that has the current revision, but the UID of another incarnation.
 func TestVersionsNameTheIncarnation(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)

@@ -72,7 +72,7 @@ var (
 	k8sstore   = service{name: "k8sstore", perLabel: true, kubernetes: true}
 )
 
-// driver returns a driver that makes the calls of the service through h.
+// driver returns a driver that simulates s, and makes its calls through h.
 func (s service) driver(h *handle) driver.Secrets {
 	switch {
 	case s.kubernetes:

@@ -630,7 +630,8 @@ func (s *secrets) list(ctx context.Context, folder string) ([]string, error) {
 	return answer.Data.Keys, err
 }
 
-// names returns the names of all secrets under the prefix, including those of deleted records.
+// names returns the legal names in the folder "tokens" under the prefix, including the names of
+// deleted records.
 func (s *secrets) names(ctx context.Context) ([]string, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

@@ -303,7 +303,7 @@ func (s *secrets) probe(call, capability, class, folder string, do func(context.
 	return driverkit.Probe{Call: call, Needs: fmt.Sprintf("the capability %q on %s/%s/%s/%s/*", capability, s.mount, class, s.prefix, folder), Do: do}
 }
 
-// recordProbes returns the probes of calls about records. If the secret probeName does not
+// recordProbes returns the probes of the calls that read and write records. If the secret probeName does not
 // exist and the token may not create that secret, the second PUT is not tried.
 func (s *secrets) recordProbes() []driverkit.Probe {
 	absent, recorded := strings.ToLower(rand.Text())[:16], false
@@ -332,7 +332,7 @@ func (s *secrets) recordProbes() []driverkit.Probe {
 	}
 }
 
-// indexProbes returns the probes of calls about the index. If the first POST fails, the
+// indexProbes returns the probes of the calls that read and write the index. If the first POST fails, the
 // repeated POST is not tried.
 func (s *secrets) indexProbes() []driverkit.Probe {
 	label := driver.Label{Key: "probe", Value: strings.Repeat("probe", 7)[:32], Nonce: strings.ToLower(rand.Text())[:16]}

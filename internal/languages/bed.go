@@ -154,7 +154,7 @@ func Start(t testing.TB, cmd *exec.Cmd) *Agent {
 	return a
 }
 
-// Kill kills the process of an agent.
+// Kill kills the process of a, and waits until the process has ended.
 func (a *Agent) Kill() {
 	_ = a.cmd.Process.Kill()
 	<-a.ended

@@ -36,7 +36,7 @@ var ErrNotInstalled = errors.New("mariadb: mariadbd and mariadb-install-db are n
 // startTimeout is the maximum time to create the system tables and to start a server.
 const startTimeout = time.Minute
 
-// A Server is a running server.
+// A Server is a MariaDB or MySQL server that a test has started.
 type Server struct {
 	dir   string
 	dsn   string

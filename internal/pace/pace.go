@@ -118,7 +118,7 @@ func (p *Pacer) repeat(ctx context.Context, epoch int, call func() error) error 
 	}
 }
 
-// acquire waits until a call may begin. It returns the epoch in which the call begins.
+// acquire waits until a call may begin, and begins the call. It returns the epoch of the call.
 func (p *Pacer) acquire(ctx context.Context) (epoch int, err error) {
 	for {
 		epoch, wait, changed := p.enter(time.Now())
@@ -131,8 +131,8 @@ func (p *Pacer) acquire(ctx context.Context) (epoch int, err error) {
 	}
 }
 
-// enter begins a call if a call may begin now, and then returns a nil changed. Otherwise, a call
-// may begin when changed is closed or, if wait is positive, after wait.
+// If a call may begin now, enter begins the call and returns a nil channel. Otherwise, a call may
+// begin when changed is closed or, if wait is positive, after wait.
 func (p *Pacer) enter(now time.Time) (epoch int, wait time.Duration, changed chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

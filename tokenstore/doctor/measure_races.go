@@ -37,7 +37,8 @@ type Round struct {
 // succeeded and at least one write failed for a reason other than a conflict.
 func (r Round) Decided() bool { return r.Winners > 0 || r.Failed == 0 }
 
-// deviations returns a Deviation for each way in which rounds differ from exactly one winner.
+// deviations returns a Deviation for each kind of wrong outcome among the rounds: several winners,
+// no winner, or a state that is not the winner's.
 func (r Races) deviations() (found []Deviation) {
 	texts := []string{"several writes succeeded", "no write succeeded", "a write succeeded, and the service does not hold it"}
 	counts := make([]int, len(texts))

@@ -14,9 +14,10 @@ const (
 	maxMisses = 1 << 12
 )
 
-// A Misses holds the names that recent reads have not found. If a Misses holds a name, a driver
-// whose reads lag can begin Fresh with the call that proves that the secret does not exist. The
-// zero Misses is empty and ready to use. The methods of a Misses are safe for concurrent use.
+// A Misses holds the names that recent reads have not found. For such a name, the secret
+// probably does not exist. Fresh of a driver whose reads lag can then first make the call that
+// shows whether the secret exists. The zero Misses is empty and ready to use. The methods of a
+// Misses are safe for concurrent use.
 type Misses struct {
 	mu sync.Mutex
 	at map[string]time.Time

@@ -16,7 +16,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/lockfile"
 )
 
-// resolve follows the symbolic links of path. The target need not exist. A writer replaces the
+// resolve returns path without symbolic links. The target need not exist. A writer replaces the
 // file at the resolved path, because replacing a link would lose the link. Two links to one file
 // therefore also share a lock.
 func resolve(path string) (string, error) {

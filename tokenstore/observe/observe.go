@@ -84,7 +84,7 @@ func Results() []Result {
 	}
 }
 
-// A Call is a call of a store to its backend.
+// A Call is a call that a store makes to its backend.
 type Call struct {
 	Store     string // the kind of store, such as "awssm"
 	Operation Operation

@@ -142,8 +142,8 @@ func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error
 // Search returns an iterator over the records whose UserName, ClientID, Issuer and Resource
 // equal those of like, ordered by ID. A field that is empty in like matches every value. like
 // must have a UserName or a ClientID, and only these four fields; otherwise the iterator yields
-// an error matching tokenstore.ErrInvalidToken. Search
-// selects rows by user_name or, without a UserName, by client_id.
+// an error matching tokenstore.ErrInvalidToken. Search selects rows by user_name or, without a
+// UserName, by client_id.
 //
 // The iterator then yields an error that wraps a *tokenstore.UnreadableError for each unreadable
 // row that may match. The Token beside that error has only an ID. An error with the zero Token

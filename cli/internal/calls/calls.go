@@ -33,7 +33,8 @@ func Limit(ctx context.Context, most int64) (_ context.Context, n *atomic.Int64,
 	return ctx, n, func() { cancel(nil) }
 }
 
-// counting returns a copy of ctx. Each request that is sent with the copy calls add.
+// counting returns a copy of ctx. The function add is called for each request that is sent with
+// that copy.
 func counting(ctx context.Context, add func()) context.Context {
 	ctx = context.WithValue(ctx, key{}, add)
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
