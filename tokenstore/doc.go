@@ -155,11 +155,11 @@
 //
 // Stores that have a method Search follow one more rule:
 //
-//   - [TS-47] Search yields each record once that has the UserName, ClientID, Issuer and Resource
-//     that like has, ordered by ID. Then it yields an *UnreadableError for each unreadable
-//     record that may be such a record. If no record matches, it yields nothing. If like has
-//     neither UserName nor ClientID, or has another field, Search yields only an error matching
-//     ErrInvalidToken.
+//   - [TS-47] A record matches like if it has the UserName, ClientID, Issuer and Resource that
+//     like has. Search yields each matching record once, ordered by ID, and nothing if no
+//     record matches. Search then yields an *UnreadableError for each unreadable record that
+//     may match. If like has neither UserName nor ClientID, or has another field, Search yields
+//     only an error matching ErrInvalidToken.
 //
 // # Strong and weak look-ups
 //
