@@ -243,6 +243,9 @@ func (w *keeper) print(err error) error {
 	if n := len(r.Dead); n > 0 {
 		err = errors.Join(err, fmt.Errorf("%w: %s dead", initializer.ErrReauthRequired, are(n)))
 	}
+	if r.Skipped > 0 {
+		a.note("%s skipped, because the authorization server is not named: see --token-url and --accounts-url", are(r.Skipped))
+	}
 	if a.json {
 		return errors.Join(err, a.printJSON(r))
 	}

@@ -318,6 +318,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"ls", "--store", "mem:x"}, "takes nothing after"},
 		{[]string{"ls", "--store", "file:"}, "needs a path"},
 		{[]string{"ls", "--store", "file:x?dialect=cobol"}, "no such dialect"},
+		{[]string{"ls", "--store", "file:x?dialct=php"}, `file: has no parameter "dialct": it has dialect`},
 		{[]string{"ls", "--store", "vault:secret"}, "vault:MOUNT/PREFIX"},
 		{[]string{"ls", "--store", "k8s:default"}, "k8s:NAMESPACE/PREFIX"},
 		{[]string{"ls", "--store", "k8s:default/crm"}, "no cluster"},

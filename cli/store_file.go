@@ -26,6 +26,10 @@ do not show which SDK wrote it, use file:PATH?dialect=csharp; the dialects are
 
 var dialectSuffix = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(.*)\?dialect=([a-z]*)$`) })
 
+// unknownSuffix matches a path with a parameter. A misspelt parameter must not become part of the
+// name of a file with tokens.
+var unknownSuffix = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\?([A-Za-z_-]+)=[^/]*$`) })
+
 func openFile(_ context.Context, o *scheme.Opening) (*scheme.Opened, error) {
 	rest, opts := o.Rest, &filestore.Options{Observer: o.Observer}
 	if m := dialectSuffix().FindStringSubmatch(rest); m != nil {
@@ -34,6 +38,8 @@ func openFile(_ context.Context, o *scheme.Opening) (*scheme.Opened, error) {
 			return nil, err
 		}
 		rest, opts.Dialect = m[1], d
+	} else if m := unknownSuffix().FindStringSubmatch(rest); m != nil {
+		return nil, usagef("file: has no parameter %q: it has dialect", m[1])
 	}
 	if strings.HasPrefix(rest, "///") { // file:///path
 		rest = rest[2:]
