@@ -47,8 +47,6 @@ func (s *store) search(ctx context.Context, c searcher, like tokenstore.Token) (
 			tokens = append(tokens, t)
 		case t.ID == "" || !errors.As(err, &u):
 			return nil, nil, listError(kind, err)
-		case s.driver == nil:
-			causes = append(causes, u.Err) // a row, whose error says where it is
 		default:
 			causes = append(causes, u)
 		}

@@ -13,7 +13,7 @@ import (
 func budgets(service string, n int) map[string]map[string]int {
 	all := listBudget(service, n)
 	index := map[string]int{"aws": 2, "gcp": 3, "vault": 3, "k8s": 2}[service] // a read by a derived name, a search by a label and, on gcp and vault, a read of the record
-	renew := map[string]int{"aws": 5, "gcp": 7, "vault": 6, "k8s": 4}[service]
+	renew := map[string]int{"aws": 4, "gcp": 6, "vault": 5, "k8s": 3}[service]
 	save := map[string]int{"aws": 3, "gcp": 4, "vault": 4, "k8s": 2}[service]
 	return map[string]map[string]int{
 		tokenkeep: {coldStart: 1, byID: 1, byClient: 1, byUser: index, byRefresh: index, byAccess: index, saveAccess: save, renewToken: renew, listAll: all},

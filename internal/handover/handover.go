@@ -30,7 +30,7 @@ func Context(ctx context.Context) context.Context {
 
 // Keep keeps record, which store has found under the ID, in place of any earlier record. It
 // does nothing if ctx does not derive from a result of Context.
-func Keep(ctx context.Context, store any, id string, record any) {
+func Keep[T any](ctx context.Context, store any, id string, record T) {
 	m, ok := ctx.Value(key{}).(*memory)
 	if !ok {
 		return

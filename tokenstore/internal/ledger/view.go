@@ -210,6 +210,9 @@ func (v *View) Unread() error { return JoinUnreadable(v.Aside()) }
 func (v *View) Aside() []*UnreadableError {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if len(v.aside) == 0 {
+		return nil // without allocations, because every search asks
+	}
 	return slices.SortedFunc(maps.Values(v.aside), func(a, b *UnreadableError) int { return strings.Compare(a.Name, b.Name) })
 }
 
