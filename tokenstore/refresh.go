@@ -72,7 +72,7 @@ func (s *Store) refresh(ctx context.Context, id string, stale Secret, mint refre
 		return codec.Fields{}, err
 	}
 	var read *ledger.Entry
-	if e, ok := handover.Take[ledger.Entry](ctx, s, id); ok {
+	if e, ok := handover.Take(ctx, s, id).(ledger.Entry); ok {
 		read = &e
 	}
 	return s.engine.Refresh(ctx, id, string(stale), s.leases.Record(ctx, id, read), mint)

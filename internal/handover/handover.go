@@ -40,19 +40,19 @@ func Keep[T any](ctx context.Context, store any, id string, record T) {
 	m.store, m.id, m.record = store, id, record
 }
 
-// Take removes and returns the kept record. It reports false if there is no record, or if
-// the record is of another store or ID.
-func Take[T any](ctx context.Context, store any, id string) (record T, ok bool) {
-	m, has := ctx.Value(key{}).(*memory)
-	if !has {
-		return record, false
+// Take removes and returns the kept record. It returns nil if there is no record, or if the
+// record is of another store or ID.
+func Take(ctx context.Context, store any, id string) (record any) {
+	m, ok := ctx.Value(key{}).(*memory)
+	if !ok {
+		return nil
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.store != store || m.id != id {
-		return record, false
+		return nil
 	}
-	record, ok = m.record.(T)
+	record = m.record
 	m.store, m.id, m.record = nil, "", nil
-	return record, ok
+	return record
 }

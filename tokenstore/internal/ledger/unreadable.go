@@ -98,12 +98,16 @@ func own(listed iter.Seq2[driver.Named, error]) iter.Seq2[driver.Named, error] {
 // JoinUnreadable joins the errors into one, ordered by name. It returns nil if errs is empty,
 // and sorts errs in place.
 func JoinUnreadable(errs []*UnreadableError) error {
-	slices.SortFunc(errs, func(a, b *UnreadableError) int { return cmp.Compare(a.Name, b.Name) })
+	sortByName(errs)
 	all := make([]error, 0, len(errs))
 	for _, err := range errs {
 		all = append(all, err)
 	}
 	return errors.Join(all...)
+}
+
+func sortByName(errs []*UnreadableError) {
+	slices.SortFunc(errs, func(a, b *UnreadableError) int { return cmp.Compare(a.Name, b.Name) })
 }
 
 // OnlyUnreadable returns err if it is an *UnreadableError. For any other error, even

@@ -204,16 +204,22 @@ func (v *View) setAside(u *UnreadableError) {
 
 // Unread joins the errors of the unreadable secrets that v has set aside. It returns nil if v
 // has set none aside.
-func (v *View) Unread() error { return JoinUnreadable(v.Aside()) }
-
-// Aside returns the errors of the unreadable secrets that v has set aside, ordered by name.
-func (v *View) Aside() []*UnreadableError {
+func (v *View) Unread() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if len(v.aside) == 0 {
 		return nil // without allocations, because every search asks
 	}
-	return slices.SortedFunc(maps.Values(v.aside), func(a, b *UnreadableError) int { return strings.Compare(a.Name, b.Name) })
+	return JoinUnreadable(slices.Collect(maps.Values(v.aside)))
+}
+
+// Aside returns the errors of the unreadable secrets that v has set aside, ordered by name.
+func (v *View) Aside() []*UnreadableError {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	all := slices.Collect(maps.Values(v.aside))
+	sortByName(all)
+	return all
 }
 
 // Seek reads the named entry, so that Records can resolve it. If newest is set, Seek reads
