@@ -88,7 +88,7 @@ func repeat(ctx context.Context, after []codes.Code) gax.CallOption {
 		until = deadline
 	}
 	return gax.WithRetry(func() gax.Retryer {
-		return &retryer{after, !driver.Retries(ctx), gax.Backoff{Initial: firstPause, Max: lastPause, Multiplier: 2}, until}
+		return &retryer{after, !driver.Retries(ctx), gax.Backoff{Initial: firstPause, Max: lastPause, Multiplier: 1.5}, until}
 	})
 }
 

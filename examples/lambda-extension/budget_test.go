@@ -23,7 +23,7 @@ import (
 
 // The budgets of an agent with one kind of store.
 const (
-	mostSize  = 12_050_000 // 12.0 MB
+	mostSize  = 12_000_000
 	mostRSS   = 20 << 20
 	mostCPU   = 100 * time.Microsecond // for a find of a record in memory
 	mostStart = 10 * time.Millisecond  // from exec to the answer of /healthz

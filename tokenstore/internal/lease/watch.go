@@ -123,7 +123,11 @@ func (r *record) pause(lease stored.Lease) time.Duration {
 	case left > 0:
 		return left + commitTime + r.random(spreadTime)
 	}
-	return r.nearly(min(max(firstPoll, min(-left, held)*4/5), lastPoll))
+	overdue := held * 4 / 5
+	if r.entry.Took > 0 {
+		overdue = min(-left, held) / 2
+	}
+	return r.nearly(min(max(firstPoll, overdue), lastPoll))
 }
 
 // age returns how long ago a lease was taken, by the clocks of its holder and of this
