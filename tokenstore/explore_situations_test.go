@@ -1,6 +1,7 @@
 package tokenstore_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -8,7 +9,6 @@ import (
 	"fmt"
 	"iter"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -147,12 +147,15 @@ func (t *told) now() string {
 	return time.Since(t.began).String()
 }
 
-var words = regexp.MustCompile(`[a-z2-7]+`)
+// inWord reports whether c can be part of a nonce.
+func inWord(c rune) bool { return c >= 'a' && c <= 'z' || c >= '2' && c <= '7' }
+
+func outsideWord(c rune) bool { return !inWord(c) }
 
 // noncesIn returns the words of text that have the form of a nonce.
 func noncesIn(text string) []string {
 	const length = 16
-	return slices.DeleteFunc(words.FindAllString(text, -1), func(w string) bool { return len(w) != length })
+	return slices.DeleteFunc(strings.FieldsFunc(text, outsideWord), func(w string) bool { return len(w) != length })
 }
 
 // written assigns names to the version and the new nonces of s, the state that was just
@@ -235,12 +238,15 @@ func (t *told) known(text string) string {
 
 // plain replaces nonces in text by their names. The caller must hold t.mu.
 func (t *told) plain(text string) string {
-	return words.ReplaceAllStringFunc(text, func(word string) string {
-		if nonce, ok := t.nonces[word]; ok {
-			return nonce
-		}
-		return word
-	})
+	var b strings.Builder
+	for text != "" {
+		rest := strings.TrimLeftFunc(text, inWord)
+		word := text[:len(text)-len(rest)]
+		b.WriteString(cmp.Or(t.nonces[word], word))
+		text = strings.TrimLeftFunc(rest, outsideWord)
+		b.WriteString(rest[:len(rest)-len(text)])
+	}
+	return b.String()
 }
 
 // secret returns a string that represents s. The caller must hold t.mu.
