@@ -60,7 +60,7 @@ var rules = map[string]rule{
 	"tokenstore/filestore":         {ours: []string{"codec", "codec/tokenfile", "tokenstore", "tokenstore/doctor", "tokenstore/driverkit", "tokenstore/internal/lockfile", "tokenstore/internal/rowstore", "tokenstore/internal/rules"}},
 	"tokenstore/sqlstore":          {ours: []string{"codec", "tokenstore", "tokenstore/doctor", "tokenstore/driverkit", "tokenstore/internal/lockfile", "tokenstore/internal/rowstore", "tokenstore/internal/rules"}},
 	"tokenstore/memstore":          {ours: []string{"tokenstore", "tokenstore/driver"}},
-	"awssm":                        {ours: []string{"tokenstore", "tokenstore/driver", "tokenstore/driverkit"}, theirs: []string{"github.com/aws/"}},
+	"awssm":                        {ours: []string{"internal/pace", "tokenstore", "tokenstore/driver", "tokenstore/driverkit"}, theirs: []string{"github.com/aws/"}},
 	"gcpsm":                        {ours: []string{"tokenstore", "tokenstore/driver", "tokenstore/driverkit"}, theirs: []string{"cloud.google.com/go/", "google.golang.org/", "github.com/googleapis/gax-go/"}},
 	"k8sstore":                     {ours: []string{"tokenstore", "tokenstore/driver", "tokenstore/driverkit"}, theirs: []string{"k8s.io/api/core/v1", "k8s.io/apimachinery/"}},
 	"vaultstore":                   {ours: []string{"tokenstore", "tokenstore/driver", "tokenstore/driverkit"}, theirs: []string{"github.com/hashicorp/vault/api"}},

@@ -59,3 +59,15 @@ func TestPlainWords(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// merging matches a line that git writes into a file with a conflict.
+var merging = regexp.MustCompile(`(?m)^(<<<<<<<|>>>>>>>) `)
+
+func TestNoMergeConflicts(t *testing.T) {
+	t.Parallel()
+	for name, text := range pages(t) {
+		if merging.MatchString(text) {
+			t.Errorf("%s contains a conflict of a merge", name)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package awssm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/middleware"
 
+	"github.com/tokenkeep/tokenkeep/internal/pace"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
@@ -26,6 +28,10 @@ const (
 	batchSize    = 20 // maximum number of secrets that one BatchGetSecretValue returns
 	listSize     = 100
 	filterValues = 10 // maximum number of values of one filter
+
+	// aFewBatches is the number of batches after which List reads the remaining secrets in
+	// concurrent batches. Such batches take one more call for each hundred secrets.
+	aFewBatches = 2
 )
 
 // A service makes calls to Secrets Manager. Each method makes one call, except the methods
@@ -247,43 +253,154 @@ func below(prefix string) types.Filter {
 	return types.Filter{Key: types.FilterNameStringTypeName, Values: []string{prefix + "/"}}
 }
 
-// batch yields the states of the secrets that match the filters. If a secret cannot be read,
-// the err field of its state is the reason. batch leaves out secrets that were deleted after
-// the service had listed them.
-func (s *service) batch(ctx context.Context, filters []types.Filter) iter.Seq2[state, error] {
-	return driverkit.Seq(func(yield func(state, error) bool) error {
-		in := &secretsmanager.BatchGetSecretValueInput{Filters: filters, MaxResults: aws.Int32(batchSize)}
-		for {
-			out, err := call(ctx, "BatchGetSecretValue", s.client.BatchGetSecretValue, in, nil)
-			if err != nil && ctx.Err() == nil && ofOneSecret(err) {
-				return s.oneByOne(ctx, filters, yield)
-			}
+// batch passes the state of each secret that matches the filters to each. If a secret cannot be
+// read, the err field of its state is the reason. batch leaves out secrets that were deleted
+// after the service had listed them. An error of each ends batch, which returns that error.
+func (s *service) batch(ctx context.Context, filters []types.Filter, each func(state) error) error {
+	return s.batches(ctx, filters, func(states []state, _ bool) error { return forEach(states, each) })
+}
+
+// errMany means that a search has more results than it reads in consecutive batches.
+var errMany = errors.New("the search has more results")
+
+// all is like batch for the secrets under prefix, except those whose path ours rejects. If
+// there are more than aFewBatches, all reads the remaining secrets in concurrent batches.
+func (s *service) all(ctx context.Context, prefix string, ours func(path string) bool, each func(state) error) error {
+	filters, seen, batches := []types.Filter{below(prefix)}, map[string]bool{}, 0
+	err := s.batches(ctx, filters, func(states []state, more bool) error {
+		for _, st := range states {
+			seen[st.path] = true
+		}
+		if err := forEach(states, each); err != nil {
+			return err
+		}
+		if batches++; batches == aFewBatches && more && driver.Retries(ctx) {
+			return errMany
+		}
+		return nil
+	})
+	if !errors.Is(err, errMany) {
+		return err
+	}
+	return s.rest(ctx, filters, func(path string) bool { return ours(path) && !seen[path] }, each)
+}
+
+// rest passes the states of the secrets that match the filters, and whose path wanted accepts,
+// to each. rest lists the secrets in pages, and reads them in concurrent batches while it lists.
+// If the service throttles the batches, rest spaces them out.
+func (s *service) rest(ctx context.Context, filters []types.Filter, wanted func(path string) bool, each func(state) error) error {
+	inner, cancel := context.WithCancel(ctx)
+	defer cancel()
+	found, failed := make(chan []state), make(chan error, 1)
+	read := func(entries []types.SecretListEntry) func(context.Context) error {
+		return func(ctx context.Context) error {
+			states, err := s.readAll(ctx, entries)
 			if err != nil {
 				return err
 			}
-			for _, e := range out.Errors {
-				st := s.unread(ctx, e)
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-				if st.err != nil && !yield(st, nil) {
-					return nil
-				}
-			}
-			for _, v := range out.SecretValues {
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-				p := place{aws.ToString(v.ARN), aws.ToString(v.VersionId)}
-				if !yield(decode(aws.ToString(v.Name), p, v.CreatedDate, value{v.SecretString, v.SecretBinary}), nil) {
-					return nil
-				}
-			}
-			if in.NextToken = out.NextToken; in.NextToken == nil {
+			select {
+			case found <- states:
 				return nil
+			case <-ctx.Done():
+				return ctx.Err()
 			}
 		}
-	})
+	}
+	pacer := pace.New(func(err error) bool { return errors.Is(err, driver.ErrThrottled) }, driverkit.Width)
+	go func() {
+		defer close(found)
+		failed <- pacer.All(inner, func(yield func(func(context.Context) error, error) bool) {
+			for page, err := range s.pages(inner, &secretsmanager.ListSecretsInput{Filters: filters, MaxResults: aws.Int32(listSize)}) {
+				if err != nil {
+					yield(nil, err)
+					return
+				}
+				page = slices.DeleteFunc(page, func(e types.SecretListEntry) bool { return !wanted(aws.ToString(e.Name)) })
+				for entries := range slices.Chunk(page, batchSize) {
+					if !yield(read(entries), nil) {
+						return
+					}
+				}
+			}
+		})
+	}()
+	var ended error
+	for states := range found {
+		if ended == nil {
+			if ended = forEach(states, each); ended != nil {
+				cancel()
+			}
+		}
+	}
+	return cmp.Or(ended, ctx.Err(), <-failed)
+}
+
+// forEach calls each for the states until each returns an error, and returns that error.
+func forEach(states []state, each func(state) error) error {
+	for _, st := range states {
+		if err := each(st); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// batches passes the results of each call of batch to each, which learns whether the service
+// has more results.
+func (s *service) batches(ctx context.Context, filters []types.Filter, each func(states []state, more bool) error) error {
+	in := &secretsmanager.BatchGetSecretValueInput{Filters: filters, MaxResults: aws.Int32(batchSize)}
+	for {
+		out, err := call(ctx, "BatchGetSecretValue", s.client.BatchGetSecretValue, in, nil)
+		if err != nil && ctx.Err() == nil && ofOneSecret(err) {
+			return s.oneByOne(ctx, filters, each)
+		}
+		if err != nil {
+			return err
+		}
+		states, err := s.statesOf(ctx, out)
+		if err != nil {
+			return err
+		}
+		in.NextToken = out.NextToken
+		if err := each(states, in.NextToken != nil); err != nil || in.NextToken == nil {
+			return err
+		}
+	}
+}
+
+// readAll returns the states of at most batchSize listed secrets.
+func (s *service) readAll(ctx context.Context, entries []types.SecretListEntry) ([]state, error) {
+	in := &secretsmanager.BatchGetSecretValueInput{}
+	for _, e := range entries {
+		in.SecretIdList = append(in.SecretIdList, aws.ToString(e.ARN))
+	}
+	out, err := call(driver.WithoutRetries(ctx), "BatchGetSecretValue", s.client.BatchGetSecretValue, in, nil)
+	if err != nil && ctx.Err() == nil && ofOneSecret(err) {
+		return s.readEach(ctx, entries)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.statesOf(ctx, out)
+}
+
+// statesOf returns the states in the response to a batch.
+func (s *service) statesOf(ctx context.Context, out *secretsmanager.BatchGetSecretValueOutput) ([]state, error) {
+	var states []state
+	for _, e := range out.Errors {
+		st := s.unread(ctx, e)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if st.err != nil {
+			states = append(states, st)
+		}
+	}
+	for _, v := range out.SecretValues {
+		p := place{aws.ToString(v.ARN), aws.ToString(v.VersionId)}
+		states = append(states, decode(aws.ToString(v.Name), p, v.CreatedDate, value{v.SecretString, v.SecretBinary}))
+	}
+	return states, ctx.Err()
 }
 
 // unread returns the state of a secret that a batch could not read. If the secret was deleted
@@ -308,22 +425,35 @@ func ofOneSecret(err error) bool {
 	return errors.Is(err, driver.ErrNotFound) || errors.As(err, &answer) && answer.ErrorCode() == "InternalError"
 }
 
-// oneByOne is like batch, but reads each secret with a separate GetSecretValue.
-func (s *service) oneByOne(ctx context.Context, filters []types.Filter, yield func(state, error) bool) error {
+// oneByOne is like batches, but reads each secret with a separate GetSecretValue.
+func (s *service) oneByOne(ctx context.Context, filters []types.Filter, each func(states []state, more bool) error) error {
 	for page, err := range s.pages(ctx, &secretsmanager.ListSecretsInput{Filters: filters, MaxResults: aws.Int32(batchSize)}) {
 		if err != nil {
 			return err
 		}
-		for st, err := range driverkit.Fetch(ctx, page, s.readListed) {
-			if err != nil {
-				return err
-			}
-			if deleted := st.tombstone == nil && errors.Is(st.err, driver.ErrNotFound); !deleted && !yield(st, nil) {
-				return nil
-			}
+		states, err := s.readEach(ctx, page)
+		if err != nil {
+			return err
+		}
+		if err := each(states, false); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// readEach is like readAll, but reads each secret with a separate GetSecretValue.
+func (s *service) readEach(ctx context.Context, entries []types.SecretListEntry) ([]state, error) {
+	var states []state
+	for st, err := range driverkit.Fetch(ctx, entries, s.readListed) {
+		if err != nil {
+			return nil, err
+		}
+		if deleted := st.tombstone == nil && errors.Is(st.err, driver.ErrNotFound); !deleted {
+			states = append(states, st)
+		}
+	}
+	return states, nil
 }
 
 // readListed returns the state of a listed secret. If the secret cannot be read, the err

@@ -121,7 +121,7 @@
 //	Update    1; 1 before it to add labels, 1 after it to remove labels
 //	Delete    2
 //	Lookup    1 for each twenty secrets that have one of up to ten labels
-//	List      1 for each twenty secrets
+//	List      1 for each twenty secrets; beyond forty secrets, 1 more for each hundred
 //	Names     1 for each hundred secrets
 //
 // An Update or Delete first makes the calls of Fresh if its base was read or written more than

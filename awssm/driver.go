@@ -569,41 +569,44 @@ func (s *secrets) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[driv
 		keys = append(keys, tagPrefix(l))
 	}
 	slices.Sort(keys)
-	return s.fetch(ctx, slices.Collect(slices.Chunk(slices.Compact(keys), filterValues)))
+	return s.records(func(each func(state) error) error {
+		for values := range slices.Chunk(slices.Compact(keys), filterValues) {
+			filters := []types.Filter{{Key: types.FilterNameStringTypeTagKey, Values: values}, below(s.prefix)}
+			if err := s.batch(ctx, filters, each); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // List implements driver.Secrets.
 func (s *secrets) List(ctx context.Context) iter.Seq2[driver.Named, error] {
-	return s.fetch(ctx, [][]string{nil})
+	return s.records(func(each func(state) error) error {
+		return s.all(ctx, s.prefix, func(path string) bool { _, ok := s.name(path); return ok }, each)
+	})
 }
 
-// fetch yields each record that at least one of the searches finds, once. For an unreadable
-// secret, it yields the name and an error. A search is a list of prefixes of tag keys; a nil
-// search finds all records. The filter for the prefix also matches secrets under deeper
-// prefixes, which fetch leaves out.
-func (s *secrets) fetch(ctx context.Context, searches [][]string) iter.Seq2[driver.Named, error] {
+// errEnded means that the loop over records has ended.
+var errEnded = errors.New("the loop has ended")
+
+// records yields each record that search finds once. For an unreadable secret, records yields
+// the name and an error. It leaves out tombstones, and secrets under deeper prefixes, which the
+// filter for the prefix also matches.
+func (s *secrets) records(search func(each func(state) error) error) iter.Seq2[driver.Named, error] {
 	return driverkit.Seq(func(yield func(driver.Named, error) bool) error {
 		yielded := map[string]bool{}
-		for _, keys := range searches {
-			filters := []types.Filter{{Key: types.FilterNameStringTypeTagKey, Values: keys}, below(s.prefix)}
-			if keys == nil {
-				filters = filters[1:]
+		return search(func(st state) error {
+			name, ok := s.name(st.path)
+			if !ok || st.tombstone != nil || yielded[name] {
+				return nil
 			}
-			for st, err := range s.batch(ctx, filters) {
-				if err != nil {
-					return err
-				}
-				name, ok := s.name(st.path)
-				if !ok || st.tombstone != nil || yielded[name] {
-					continue
-				}
-				yielded[name] = true
-				if secret, err := s.secret(st); !yield(driver.Named{Name: name, Secret: secret}, err) {
-					return nil
-				}
+			yielded[name] = true
+			if secret, err := s.secret(st); !yield(driver.Named{Name: name, Secret: secret}, err) {
+				return errEnded
 			}
-		}
-		return nil
+			return nil
+		})
 	})
 }
 

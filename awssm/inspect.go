@@ -196,8 +196,7 @@ func (s *secrets) probes() []driverkit.Probe {
 	all := []driverkit.Probe{
 		probe("ListSecrets", func(ctx context.Context) (err error) { made, err = head(s.list(ctx, s.prefix)); return err }),
 		probe("BatchGetSecretValue", func(ctx context.Context) error {
-			_, err := head(s.batch(ctx, []types.Filter{below(path)}))
-			return err
+			return s.batch(ctx, []types.Filter{below(path)}, func(state) error { return nil })
 		}),
 		probe("DescribeSecret", func(ctx context.Context) error { _, err := s.describe(ctx, path); return err }),
 		probe("GetSecretValue", func(ctx context.Context) error { _, err := s.read(ctx, path, path, ""); return err }),

@@ -1,9 +1,11 @@
 package awssm_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -70,7 +72,7 @@ func TestOperationsMakeAsFewCallsAsDocumented(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	e.counts("List of 105", "BatchGetSecretValue 6", yielding(e.List(ctx), 105))
+	e.counts("List of 105", "BatchGetSecretValue 6, ListSecrets 2", yielding(e.List(ctx), 105))
 	e.counts("Names of 105", "ListSecrets 2", yielding(e.Names(ctx), 105))
 }
 
@@ -197,17 +199,145 @@ func TestGetTokensCalls(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, nil)
 	s := e.store()
-	for i := range 41 {
+	for i := range 40 {
 		if _, err := s.SaveToken(t.Context(), tokenstore.Token{UserName: fmt.Sprint("user", i), ClientID: "c1", AccessToken: "1000.access"}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	e.counts("GetTokens of 41", "BatchGetSecretValue 3", func() error {
+	e.counts("GetTokens of 40", "BatchGetSecretValue 2", func() error {
 		tokens, err := s.GetTokens(t.Context())
-		if len(tokens) != 41 {
+		if len(tokens) != 40 {
 			t.Errorf("GetTokens returns %d tokens", len(tokens))
 		}
 		return err
+	})
+}
+
+// many creates 130 records and a secret under a deeper prefix, and returns the environment. List
+// reads 40 of the records in two batches, and the others in concurrent batches.
+func many(t *testing.T, opts *fakeaws.Options) *env {
+	t.Helper()
+	e := newEnv(t, opts, nil)
+	for i := range 130 {
+		if _, err := e.Create(t.Context(), fmt.Sprint("n", i), driver.Payload{Data: fmt.Append(nil, i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := e.client.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{
+		Name: aws.String(app + "/deeper/n1"), SecretString: aws.String("of another prefix"),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// listed returns the names of the records that List yields, the errors of the unreadable ones by
+// name, and the error that ends the list. It checks the value of each record.
+func (e *env) listed(t *testing.T) (names []string, unreadable map[string]error, failure error) {
+	t.Helper()
+	unreadable = map[string]error{}
+	for found, err := range e.List(t.Context()) {
+		switch {
+		case found.Name == "":
+			failure = err
+		case err != nil:
+			unreadable[found.Name] = err
+		case "n"+string(found.Data) != found.Name:
+			t.Errorf("%s has the value %q", found.Name, found.Data)
+			fallthrough
+		default:
+			names = append(names, found.Name)
+		}
+	}
+	return names, unreadable, failure
+}
+
+func TestListConcurrently(t *testing.T) {
+	t.Parallel()
+	wants := func(t *testing.T, e *env, records int, hidden ...string) {
+		t.Helper()
+		names, unreadable, err := e.listed(t)
+		slices.Sort(names)
+		if n := len(slices.Compact(slices.Clone(names))); err != nil || n != records || n != len(names) {
+			t.Errorf("List yields %d names, %d of them once, want %d, and error %v", len(names), n, records, err)
+		}
+		if got := slices.Sorted(maps.Keys(unreadable)); !slices.Equal(got, hidden) {
+			t.Errorf("unreadable: %v, want %q", unreadable, hidden)
+		}
+	}
+	for name, f := range map[string]func(*testing.T, *env){
+		"each record once": func(t *testing.T, e *env) {
+			e.counts("List", "BatchGetSecretValue 7, ListSecrets 2", yielding(e.List(t.Context()), 130))
+			wants(t, e, 130)
+		},
+		"an unreadable secret": func(t *testing.T, e *env) {
+			e.server.Inject(on("BatchGetSecretValue", 4, fakeaws.Fault{Status: 200, Body: `{"SecretValues": [], "Errors": [
+				{"SecretId": "arn:aws:secretsmanager:us-east-1:1:secret:` + app + `/n200-abcdef", "ErrorCode": "AccessDeniedException", "Message": "no"},
+				{"SecretId": "gone", "ErrorCode": "ResourceNotFoundException", "Message": "no"}]}`}))
+			wants(t, e, 110, "n200")
+		},
+		"a batch that fails for one secret": func(t *testing.T, e *env) {
+			e.server.Inject(on("BatchGetSecretValue", 3, fakeaws.Fault{Code: "ResourceNotFoundException"}))
+			e.counts("List", "BatchGetSecretValue 7, GetSecretValue 20, ListSecrets 2", yielding(e.List(t.Context()), 130))
+		},
+		"throttled": func(t *testing.T, e *env) {
+			var refused atomic.Int64
+			e.server.Inject(func(q *fakeaws.Request) *fakeaws.Fault {
+				if q.Operation == "BatchGetSecretValue" && bytes.Contains(q.Body, []byte("SecretIdList")) && refused.Add(1) <= 6 {
+					return &fakeaws.Fault{Code: "ThrottlingException"}
+				}
+				return nil
+			})
+			wants(t, e, 130)
+		},
+		"an outage": func(t *testing.T, e *env) {
+			e.server.Inject(func(q *fakeaws.Request) *fakeaws.Fault {
+				if q.Operation == "BatchGetSecretValue" && bytes.Contains(q.Body, []byte("SecretIdList")) {
+					return &fakeaws.Fault{Code: "AccessDeniedException"}
+				}
+				return nil
+			})
+			names, _, err := e.listed(t)
+			if !errors.Is(err, driver.ErrDenied) || len(names) != 40 {
+				t.Errorf("List yields %d names and error %v", len(names), err)
+			}
+		},
+		"an outage of the list": func(t *testing.T, e *env) {
+			e.server.Inject(on("ListSecrets", 2, fakeaws.Fault{Code: "AccessDeniedException"}))
+			if _, _, err := e.listed(t); !errors.Is(err, driver.ErrDenied) {
+				t.Errorf("List yields error %v", err)
+			}
+		},
+		"a loop that ends early": func(t *testing.T, e *env) {
+			n := 0
+			for range e.List(t.Context()) {
+				if n++; n == 50 {
+					break
+				}
+			}
+		},
+		"a context that is done": func(t *testing.T, e *env) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			n := 0
+			var last error
+			for _, err := range e.List(ctx) {
+				if n++; n == 50 {
+					cancel()
+				}
+				last = err
+			}
+			is(t, "List", last, context.Canceled)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f(t, many(t, nil))
+		})
+	}
+	t.Run("LocalStack", func(t *testing.T) {
+		t.Parallel()
+		wants(t, many(t, &fakeaws.Options{LocalStack: true}), 130)
 	})
 }
 

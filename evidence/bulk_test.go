@@ -313,3 +313,34 @@ func TestDelete_Quota(t *testing.T) {
 		})
 	}
 }
+
+// TestList_Quota checks that GetTokens on AWS reaches four fifths of the speed that the quota of
+// BatchGetSecretValue allows, and takes at most half the time of consecutive calls.
+func TestList_Quota(t *testing.T) {
+	const records, batch, rate, burst = 6000, 20, 100.0, 100.0
+	inBubble(t, "aws", true, func(t *testing.T, on remote) {
+		s := on.open()
+		m, err := migrate.Plan(t.Context(), source(records), s, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(time.Minute) // until the buckets of the quotas are full again
+		on.meter.take()
+		began := time.Now()
+		tokens, err := on.open().GetTokens(t.Context())
+		took, counts := time.Since(began), on.meter.take()
+		t.Logf("%v, calls %v", took, counts)
+		if err != nil || len(tokens) != records {
+			t.Errorf("%d tokens, %v; %v", len(tokens), err, counts)
+		}
+		if best := (records/batch - burst) / rate; best < 0.8*took.Seconds() {
+			t.Errorf("took %v, and the quota allows %.1f s: %v", took, best, counts)
+		}
+		if alone := records / batch * trip; took > alone/2 {
+			t.Errorf("took %v, and consecutive calls take %v", took, alone)
+		}
+	})
+}

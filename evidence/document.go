@@ -355,7 +355,7 @@ func (r *results) scaling(d *document) {
 		r.row("size of the result of `GetTokens`, KiB", func(s string) string { return number(r.Listed[s].Held >> 10) }),
 		r.row("growth of the heap while `All` runs, KiB", func(s string) string { return number(r.Listed[s].Grew >> 10) }),
 	)
-	d.text("`All` holds one page of records. It also holds names: on AWS those of the records that it has yielded, because pages may overlap; on Google Cloud and Vault " +
+	d.text("`All` holds one page of records, and on AWS up to 16 batches of 20. It also holds names: on AWS those of the records that it has yielded, because pages may overlap; on Google Cloud and Vault " +
 		"those of the records to come. The growth is that from the first tenth of the records to the last record, after a garbage collection. A negative number says that the heap shrank.")
 }
 

@@ -88,7 +88,7 @@ func listBudget(service string, n int) int {
 	up := func(of int) int { return (n + of - 1) / of }
 	switch service {
 	case "aws":
-		return up(20)
+		return up(20) + up(100) // a concurrent list also takes one ListSecrets for each hundred secrets
 	case "gcp":
 		return up(25_000) + n
 	case "k8s":

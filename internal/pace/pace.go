@@ -9,6 +9,7 @@ package pace
 import (
 	"context"
 	"fmt"
+	"iter"
 	"sync"
 	"time"
 )
@@ -69,22 +70,38 @@ func New(throttled func(error) bool, most int) *Pacer {
 // If the service accepts no call for two and a half minutes, Each returns an error that wraps the
 // error of a throttled call.
 func (p *Pacer) Each(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
+	return p.All(ctx, func(yield func(func(context.Context) error, error) bool) {
+		for i := range n {
+			if !yield(func(ctx context.Context) error { return do(ctx, i) }, nil) {
+				return
+			}
+		}
+	})
+}
+
+// All is like Each for a sequence of calls. An error of the sequence ends the iteration like an
+// error of a call. All may take one call from the sequence before the call may begin.
+func (p *Pacer) All(ctx context.Context, calls iter.Seq2[func(context.Context) error, error]) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	p.begin(time.Now())
-	var calls sync.WaitGroup
-	for i := range n {
+	var running sync.WaitGroup
+	for call, err := range calls {
+		if err != nil {
+			cancel(err)
+			break
+		}
 		epoch, err := p.acquire(ctx)
 		if err != nil {
 			break
 		}
-		calls.Go(func() {
-			if err := p.repeat(ctx, epoch, func() error { return do(ctx, i) }); err != nil {
+		running.Go(func() {
+			if err := p.repeat(ctx, epoch, func() error { return call(ctx) }); err != nil {
 				cancel(err)
 			}
 		})
 	}
-	calls.Wait()
+	running.Wait()
 	return context.Cause(ctx)
 }
 

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -306,7 +305,11 @@ func (v *View) found(ctx context.Context, named driver.Named) error {
 func (v *View) entries() []Entry {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return slices.SortedFunc(maps.Values(v.known), func(a, b Entry) int { return strings.Compare(string(a.Name), string(b.Name)) })
+	var entries []Entry
+	for _, name := range slices.Sorted(maps.Keys(v.known)) {
+		entries = append(entries, v.known[name])
+	}
+	return entries
 }
 
 // Records returns the records that the entries of v hold or lead to, each record once.
