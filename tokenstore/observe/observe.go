@@ -3,8 +3,8 @@
 //
 // The options of every store include an Observer. An Observer receives kinds and durations, but
 // no ID, user name, token or error text. Metrics from an Observer therefore contain no secrets
-// and have few distinct label values. Module otelkeep exports the data as OpenTelemetry spans
-// and metrics.
+// and have few distinct label values. Module otelkeep exports the kinds and durations as
+// OpenTelemetry spans and metrics.
 package observe
 
 import (
@@ -52,7 +52,7 @@ type Refreshed struct {
 	// refresh made no request.
 	Asked time.Duration
 
-	// Lag is the time since another process stored the adopted token, if Result is
+	// Lag is the time since another writer stored the adopted token, if Result is
 	// ResultAdopted, and otherwise 0. Lag has a resolution of a millisecond, and is inexact if
 	// the clocks of the two processes differ. If the difference of the clock readings is
 	// negative, Lag is 0. Lag is also 0 in stores on files and tables, which do not keep the
@@ -66,14 +66,14 @@ type Result string
 // The results of a refresh.
 const (
 	ResultMinted       Result = "minted"        // this process got a token from the authorization server and stored it
-	ResultAdopted      Result = "adopted"       // another process stored a token during the refresh
+	ResultAdopted      Result = "adopted"       // another writer stored a token during the refresh
 	ResultCurrent      Result = "current"       // the record already had another token when the refresh began
-	ResultRefused      Result = "refused"       // the authorization server refused
+	ResultRefused      Result = "refused"       // the authorization server refused the refresh
 	ResultRefusalKept  Result = "refusal_kept"  // an earlier refusal still counts, so the refresh made no request
 	ResultUnanswered   Result = "unanswered"    // the response of the authorization server was unusable or missing
 	ResultNotPersisted Result = "not_persisted" // this process got a token but could not store it
 	ResultCanceled     Result = "canceled"      // the context of the caller was done
-	ResultFailed       Result = "failed"        // the store failed
+	ResultFailed       Result = "failed"        // the refresh failed for another reason
 )
 
 // Results returns all results.

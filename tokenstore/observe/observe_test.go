@@ -77,8 +77,7 @@ func (r *recorder) last() observe.Refreshed {
 	return r.refreshes[len(r.refreshes)-1]
 }
 
-// operations returns the recorded operations with the classes of the errors, each combination
-// once.
+// operations returns each recorded combination of an operation and the class of its error once.
 func (r *recorder) operations() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -181,7 +180,7 @@ func TestStores(t *testing.T) {
 	}
 }
 
-// life calls the operations of a store for one record, and checks what the Observer
+// life calls the operations of a store for one record, and checks the data that the Observer
 // receives about each refresh.
 func life(t *testing.T, s store, r *recorder) {
 	t.Helper()
@@ -271,7 +270,7 @@ func enumerated(t *testing.T, r *recorder) {
 	}
 }
 
-// TestAdoption checks that the Observer of a waiter receives the time that the refresh
+// TestAdoption checks that the Observer of a waiter receives the time for which the refresh
 // waited, and the age of the adopted token.
 func TestAdoption(t *testing.T) {
 	t.Parallel()
@@ -318,7 +317,7 @@ func TestAdoption(t *testing.T) {
 	})
 }
 
-// failing is a driver whose Get fails with get unless get is nil, and whose Update fails
+// A failing is a driver whose Get fails with get unless get is nil, and whose Update fails
 // with update unless update is nil.
 type failing struct {
 	driver.Secrets
@@ -417,8 +416,6 @@ func TestHalfAnObserver(t *testing.T) {
 func TestCost(t *testing.T) {
 	ctx := t.Context()
 	allocations := func(o *observe.Observer) (find, refresh float64) {
-		// Use a driver without notes, because a refresh with notes first waits for a random
-		// time.
 		s, err := tokenstore.New(&failing{Secrets: memstore.NewDriver()}, &tokenstore.Options{Observer: o})
 		if err != nil {
 			t.Fatal(err)
