@@ -34,8 +34,8 @@ var classes = []struct {
 	{rules.ErrTooLarge, observe.ClassTooLarge},
 }
 
-// Class returns the class of err. It returns "" if err is nil, and observe.ClassOther if err
-// matches none of classes.
+// Class returns the class of err. Class returns "" if err is nil, and observe.ClassOther if
+// err matches none of classes.
 func Class(err error) observe.Class {
 	if err == nil {
 		return ""
@@ -59,9 +59,9 @@ func Begin(ctx context.Context, o *observe.Observer, store string, op observe.Op
 	return ctx, func(err error) { ended(observe.Called{Class: Class(err), Took: time.Since(begun)}) }
 }
 
-// Secrets returns a driver that reports the calls of d to o. It returns d itself if o does
-// not observe calls. Otherwise, the result has none of the optional interfaces of d: see
-// Leaser, Sweeper and Inspector.
+// Secrets returns a driver that reports the calls of d to o. If o does not observe calls,
+// Secrets returns d itself. Otherwise, the result implements none of the optional interfaces
+// of d: see Leaser, Sweeper and Inspector.
 func Secrets(d driver.Secrets, o *observe.Observer) driver.Secrets {
 	if !Calls(o) {
 		return d
@@ -99,7 +99,7 @@ func Inspector(d driver.Secrets, o *observe.Observer) driver.Inspector {
 	return inspector{secrets{d, o, d.Properties().Name}, i}
 }
 
-// secrets is a driver.Secrets whose calls are reported to o.
+// A secrets is a driver.Secrets whose calls are reported to an Observer.
 type secrets struct {
 	driver.Secrets
 
@@ -163,14 +163,14 @@ func (s secrets) Names(ctx context.Context) iter.Seq2[string, error] {
 }
 
 // list returns the sequence that open returns, and reports each iteration as one call. An
-// error that is yielded with a name concerns only that secret, and is not the error of the
-// call.
+// error that is yielded with a name concerns only the secret with that name, and is not the
+// error of the call.
 func list[T any](ctx context.Context, s secrets, op observe.Operation, open func(context.Context) iter.Seq2[T, error], name func(T) string) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		begun := time.Now()
 		ctx, ended := s.o.Call(ctx, observe.Call{Store: s.store, Operation: op})
 		var ending error
-		var away time.Duration // spent in the body of the loop
+		var away time.Duration // spent in the loop body
 		defer func() { ended(observe.Called{Class: Class(ending), Took: time.Since(begun) - away}) }()
 		for v, err := range open(ctx) {
 			if err != nil && name(v) == "" {
@@ -260,7 +260,8 @@ func (i inspector) Unlabel(ctx context.Context, name string, labels []driver.Lab
 	return i.of.Unlabel(ctx, name, labels)
 }
 
-// Probe implements driver.Inspector. The errors in its results are not errors of the call.
+// Probe implements driver.Inspector. The errors in its results, such as a denied permission,
+// are not errors of the call.
 func (i inspector) Probe(ctx context.Context) iter.Seq2[driver.Probed, error] {
 	return list(ctx, i.secrets, observe.OpProbe, i.of.Probe, func(driver.Probed) string { return "" })
 }

@@ -130,7 +130,7 @@ func TestDriver(t *testing.T) {
 
 			for _, op := range observe.Operations() {
 				if op == observe.OpRead || op == observe.OpLock {
-					continue // only stores of rows make these calls
+					continue // only stores on files and tables make these calls
 				}
 				class := Class(want)
 				if op == observe.OpSweep {
