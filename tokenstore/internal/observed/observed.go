@@ -186,7 +186,6 @@ func list[T any](ctx context.Context, s secrets, op observe.Operation, open func
 	}
 }
 
-// A leaser is a driver.Leaser whose calls are reported to an Observer.
 type leaser struct {
 	secrets
 
@@ -200,7 +199,6 @@ func (l leaser) Note(ctx context.Context, name string, base driver.Secret, note 
 	return l.of.Note(ctx, name, base, note)
 }
 
-// A sweeper is a driver.Sweeper whose calls are reported to an Observer.
 type sweeper struct {
 	leaser
 
@@ -214,7 +212,6 @@ func (s sweeper) Sweep(ctx context.Context, name string, base driver.Secret) {
 	s.of.Sweep(ctx, name, base)
 }
 
-// An inspector is a driver.Inspector whose calls are reported to an Observer.
 type inspector struct {
 	secrets
 
