@@ -15,13 +15,14 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// Create saves t like SaveToken if the store has no record that t describes, and reports
-// whether it created a record. If such a record exists, Create changes nothing and returns
-// the zero Token and false.
+// Create saves t like SaveToken if t describes no record, and reports whether it created a
+// record. If t describes a record, Create changes nothing, and returns the zero Token and
+// false without an error. The errors are those of SaveToken. If t has no access, refresh or
+// grant token, the error may match ErrNotFound even if t describes a record.
 //
 // Create is meant for programs that save many records. If t has a UserName and a ClientID
 // but no ID, and Options.OtherNameKeys is empty, Create does not search for the record
-// first. For such tokens, Create checks the store's keys at most once in five seconds.
+// first. For such tokens, a successful check of the store's keys counts for five seconds.
 func (s *Store) Create(ctx context.Context, t Token) (saved Token, created bool, err error) {
 	f, created, err := s.createNew(ctx, t.Fields())
 	return FromFields(f), created, s.error("create", t.ID, err)
@@ -46,8 +47,8 @@ func (s *Store) createNew(ctx context.Context, f codec.Fields) (saved codec.Fiel
 	return saved, created && err == nil, err
 }
 
-// onlyName returns the name of the record that f describes. It returns false if a search for
-// f also reads labels or other names.
+// onlyName returns the name of the record that f describes, if f has no ID and the record
+// can have only one name. Otherwise, onlyName returns false.
 func (s *Store) onlyName(f codec.Fields) (ledger.Name, bool) {
 	if rules.KeyOf(f) != rules.KeyUser {
 		return "", false
@@ -60,7 +61,7 @@ func (s *Store) onlyName(f codec.Fields) (ledger.Name, bool) {
 }
 
 // createFirst creates a record under the name that onlyName returns, without a search. It
-// returns false if an entry already has that name.
+// returns false and no error if an entry already has that name.
 func (s *saver) createFirst(ctx context.Context) (codec.Fields, bool, error) {
 	plan, err := rules.PlanSave(s.token, nil)
 	if err != nil {
@@ -77,7 +78,8 @@ func (s *saver) createFirst(ctx context.Context) (codec.Fields, bool, error) {
 	return written.Token, err == nil, err
 }
 
-// createIfNew creates a record, or returns false if the token describes an existing record.
+// createIfNew creates a record, or returns false and no error if s.token describes an
+// existing record.
 func (s *saver) createIfNew(ctx context.Context, v *ledger.View) (codec.Fields, bool, error) {
 	records, err := s.targets(ctx, v)
 	if err != nil {
@@ -92,12 +94,15 @@ func (s *saver) createIfNew(ctx context.Context, v *ledger.View) (codec.Fields, 
 }
 
 // FindTokens returns every record that at least one token in like describes, and possibly
-// other records. The result is ordered by ID. FindTokens first lists the names in the store,
-// and then reads only the records that it needs. It reads all records if that takes fewer
-// calls, or if a token in like does not determine the name of its record.
+// other records. The result is ordered by ID. FindTokens may miss a write that returned less
+// than ListLag ago.
 //
-// If some records cannot be read, FindTokens returns the other records and an error that
-// joins an *UnreadableError for each unreadable record. After any other error, the tokens
+// FindTokens first lists the names in the store, and then reads only the records that it
+// needs. It reads all records if that takes fewer calls, or if a token in like does not
+// determine the name of its record.
+//
+// If FindTokens cannot read some of these records, it returns the other records and an error
+// that joins an *UnreadableError for each unreadable record. After any other error, the tokens
 // are nil.
 func (s *Store) FindTokens(ctx context.Context, like []Token) ([]Token, error) {
 	if err := s.begin(ctx); err != nil {
@@ -146,8 +151,8 @@ func (s *Store) names(ctx context.Context) (map[ledger.Name]bool, error) {
 	return names, nil
 }
 
-// readEach returns the records that a search by each of the names finds, each record once
-// and ordered by ID.
+// readEach returns the records that FindTokenByID finds for the names, each record once and
+// ordered by ID. Its errors are those of FindTokens.
 func (s *Store) readEach(ctx context.Context, names []ledger.Name) ([]Token, error) {
 	var mu sync.Mutex
 	tokens, unread := []Token{}, []*UnreadableError(nil)

@@ -19,7 +19,7 @@ import (
 )
 
 // TestCreate checks that Create creates a record only if the token describes no record by
-// its user, ID or tokens. Otherwise Create must change nothing.
+// its user, ID or tokens. Otherwise, Create must change nothing.
 func TestCreate(t *testing.T) {
 	t.Parallel()
 	user := tokenstore.Token{UserName: "ann", ClientID: "c", RefreshToken: "r", AccessToken: "a"}
@@ -57,8 +57,8 @@ func TestCreate(t *testing.T) {
 	}
 }
 
-// TestCreate_Refused checks the errors for tokens that cannot create a record. It also checks
-// the errors of Create and FindTokens without the keys of the store.
+// TestCreate_Refused checks the errors for tokens from which no record can be created, and the
+// errors of Create and FindTokens without the keys of the store.
 func TestCreate_Refused(t *testing.T) {
 	t.Parallel()
 	s := memstore.New(nil)
@@ -83,8 +83,7 @@ func TestCreate_Refused(t *testing.T) {
 	}
 }
 
-// A lister is a driver that counts the calls of List and Get. Its Properties have batch as
-// ListBatch.
+// A lister is a driver that counts the calls of List and Get. Its ListBatch is batch.
 type lister struct {
 	driver.Secrets
 
@@ -108,8 +107,8 @@ func (l lister) Get(ctx context.Context, name string) (driver.Secret, error) {
 	return l.Secrets.Get(ctx, name)
 }
 
-// TestFindTokens checks that FindTokens returns the described records. It must read each of
-// them or list all records, whichever takes fewer calls.
+// TestFindTokens checks that FindTokens returns the described records. FindTokens must read
+// each of these records, or list all records if a list takes fewer calls.
 func TestFindTokens(t *testing.T) {
 	t.Parallel()
 	const records = 100
@@ -122,7 +121,7 @@ func TestFindTokens(t *testing.T) {
 	for name, test := range map[string]struct {
 		batch       int
 		like        []tokenstore.Token
-		want        []int // numbers of the users; nil: all
+		want        []int // numbers of the users; nil means all users
 		lists, gets int32
 	}{
 		"none there":          {0, users(records, 2*records), []int{}, 0, 1},
@@ -182,8 +181,8 @@ func TestFindTokens(t *testing.T) {
 	}
 }
 
-// TestFindTokens_Unreadable checks that FindTokens returns all other records if one record
-// cannot be read.
+// TestFindTokens_Unreadable checks that FindTokens returns the other described records if one
+// of the described records cannot be read.
 func TestFindTokens_Unreadable(t *testing.T) {
 	t.Parallel()
 	d := memstore.NewDriver()
@@ -209,7 +208,8 @@ func TestFindTokens_Unreadable(t *testing.T) {
 	}
 }
 
-// slow is a driver that accepts ten updates a second, and throttles all further updates.
+// A slow is a driver that accepts a burst of ten updates and ten updates a second, and
+// throttles all further updates.
 type slow struct {
 	driver.Secrets
 
@@ -242,8 +242,8 @@ func (d *slow) take() bool {
 	return true
 }
 
-// TestRekey_Throttled checks that one call of Rekey rewrites every record, even if the
-// service throttles.
+// TestRekey_Throttled checks that one call of Rekey rewrites every record even if the service
+// throttles updates, in little more time than the service requires.
 func TestRekey_Throttled(t *testing.T) {
 	t.Parallel()
 	const records = 200

@@ -19,16 +19,16 @@ import (
 // An exercise is an operation whose calls are recorded.
 type exercise struct {
 	name  string
-	setup func(*bench) // not recorded
+	setup func(*bench) // its calls are not recorded
 	do    func(*bench) error
 
-	faults map[string]verb         // the fault of the first call of each kind
-	before map[string]func(*bench) // functions to run before the first call of each kind continues
+	faults map[string]verb         // by kind of call: the fault of the first call
+	before map[string]func(*bench) // by kind of call: runs before the first call continues
 
-	notes bool // the driver keeps leases in notes
+	notes bool // the driver is a driver.Leaser
 	lag   bool // the driver declares that reads and searches may lag
 	daily int  // the DailyWrites that the driver declares
-	keys  bool // the store has keys
+	keys  bool // the store has a name key
 }
 
 // A bench records the calls of one exercise.
@@ -40,7 +40,7 @@ type bench struct {
 	handles []*handle
 }
 
-// limited is a driver that declares a limit on the states of a secret in a day.
+// A limited is a driver that declares a limit on the daily writes of a secret.
 type limited struct {
 	driver.Secrets
 	daily int
@@ -60,7 +60,7 @@ func (b *bench) options() *tokenstore.Options {
 	return o
 }
 
-// with returns the store of another process, whose calls are recorded.
+// with returns a store for a further process, and records the calls of the store.
 func (b *bench) with(o *tokenstore.Options) *tokenstore.Store {
 	h := &handle{world: b.world, lag: b.lag}
 	b.handles = append(b.handles, h)
@@ -73,8 +73,8 @@ func (b *bench) with(o *tokenstore.Options) *tokenstore.Store {
 
 func (b *bench) open() *tokenstore.Store { return b.with(b.options()) }
 
-// other returns the store of another process, whose calls are not recorded and do not wait
-// for the scheduler.
+// other returns a store for a further process. The calls of the store are not recorded, and do
+// not wait for the scheduler.
 func (b *bench) other() *tokenstore.Store {
 	h := &handle{world: &world{memory: b.memory, past: b.past, free: true}, lag: b.lag}
 	d := h.driver(scenario{notes: b.notes})
@@ -86,8 +86,8 @@ func (b *bench) other() *tokenstore.Store {
 
 func (b *bench) save(t token) token { return saved(b.T, b.other(), t) }
 
-// pick chooses the first waiting call. It also chooses the fault, if any, that the exercise
-// defines for the first call of this kind.
+// pick chooses the first waiting call, with the fault that the exercise defines for the first
+// call of this kind. pick first runs the function that the exercise defines for this call.
 func (b *bench) pick(options []option) option {
 	o := option{options[0].call, proceed}
 	kind, _, _ := strings.Cut(o.call.text, " ")

@@ -34,7 +34,7 @@ type recording struct {
 	mu     sync.Mutex
 	nonces map[string]string
 	lines  []string
-	steps  bool // record only calls that wait for a scheduler; other calls have no fixed order
+	steps  bool // leave out reads of the marker of keys, which have no fixed order
 }
 
 // of returns a driver that records the calls of process on d. If r is nil, of returns d.
@@ -52,7 +52,7 @@ func (r *recording) of(process string, d driver.Secrets) driver.Secrets {
 var (
 	random  = regexp.MustCompile(`\b[a-z2-7]{16}\b`)
 	names   = regexp.MustCompile(`\b[ugrai][a-z2-7]{32}\b`)
-	times   = regexp.MustCompile(`\b9\d{11}\b`) // times on the clock of a bubble
+	times   = regexp.MustCompile(`\b9\d{11}\b`) // in Unix milliseconds, on the clock of a synctest bubble
 	watched = regexp.MustCompile(`"seen":\d+`)
 )
 
@@ -69,8 +69,7 @@ func (r *recording) plain(text string) string {
 	return names.ReplaceAllStringFunc(text, func(n string) string { return n[:5] })
 }
 
-// add adds a line for a call. It leaves out calls of dead processes and, if r.steps is set,
-// reads of the marker of keys.
+// add adds a line for a call, unless the process is dead or r.steps leaves out the call.
 func (r *recording) add(process, call string, err error, result string) {
 	if errors.Is(err, errDead) || r.steps && call == "get keys" {
 		return
@@ -83,7 +82,8 @@ func (r *recording) add(process, call string, err error, result string) {
 	r.lines = append(r.lines, r.plain(strings.TrimSpace(process+"  "+call)+" -> "+result))
 }
 
-// outcomesOf lists the error classes and their names in recordings.
+// outcomesOf lists the error classes and their names in recordings. The first class that an
+// error matches determines the name.
 var outcomesOf = []struct {
 	class error
 	name  string
@@ -116,8 +116,8 @@ func outcome(err error) string {
 	return "another error"
 }
 
-// data returns a text that represents the data of the named secret, without the parts that
-// differ between runs.
+// data returns a text that represents the data of the named secret. The text does not depend
+// on the parts of the data that differ between runs.
 func (r *recording) data(name string, data []byte) string {
 	if len(data) == 0 {
 		return "none"
@@ -228,7 +228,7 @@ func (r recorder) Names(ctx context.Context) iter.Seq2[string, error] {
 	return r.Secrets.Names(ctx)
 }
 
-// all records a search or list with its results. It collects all results before it returns.
+// all records a search or list with all its results, and returns the results.
 func (r recorder) all(text string, seq iter.Seq2[driver.Named, error]) iter.Seq2[driver.Named, error] {
 	all, err := collect(seq)
 	var found []string
@@ -250,8 +250,8 @@ func (r recordingLeaser) Note(ctx context.Context, name string, base driver.Secr
 	return err
 }
 
-// golden compares got with the named file in testdata/calls. If -update is set, it writes the
-// file instead.
+// golden compares got with the named file in testdata/calls. If -update is set, golden writes
+// the file instead.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", "calls", name)
@@ -274,7 +274,7 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// short joins lines. It writes consecutive equal lines only once, with their number.
+// short joins lines, and writes consecutive equal lines only once, with their number.
 func short(lines []string) string {
 	var b strings.Builder
 	for i := 0; i < len(lines); {
@@ -303,9 +303,9 @@ func recordRun(t *testing.T, sc scenario, b budgets, r *run) *recording {
 }
 
 // TestCallsOfScenarios checks that the explorer's scenarios make the calls that testdata
-// records. It plays each scenario once with the processes one after another, and several
-// times in random orders with faults. For the random orders, testdata holds only digests of
-// the calls.
+// records. The test plays each scenario once with the processes one after another, and
+// several times in random orders with faults. For the random orders, testdata holds only
+// digests of the calls.
 func TestCallsOfScenarios(t *testing.T) {
 	t.Parallel()
 	const seeds = 10

@@ -20,11 +20,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// mortal is the driver of a process that dies just before a write or, if late is set,
+// A mortal is the driver of a process that dies just before a write or, if late is set,
 // just after the write.
 type mortal struct {
 	driver.Secrets
-	left atomic.Int64 // number of writes before the process dies
+	left atomic.Int64 // number of further writes that the process survives
 	late bool
 }
 
@@ -34,7 +34,7 @@ func doomed(d driver.Secrets, writes int64, late bool) *mortal {
 	return m
 }
 
-// lives reports whether the driver makes the next write, and whether the process gets the
+// lives reports whether the driver makes the next write, and whether the process receives the
 // response.
 func (m *mortal) lives() (made, answered bool) {
 	left := m.left.Add(-1)
@@ -83,8 +83,8 @@ func newStore(t testing.TB, d driver.Secrets, opts *tokenstore.Options) *tokenst
 	return s
 }
 
-// check returns the findings of Check without a grace period. It leaves out the finding
-// about a missing name key.
+// check returns the findings of Check without a grace period, except the finding about a
+// missing name key.
 func check(t testing.TB, s doctor.Checker, opts doctor.CheckOptions) []doctor.Finding {
 	t.Helper()
 	opts.Grace = -1
@@ -147,8 +147,8 @@ func checkScenarios() []scenario {
 }
 
 // TestRepairBetweenAnyTwoCalls checks that no record is lost if a repair runs between any
-// two calls of processes that save, move and delete records. One process may die at any of
-// its writes.
+// two calls of processes that save, move and delete records. Depending on the case, a process
+// may die at any of its writes, or one response may be lost, or one read may be stale.
 func TestRepairBetweenAnyTwoCalls(t *testing.T) {
 	for _, sc := range checkScenarios() {
 		for _, b := range []faultKind{
@@ -246,7 +246,7 @@ func TestCheckMoveUnderWay(t *testing.T) {
 	}
 }
 
-// image returns the secrets in a memory as text, by name.
+// image returns the states of the secrets in d as texts, by name.
 func image(t testing.TB, d driver.Secrets) map[string]string {
 	t.Helper()
 	is := map[string]string{}
@@ -259,8 +259,6 @@ func image(t testing.TB, d driver.Secrets) map[string]string {
 	return is
 }
 
-// TestRepairWithTheWrongKeysTouchesNothing checks that Check changes nothing if the store
-// has the wrong keys.
 func TestRepairWithTheWrongKeysTouchesNothing(t *testing.T) {
 	t.Parallel()
 	right := tokenstore.Options{NameKey: []byte("the right key of names"), IndexKeys: [][]byte{[]byte("the right key of labels")}}
@@ -327,7 +325,6 @@ func TestCheckRefusesWhatDoesNotGoTogether(t *testing.T) {
 	}
 }
 
-// TestCheckBreak checks that Check ends when the caller leaves the loop.
 func TestCheckBreak(t *testing.T) {
 	t.Parallel()
 	d := memstore.NewDriver()
@@ -361,8 +358,8 @@ func TestCheckRepairConcurrent(t *testing.T) {
 		work, repairing sync.WaitGroup
 		stop            = make(chan struct{})
 		mu              sync.Mutex
-		consents        = map[string]string{} // users by ID
-		saved           = map[string]string{} // the last API domain of each user
+		consents        = map[string]string{} // users, by the ID of the record without a user
+		saved           = map[string]string{} // the last API domains, by user
 	)
 	repairing.Go(func() {
 		s := newStore(t, d, opts)
@@ -468,7 +465,7 @@ func must2(tokens []tokenstore.Token, err error) []tokenstore.Token {
 	return tokens
 }
 
-// Keys for the tests of Rekey, which replace the keys of labels and of records.
+// The keys in the tests of Rekey, which replace the keys of labels and of records.
 var (
 	namesKey  = []byte("a key of names that stays")
 	labelsOld = []byte("the old key of labels")
@@ -494,7 +491,8 @@ func rotated(t testing.TB, labels [][]byte, records [][]byte) *tokenstore.Option
 	return &tokenstore.Options{NameKey: namesKey, IndexKeys: labels, Codec: c}
 }
 
-// findAll returns an error unless each token is found by each of its keys.
+// findAll returns an error unless s finds each token by its ID, its user if it has one, its
+// access token, and its refresh token.
 func findAll(ctx context.Context, s *tokenstore.Store, tokens []tokenstore.Token) error {
 	for _, k := range tokens {
 		likes := []tokenstore.Token{{ID: k.ID}, {AccessToken: k.AccessToken}, {ClientID: k.ClientID, RefreshToken: k.RefreshToken}}
@@ -510,9 +508,9 @@ func findAll(ctx context.Context, s *tokenstore.Store, tokens []tokenstore.Token
 	return nil
 }
 
-// TestRekeyKilled checks that all records are under only the new keys after the last of
-// several calls of Rekey, of which all others were killed. Meanwhile, other processes search
-// with both orders of the keys, and save with the new order.
+// TestRekeyKilled kills several calls of Rekey, and lets the last call complete. The new keys
+// alone must then be enough to find all records. Meanwhile, other processes search with both
+// orders of the keys, and save with the new order.
 func TestRekeyKilled(t *testing.T) {
 	t.Parallel()
 	ctx, d := t.Context(), memstore.NewDriver()
@@ -526,7 +524,7 @@ func TestRekeyKilled(t *testing.T) {
 		switch n % 4 {
 		case 0, 1:
 			k.UserName = fmt.Sprint("user", n)
-		case 2: // a record that was moved, and its redirect
+		case 2: // a record that moves to a user, and leaves a redirect
 			k.GrantToken = tokenstore.Secret(fmt.Sprint("grant", n))
 			id := must(before.SaveToken(ctx, k)).ID
 			k = tokenstore.Token{ID: id, UserName: fmt.Sprint("user", n)}
@@ -609,8 +607,8 @@ func TestRekeyKilled(t *testing.T) {
 	}
 }
 
-// TestRekeyDryRun checks that a dry run reports the rewrites but writes nothing. It also
-// checks that Rekey does not change a record whose name derives from another NameKey.
+// TestRekeyDryRun checks that a dry run reports the rewrites but writes nothing. Rekey must
+// also not change a record whose name derives from another NameKey.
 func TestRekeyDryRun(t *testing.T) {
 	t.Parallel()
 	ctx, d := t.Context(), memstore.NewDriver()
@@ -709,10 +707,10 @@ func TestCheckLapsedLease(t *testing.T) {
 	}
 }
 
-// contested is a driver whose first losses deletions fail with ErrConflict.
+// A contested is a driver whose first deletions fail with ErrConflict.
 type contested struct {
 	driver.Secrets
-	losses atomic.Int64
+	losses atomic.Int64 // number of further deletions that fail
 }
 
 func (c *contested) Delete(ctx context.Context, name string, base driver.Secret) error {

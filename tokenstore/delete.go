@@ -17,8 +17,9 @@ func (s *Store) DeleteToken(ctx context.Context, id string) error {
 }
 
 // delete deletes the record with the given ID, and returns nil if no record has the ID. If
-// check is not nil, delete first calls check with the newest provable state of the record.
-// If check returns an error, delete returns that error and does not change the record.
+// check is not nil, delete first calls check with the newest state of the record that the
+// driver can prove. If check returns an error, delete returns that error and does not change
+// the record.
 func (s *Store) delete(ctx context.Context, id string, check func(codec.Fields) error) error {
 	if err := s.begin(ctx); err != nil {
 		return err
@@ -32,7 +33,7 @@ func (s *Store) delete(ctx context.Context, id string, check func(codec.Fields) 
 	}
 	return s.ledger.Retry(ctx, "delete", func(v *ledger.View) error {
 		if check != nil {
-			v = s.ledger.View(true) // a stale state may not show a change
+			v = s.ledger.View(true) // an outdated state may lack a change
 		}
 		rec, _, err := s.only(ctx, v, like)
 		switch {
@@ -50,8 +51,8 @@ func (s *Store) delete(ctx context.Context, id string, check func(codec.Fields) 
 	})
 }
 
-// deleteRest deletes what remains under the name of a record that was not found. An abandoned
-// deletion may have left earlier states. The name may also hold an entry that leads to a
+// deleteRest deletes the remnants under name after a search has found no record. An abandoned
+// deletion may have left earlier states of the secret. The named entry may also lead to a
 // deleted record.
 func (s *Store) deleteRest(ctx context.Context, v *ledger.View, name ledger.Name) error {
 	e, exists := v.Known(name)
@@ -59,7 +60,7 @@ func (s *Store) deleteRest(ctx context.Context, v *ledger.View, name ledger.Name
 	case !exists:
 		return s.ledger.CompleteDelete(ctx, name, driver.Secret{})
 	case e.Target() == nil:
-		return nil // the entry has no token yet: a record with another ID is about to move to the entry
+		return nil // another process created the entry only for a record with another ID to move to
 	}
 	return s.ledger.Writer().RemoveDead(ctx, e)
 }

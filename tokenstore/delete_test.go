@@ -11,11 +11,10 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// burying is a driver that deletes in two steps, like the drivers of AWS and Vault. The field
-// fail is the number of deletions whose second step fails.
+// A burying is a driver that deletes in two steps, like the drivers of AWS and Vault.
 type burying struct {
 	driver.Secrets
-	fail int
+	fail int  // number of further deletions whose second step fails
 	left bool // the data that the second step removes still exists
 }
 

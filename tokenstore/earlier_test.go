@@ -17,8 +17,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// earlier holds the secrets that a version of this module without issuers has written, and
-// the records in these secrets.
+// An earlier holds the secrets that a version of this module without the field Token.Issuer
+// has written, and the records in these secrets.
 type earlier struct {
 	Secrets []struct {
 		Name, Data, Incarnation string
@@ -28,13 +28,13 @@ type earlier struct {
 		ID, UserName, ClientID, ClientSecret, RefreshToken, AccessToken, GrantToken, RedirectURL, APIDomain string
 		ExpiresAt                                                                                           time.Time
 	}
-	Former map[string]string // IDs of records before the records had a user, and the ID of a record with a refusal
+	Former map[string]string // by user: the ID that the record had without a user, or the ID of a record with a refusal
 }
 
 var earlierNow = time.Date(2026, 1, 1, 0, 1, 0, 0, time.UTC)
 
-// openEarlier returns the content of the named file, a memory with its secrets, a function
-// that opens a store on the memory, and the records.
+// openEarlier returns the content of the named file, a driver with its secrets, a function
+// that opens a store on these secrets, and the records.
 func openEarlier(t *testing.T, name string) (e earlier, d *memstore.Driver, open func() *tokenstore.Store, records []token) {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", "earlier", name))
@@ -63,7 +63,7 @@ func openEarlier(t *testing.T, name string) (e earlier, d *memstore.Driver, open
 	return e, d, func() *tokenstore.Store { return storeOn(t, d.Reopen(), opts) }, records
 }
 
-// keysOf returns tokens that describe r, each by a different key of r.
+// keysOf returns tokens that describe r, each by other fields of r.
 func keysOf(r token) map[string]token {
 	keys := map[string]token{"ID": {ID: r.ID}}
 	if r.UserName != "" {
@@ -81,8 +81,8 @@ func keysOf(r token) map[string]token {
 	return keys
 }
 
-// TestEarlier checks that this module can read, search, refresh and write stores that a
-// version without issuers has written.
+// TestEarlier checks that a Store can read, search, refresh and write the records that a
+// version of this module without the field Token.Issuer has written.
 func TestEarlier(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"plain.json", "keyed.json"} {
@@ -123,8 +123,8 @@ func TestEarlier(t *testing.T) {
 	}
 }
 
-// refreshEarlier refreshes each expired record that has a refresh token. It checks the
-// results, and that the stored refusal of one record still counts.
+// refreshEarlier refreshes each expired record that has a refresh token, and checks the
+// results. The stored refusal of one record must still count.
 func refreshEarlier(t *testing.T, open func() *tokenstore.Store, e earlier, records []token) {
 	t.Helper()
 	for _, r := range records {
@@ -151,8 +151,8 @@ func refreshEarlier(t *testing.T, open func() *tokenstore.Store, e earlier, reco
 	}
 }
 
-// writeEarlier changes each record, and saves a second record of the same user at another
-// authorization server. It checks that both records are found, and that Check then finds only
+// writeEarlier changes each record, and saves a second record for each user at another
+// authorization server. FindToken must then find both records, and Check must find only
 // interrupted promotions.
 func writeEarlier(t *testing.T, d *memstore.Driver, open func() *tokenstore.Store) {
 	t.Helper()

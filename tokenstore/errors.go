@@ -16,9 +16,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// Error classes, for errors.Is. If a context is done, the error matches context.Canceled or
-// context.DeadlineExceeded. After one of these two errors, and after ErrUnavailable, a
-// write may or may not have been applied. The caller can repeat the write.
+// Error classes, for errors.Is. If the context of a call is done, the error matches
+// context.Canceled or context.DeadlineExceeded. After one of these two errors, and after
+// ErrUnavailable, a write may or may not have been applied. The caller can repeat the write.
 var (
 	// ErrNotFound means that no record matches.
 	ErrNotFound = driver.ErrNotFound
@@ -36,8 +36,9 @@ var (
 	// belong to one record. Nothing was changed, and trying again does not help.
 	ErrIDMismatch = rules.ErrIDMismatch
 
-	// ErrInvalidToken means that the token has an invalid field, or lacks the fields to
-	// store it or to search for it. Nothing was changed.
+	// ErrInvalidToken means that the token has an invalid field, or lacks a field that the
+	// operation needs. Refresh also returns ErrInvalidToken if mint is nil or returns no
+	// access token. Nothing was changed.
 	ErrInvalidToken = rules.ErrInvalidToken
 
 	// ErrTooLarge means that a field or the record exceeds its maximum size. Nothing was
@@ -54,18 +55,20 @@ var (
 	// does not help until an operator changes the set-up.
 	ErrRefused = driver.ErrRefused
 
-	// ErrUnavailable means that the store could not be reached, failed, throttled the call,
-	// or is closed.
+	// ErrUnavailable means that the store is closed, or that the service could not be reached,
+	// failed, or throttled the call. Refresh also returns ErrUnavailable if the service limits
+	// the daily writes of a record and too few are left. An error of the service that belongs
+	// to no other class matches ErrUnavailable too.
 	ErrUnavailable = driver.ErrUnavailable
 
 	// ErrThrottled means that the service rejected calls because too many calls were made.
-	// Other programs in the same account, project or namespace may have made some of these
+	// Other programs in the same account, project or namespace may have made some of the
 	// calls. An error of this class also matches ErrUnavailable. The same call can succeed
 	// later.
 	ErrThrottled = driver.ErrThrottled
 
-	// ErrCorrupt means that a record exists but cannot be decoded. Stores do not overwrite
-	// such a record.
+	// ErrCorrupt means that a record exists but cannot be decoded. Stores neither overwrite
+	// nor delete such a record.
 	ErrCorrupt = driver.ErrCorrupt
 
 	// ErrWrongKeys means that the store was written with a NameKey, index keys or
@@ -79,7 +82,7 @@ var (
 	ErrNotPersisted = refreshing.ErrNotPersisted
 )
 
-// classes are the error classes of this package and of package context.
+// classes holds the error classes of this package and the two errors of package context.
 var classes = []error{
 	ErrNotFound, ErrAmbiguous, ErrConflict, ErrIDMismatch, ErrInvalidToken, ErrTooLarge,
 	ErrDenied, ErrRefused, ErrUnavailable, ErrThrottled, ErrCorrupt, ErrWrongKeys, ErrNotPersisted, context.Canceled, context.DeadlineExceeded,
@@ -89,15 +92,15 @@ func classed(err error) bool {
 	return slices.ContainsFunc(classes, func(c error) bool { return errors.Is(err, c) })
 }
 
-// An Error is the error of an operation on a store. Unless it wraps an error or a refusal
-// that mint has returned, it matches one of the error classes of this package,
+// An Error is the error of an operation on a store. Unless an Error wraps an error or a
+// refusal that mint has returned, the Error matches one of the error classes of this package,
 // context.Canceled or context.DeadlineExceeded. Apart from the text of an error that mint
 // has returned, the text of an Error contains no field of a token except IDs.
 type Error struct {
 	Op    string // the operation, such as "save"
 	Store string // the kind of store, such as "awssm"
-	ID    string // the record's ID, or "" if it is not known
-	Err   error  // the cause, which wraps an error class and any error of the service
+	ID    string // the record's ID, or "" if the ID is not known
+	Err   error  // the cause, which wraps the error of the service if there is one
 }
 
 // Error returns the text of the error, such as
@@ -125,10 +128,10 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 // NewError returns an *Error that wraps err, the error of the operation op on a store. It
-// returns nil if err is nil, and err itself if err is or wraps an *Error. If err matches no
-// error class and wraps no *RefreshError, the result also matches ErrUnavailable. NewError
-// omits an id of more than 255 bytes. Stores outside this package use NewError so that all
-// errors have the same form.
+// returns nil if err is nil, and err itself if err is or wraps an *Error. If err matches
+// neither an error class nor an error of package context, and wraps no *RefreshError, the
+// result also matches ErrUnavailable. NewError omits an id of more than 255 bytes. Stores
+// outside this package use NewError so that all errors have the same form.
 func NewError(op, store, id string, err error) error {
 	if err == nil {
 		return nil
@@ -150,7 +153,7 @@ func NewError(op, store, id string, err error) error {
 		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	if len(id) > rules.MaxID {
-		id = "" // no store has such an ID, so the text of the error need not contain it
+		id = "" // no store has such an ID, so the text of the error need not contain the ID
 	}
 	return &Error{Op: op, Store: store, ID: id, Err: err}
 }
@@ -162,18 +165,18 @@ func NewError(op, store, id string, err error) error {
 // or ErrUnavailable.
 //
 // An operation that reads many records joins one UnreadableError for each record that it
-// leaves out. All, Check and Rekey report each unreadable record separately.
+// leaves out. All, Search, Check and Rekey report each unreadable record separately.
 type UnreadableError = ledger.UnreadableError
 
 // A RefreshError is an authorization server's refusal of a refresh, which mint may return
-// to Refresh. Stores keep the RefreshError in the record, for waiters and later callers. A
-// RefreshError holds the server's code but no other text of the server, because other text
-// might contain a token.
+// to Refresh. Stores keep the RefreshError in the record, for waiters and later callers,
+// unless the RefreshError refuses the client. A RefreshError holds the server's code but no
+// other text of the server, because other text might contain a token.
 type RefreshError struct {
 	// Code is the server's error code, such as "invalid_grant".
 	Code string
 
-	// RetryAfter is how long the server asks clients to wait. It is 0 if the server does
+	// RetryAfter is how long the server asks clients to wait. 0 means that the server does
 	// not say.
 	RetryAfter time.Duration
 

@@ -11,8 +11,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// A second save for the same user changes the existing record. Fields that are empty in the
-// token keep their values.
+// A second save for the same user and client changes the existing record. Fields that are
+// empty in the token keep their values in the record.
 func ExampleStore_SaveToken() {
 	ctx := context.Background()
 	store := memstore.New(nil)
@@ -51,8 +51,8 @@ func ExampleStore_FindToken() {
 		log.Fatal(err)
 	}
 	for _, like := range []tokenstore.Token{
-		{UserName: "ann@example.com:6001", ClientID: "1000.CLIENT"}, // read by its name
-		{ID: "crm-sync"}, // a search, which may lag, like the next two searches
+		{UserName: "ann@example.com:6001", ClientID: "1000.CLIENT"}, // reads the record by its name
+		{ID: "crm-sync"}, // searches for the record, as do the next two; searches may lag
 		{ClientID: "1000.CLIENT", RefreshToken: "1000.refresh"},
 		{AccessToken: "1000.access"},
 		{UserName: "bob@example.com:6001", AccessToken: "1000.access"},
@@ -68,7 +68,7 @@ func ExampleStore_FindToken() {
 	//  true
 }
 
-// A second caller with the same stale token gets the new token, without a second request to
+// A second call with the same stale token returns the new token, without a second request to
 // the authorization server.
 func ExampleStore_Refresh() {
 	ctx := context.Background()
@@ -100,7 +100,7 @@ func ExampleStore_Refresh() {
 	// 1000.fresh
 }
 
-// Only an explicit conversion to a string reveals a Secret.
+// A Secret prints as a redacted text. An explicit conversion to a string reveals the Secret.
 func ExampleSecret() {
 	t := tokenstore.Token{UserName: "ann@example.com:6001", AccessToken: "1000.access"}
 	fmt.Println(t.AccessToken, fmt.Sprintf("%q", t.AccessToken), string(t.AccessToken))

@@ -145,7 +145,7 @@ func (sc scenario) lag(b budgets) bool {
 	return sc.lags || b.stales > 0
 }
 
-// on returns a function that returns the scenario of fresh on the service s.
+// on returns a function that returns the scenarios of fresh on the service s.
 func on(s service, fresh func() scenario) func() scenario {
 	return func() scenario {
 		sc := fresh()
@@ -174,7 +174,7 @@ var (
 type kube struct{ *handle }
 
 // repeatable waits for the scheduler, and then executes a write that the client may repeat.
-// sent is how often the client has sent the write.
+// sent is the number of times that the client has sent the write.
 func repeatable[T any](k kube, text, name string, do, held func() (T, error)) (v T, sent int, err error) {
 	for err = errRepeat; errors.Is(err, errRepeat); sent++ {
 		if sent > 0 {
@@ -336,7 +336,8 @@ func (k kube) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 	}
 }
 
-// after returns at most two secrets: the first ones whose names follow the given name.
+// after returns the first two secrets whose names follow the given name, or fewer if there are
+// not two.
 func (k kube) after(ctx context.Context, name string) ([]driver.Named, error) {
 	all, err := collect(k.memory.List(ctx))
 	all = slices.DeleteFunc(all, func(n driver.Named) bool { return n.Name <= name })
@@ -394,7 +395,7 @@ func (g tagged) attach(ctx context.Context, name string, base driver.Secret, lab
 	})
 }
 
-// detach removes labels in a separate call. It ignores a failure of that call.
+// detach removes labels in a separate call, and ignores a failure of that call.
 func (g tagged) detach(ctx context.Context, text, name string, base driver.Secret, labels []driver.Label) {
 	if len(labels) == 0 {
 		return

@@ -26,8 +26,8 @@ import (
 // Equal situations. The behavior of a process depends only on the answers to its calls, so
 // the sequence of answers represents the state of the process. A situation consists of the
 // content of the memory, the results of stale reads, and the answers that each process has
-// got. It also includes the faults that may still happen, and any shared state outside the
-// memory, such as that of the authorization server. Equal situations have the same
+// got. A situation also includes the faults that may still happen, and any shared state outside
+// the memory, such as that of the authorization server. Equal situations have the same
 // continuations, so the explorer takes each option of a situation only once. In a
 // situation:
 //
@@ -44,11 +44,12 @@ import (
 // Calls that commute. Calls of two processes commute if both read, or if they concern
 // different names and neither is a search. Two faults do not commute, because both may need
 // the same budget. A crash before a call commutes with all calls of the other process. The
-// explorer takes options that commute in only one order. It uses sleep sets (Godefroid,
+// explorer takes options that commute in only one order, by means of sleep sets (Godefroid,
 // Partial-Order Methods for the Verification of Concurrent Systems, chapters 5 and 6). An
-// option that a run has taken sleeps while other runs try its alternatives. It wakes when a
-// run takes an option that does not commute with it. When the explorer reaches a situation
-// again, it takes only the awake options that slept at each earlier visit.
+// option that a run has taken sleeps while other runs try its alternatives. A sleeping option
+// wakes when a run takes an option that does not commute with the sleeping option. If the
+// explorer reaches a situation again, it takes only the awake options that slept at each
+// earlier visit.
 //
 // The clock. The scheduler lets time pass only while a process pauses. In a scenario
 // without leases, the clock of a store shows only whole hours. Pauses then change nothing,
@@ -107,14 +108,14 @@ type told struct {
 	mu        sync.Mutex
 	nonces    map[string]string
 	versions  map[driver.Version]string
-	writes    map[string]int    // number of writes by name
-	labelings map[string]int    // number of nonces of labels by name
-	texts     map[string]string // texts of secrets
-	heard     []situation       // answers, by process
-	moved     []situation       // where each process has moved a record
-	labels    []situation       // labels that each process has written
-	answers   []map[string]string
-	same      [][]answered // the last consecutive reads of each process that returned nothing new
+	writes    map[string]int      // number of writes by name
+	labelings map[string]int      // number of nonces of labels by name
+	texts     map[string]string   // texts of secrets
+	heard     []situation         // answers, by process
+	moved     []situation         // where each process has moved a record
+	labels    []situation         // labels that each process has written
+	answers   []map[string]string // the last answer to each call, by process
+	same      [][]answered        // the last consecutive reads of each process that returned nothing new
 }
 
 type answered struct {
@@ -178,8 +179,8 @@ func (t *told) written(name string, s driver.Secret) {
 	}
 }
 
-// labelled assigns names to the new nonces of labels that were just added to the named
-// secret.
+// labelled assigns names to the new nonces in labels, the labels of the named secret after a
+// change.
 func (t *told) labelled(name string, labels []driver.Label) {
 	if t == nil || t.brief {
 		return
@@ -195,8 +196,8 @@ func (t *told) labelled(name string, labels []driver.Label) {
 }
 
 // carried records, for the writer of data, which nonces in data were stored, and the labels
-// in data. It also records the target if the write has moved a record. lost means that the
-// writer got no answer to the write.
+// in data. If the write has moved a record, carried also records the target. lost means that
+// the writer got no answer to the write.
 func (t *told) carried(writer int, data []byte, lost bool) {
 	if !t.of(writer) || t.brief {
 		return
@@ -221,8 +222,8 @@ func (t *told) carried(writer int, data []byte, lost bool) {
 	}
 }
 
-// forgets discards the recorded answers of the writer, except the labels that it has written
-// and the target of its move. why names the reason.
+// forgets discards the recorded answers of the writer, except the labels that the writer has
+// written and the target of its move. why names the reason.
 func (t *told) forgets(writer int, why string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -300,8 +301,8 @@ func (t *told) hears(writer int, call string, v any, err error) {
 	t.heard[writer] = digest(t.heard[writer].String(), call, text, t.now())
 }
 
-// reads records whether the answer to a call is new to the writer. An answer to a write, or
-// with a fault, always counts as new.
+// reads records whether the answer to a call is new to the writer. An answer to a write, or to a
+// call with a fault, always counts as new.
 func (t *told) reads(writer int, c *call, is verb, v any, err error) {
 	if !t.of(writer) {
 		return
@@ -321,7 +322,8 @@ func (t *told) reads(writer int, c *call, is verb, v any, err error) {
 // counts as idle. Only a process that polls makes so many such reads.
 const patience = 6
 
-// idle reports whether the writer only repeats reads whose results have not changed since.
+// idle reports whether the last reads of the writer returned nothing new, and would still return
+// nothing new.
 func (t *told) idle(writer int) bool {
 	if !t.of(writer) {
 		return false

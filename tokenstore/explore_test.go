@@ -31,8 +31,9 @@ var exploreTime = flag.Duration("explore.time", 0, "how long TestEveryInterleavi
 
 var exploreEvery = flag.Int("explore.every", 0, "TestReduction compares all settings that have at most this many orders; 0: a few settings")
 
-// A world is a memory on which each call waits until a scheduler lets the call continue. It
-// keeps the earlier states of each secret as answers to stale reads.
+// A world simulates a secret manager on a memstore.Driver, the memory. Each call waits until a
+// scheduler lets the call continue. A world keeps the earlier states of each secret as answers
+// to stale reads.
 type world struct {
 	memory  *memstore.Driver
 	service service
@@ -54,9 +55,9 @@ type world struct {
 	processes sync.WaitGroup
 }
 
-// A call is one call of a driver to its service, which waits for the scheduler.
+// A call is a call of a driver to its service that waits for the scheduler.
 type call struct {
-	writer int
+	writer int // the number of the process
 	text   string
 	name   string // of the secret; empty for a search or list
 	write  bool
@@ -78,8 +79,8 @@ const (
 	repeatAfter       // apply the call, and make the client repeat it
 	repeatBefore      // do not apply the call, and make the client repeat it
 	hold              // let a finalizer hold the name
-	crashBefore       // the writer dies before the call
-	crashAfter        // the writer dies just after the call
+	crashBefore       // the process dies before the call
+	crashAfter        // the process dies just after the call
 )
 
 func (v verb) String() string {
@@ -95,14 +96,14 @@ var (
 type handle struct {
 	*world
 	writer  int
-	lag     bool
-	ancient bool // stale reads return an earlier incarnation
+	lag     bool // the driver declares that reads and searches may lag
+	ancient bool // stale reads return the previous incarnation, if there is one
 	crashed bool // guarded by world.mu
 }
 
-// step waits for the scheduler, and then executes a call. do applies the call. If other is
-// not nil, it answers a read from an earlier state, or executes a write whose name a
-// finalizer holds.
+// step waits for the scheduler, and then executes a call. do applies the call. If other is not
+// nil, other answers a read from an earlier state, or executes a write while a finalizer holds
+// the name.
 func step[T any](h *handle, text string, write bool, name string, do, other func() (T, error)) (T, error) {
 	var zero T
 	h.mu.Lock()
@@ -187,9 +188,9 @@ func (h *handle) before(name string) (driver.Secret, error) {
 	return h.earlier(name, h.ancient)
 }
 
-// earlier returns the result of a stale read of name: the state before the current state.
-// If ancient is set, it returns the last state of the previous incarnation, if any. The
-// caller must hold w.mu.
+// earlier returns the result of a stale read of name: the state before the current state or, if
+// ancient is set, the last state of the previous incarnation if there is one. The caller must
+// hold w.mu.
 func (w *world) earlier(name string, ancient bool) (driver.Secret, error) {
 	past := w.past[name]
 	if ancient {
@@ -338,8 +339,8 @@ func (h *handle) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[drive
 		func() ([]driver.Named, error) { return h.lookupBefore(any), nil }))
 }
 
-// lookupBefore answers like an index that lags. It returns the state of each secret before
-// its last write, if that state had one of the labels.
+// lookupBefore answers like an index that lags. For each secret, lookupBefore returns the state
+// before the last write, if that state had one of the labels.
 func (h *handle) lookupBefore(any []driver.Label) []driver.Named {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -414,15 +415,16 @@ type scenario struct {
 	// check, if not nil, is called after each run with the number of processes that died.
 	check func(crashes int) error
 	// If broken is not nil, a process runs broken after setup, and dies after its first
-	// write. Another process then runs after.
+	// write. Another process then calls the function after.
 	broken *operation
 	after  func(context.Context, *tokenstore.Store)
 	// ids are the IDs that foundByIDs looks up at the end of a run.
 	ids []string
-	// lags means that the driver declares a lag even in runs without stale reads. It has no
+	// lags means that the driver declares a lag even in runs without stale reads. lags has no
 	// effect in a scenario with a service.
 	lags bool
-	// ancient means that stale reads return the last state of the previous incarnation.
+	// ancient means that stale reads return the last state of the previous incarnation, if
+	// there is one.
 	ancient bool
 	// lease is the LeaseTTL of the stores, or 0 in a scenario without leases.
 	lease time.Duration
@@ -455,7 +457,7 @@ func (sc scenario) prepare(t *testing.T, w *world, d driver.Secrets) {
 type operation struct {
 	name string
 	do   func(context.Context, *tokenstore.Store) error
-	then *operation // the same process runs it next if do succeeds
+	then *operation // the next operation of the same process, if do succeeds
 
 	remembers bool // the operation uses its earlier reads after a pause
 }
@@ -470,7 +472,7 @@ func (o operation) all(ctx context.Context, s *tokenstore.Store) error {
 // budgets limits how often each kind of fault may happen in one run.
 type budgets struct{ crashes, losses, stales, repeats, holds int }
 
-// A run is one execution of a scenario, which a list of decisions determines.
+// A run is one execution of a scenario. A list of decisions determines the run.
 type run struct {
 	path   []decision // the decisions to repeat, followed by further decisions of this run
 	at     int        // number of decisions that this run has taken
@@ -481,9 +483,9 @@ type run struct {
 	calls  *recording            // records the calls of the processes, if set
 	all    bool                  // the run may repeat other runs
 
-	// tried holds the options that other runs have tried. asleep holds the options that
-	// other runs tried at an earlier decision and that commute with all options taken
-	// since.
+	// tried holds the options that other runs have tried. asleep holds the options that other
+	// runs tried at an earlier decision, if they commute with all options that this run has
+	// taken since that decision.
 	tried   *reduction
 	asleep  []option
 	now     func() situation
@@ -498,7 +500,7 @@ type decision struct {
 	taken int
 }
 
-// An option is a possible next step: a call, and what the scheduler does with the call.
+// An option is a possible next step: a call, and the verb for the call.
 type option struct {
 	call *call
 	verb verb
@@ -516,8 +518,8 @@ func (o option) is(p option) bool {
 	return o.call.writer == p.call.writer && o.call.text == p.call.text && o.verb == p.verb
 }
 
-// commutes reports whether o and p lead to the same state in either order. The two calls
-// are of different processes, or concurrent calls of one process.
+// commutes reports whether o and p lead to the same state in either order. The two calls must be
+// of different processes, or concurrent calls of one process.
 func (o option) commutes(p option) bool {
 	switch {
 	case o.call == p.call:
@@ -534,8 +536,8 @@ func (o option) commutes(p option) bool {
 	return o.call.name != "" && p.call.name != "" && o.call.name != p.call.name
 }
 
-// fair returns options without those of idle processes, or options if all processes that
-// wait for the scheduler are idle.
+// fair returns options without the options of idle processes. If all processes that wait for
+// the scheduler are idle, fair returns all options.
 func (w *world) fair(options []option) []option {
 	idle := map[int]bool{}
 	for _, o := range options {
@@ -550,8 +552,8 @@ func (w *world) fair(options []option) []option {
 	return others
 }
 
-// choose returns the option to take. It returns false if other runs have taken all options
-// that can lead to a new ending.
+// choose returns the option to take, or false if other runs have taken all options that can lead
+// to a new ending.
 func (r *run) choose(options []option) (option, bool) {
 	switch {
 	case r.pick != nil:
@@ -584,8 +586,8 @@ func (r *run) choose(options []option) (option, bool) {
 	return taken, true
 }
 
-// sleep updates r.asleep after an option was taken. It adds the options that earlier runs
-// took in this situation, and removes the options that do not commute with taken.
+// sleep updates r.asleep after the option taken. sleep adds the options that earlier runs took
+// in this situation, and removes the options that do not commute with taken.
 func (r *run) sleep(d decision, options []option, taken option) {
 	for _, o := range options {
 		if slices.Contains(d.left[:d.taken], o.String()) && !r.tried.noisy[digest(d.in.String(), o.String())] {
@@ -596,7 +598,7 @@ func (r *run) sleep(d decision, options []option, taken option) {
 }
 
 // listen checks whether the last decision has changed the state outside the memory. If so,
-// it records that the option of that decision commutes with no other option.
+// listen records that the option of that decision commutes with no other option.
 func (r *run) listen() {
 	if r.tried == nil || r.outside == nil {
 		return
@@ -622,8 +624,8 @@ func (r *run) next() []decision {
 	return nil
 }
 
-// progress estimates the share of all runs that precede r. It assumes that all options of a
-// decision lead to the same number of runs.
+// progress estimates the share of all runs that precede r. The estimate assumes that all options
+// of a decision lead to the same number of runs.
 func (r *run) progress() float64 {
 	done, share := 0.0, 1.0
 	for _, d := range r.path {
@@ -645,12 +647,12 @@ func newWorld(s service) *world {
 	}
 }
 
-// cold returns the driver of a newly started process, whose calls do not wait for the
+// cold returns the driver of a newly started process. Calls of the driver do not wait for the
 // scheduler while w.free is set.
 func (w *world) cold() driver.Secrets { return w.service.driver(&handle{world: w, writer: -1}) }
 
-// play executes the scenario once, in the order that r chooses. It returns a nil world if
-// the run would repeat another run.
+// play executes the scenario once, in the order that r chooses. If the run would repeat another
+// run, play stops the run and returns a nil world.
 func play(t *testing.T, sc scenario, b budgets, r *run) (*world, []result) {
 	ctx := t.Context()
 	w := newWorld(sc.service)
@@ -680,8 +682,8 @@ func play(t *testing.T, sc scenario, b budgets, r *run) (*world, []result) {
 	return w, results
 }
 
-// schedule lets the processes make one call at a time, until all processes have ended. It
-// returns false if the run would repeat another run.
+// schedule lets the processes make one call at a time, until all processes have ended. If the
+// run would repeat another run, schedule returns false early.
 func (w *world) schedule(sc scenario, b budgets, r *run, results []result) bool {
 	for {
 		ready := w.settle(results)
@@ -753,8 +755,8 @@ func once(options []option, last []*call) []option {
 	})
 }
 
-// settle lets time pass until every process has ended or waits for the scheduler. It
-// returns the waiting calls in a deterministic order.
+// settle lets time pass until every process has ended or waits for the scheduler, and returns
+// the waiting calls in a deterministic order.
 func (w *world) settle(results []result) []*call {
 	for {
 		synctest.Wait()
@@ -814,7 +816,6 @@ func (w *world) open(t *testing.T, d driver.Secrets, lease time.Duration) *token
 	return steady(t, d, opts)
 }
 
-// steady returns a store without random pauses.
 func steady(t *testing.T, d driver.Secrets, opts *tokenstore.Options) *tokenstore.Store {
 	s, err := tokenstore.New(d, opts)
 	if err != nil {
@@ -824,7 +825,7 @@ func steady(t *testing.T, d driver.Secrets, opts *tokenstore.Options) *tokenstor
 	return s
 }
 
-// dump returns the records that a newly started process sees, as text. If users is set, it
+// dump returns the records that a newly started process sees, as text. If users is set, dump
 // leaves out records without a user.
 func dump(t *testing.T, w *world, users bool) string {
 	ctx := t.Context()
@@ -851,9 +852,9 @@ func expiry(t tokenstore.Token) int64 {
 	return t.ExpiresAt.UnixMilli()
 }
 
-// found returns an error unless every record is found by each of its keys. It also returns
-// an error if a user has two records. If loose is set, found does not search by access
-// tokens, or by tokens of records without a user.
+// found returns an error unless FindToken finds every record by its ID, its user, and each of its
+// tokens. found also returns an error if a user has two records at one client. If loose is set,
+// found does not search by access tokens, or by tokens of records without a user.
 func found(t *testing.T, w *world, loose bool) error {
 	ctx := t.Context()
 	s := w.open(t, w.cold(), 0)
@@ -975,8 +976,8 @@ func orders(sc scenario, maybe []bool) [][]int {
 }
 
 // exploring runs the scenario with its calls in different orders, injects faults within the
-// budgets, and checks the state after each run. It skips orders whose ending is known to be
-// that of another order.
+// budgets, and checks the state after each run. exploring skips orders whose ending is known to
+// be that of another order.
 func exploring(t *testing.T, fresh func() scenario, b budgets) {
 	var late atomic.Bool
 	if *exploreTime > 0 { // the timer is outside the bubble, because the bubble has its own clock
@@ -1032,7 +1033,7 @@ func newChecker(fresh func() scenario, b budgets) *checker {
 }
 
 // search plays runs in depth-first order: all runs if most is 0, and otherwise at most that
-// many runs. It stops at the first failure, or once c.late is set. finished reports whether
+// many runs. search stops at the first failure, or once c.late is set. finished reports whether
 // search has played all runs.
 func (c *checker) search(t *testing.T, most int) (failure error, finished bool) {
 	tried := newReduction()
@@ -1083,7 +1084,7 @@ func (w *world) end(t *testing.T, sc scenario, results []result) situation {
 	return digest(parts...)
 }
 
-// judge returns an error if the state after a run is not permitted. It also repeats the
+// judge returns an error if the state after a run is not permitted. judge also repeats the
 // operations of dead processes, and checks the records after each repetition.
 func (c *checker) judge(t *testing.T, w *world, sc scenario, results []result) error {
 	b := c.budgets
@@ -1117,8 +1118,9 @@ func (c *checker) judge(t *testing.T, w *world, sc scenario, results []result) e
 	return repeated(t, w, sc, results, loose)
 }
 
-// unfinished returns which operations may be incomplete, and the number of processes that
-// died. It returns an error if an operation failed for a reason that is not permitted.
+// unfinished reports, by process, whether operations may be incomplete, and returns the number
+// of processes that died. If an operation failed for a reason that is not permitted, unfinished
+// returns an error.
 func unfinished(sc scenario, b budgets, results []result, loose bool) (maybe []bool, crashes int, failure error) {
 	maybe = make([]bool, len(sc.ops))
 	for i, res := range results {
@@ -1184,7 +1186,7 @@ func must(t tokenstore.Token, err error) tokenstore.Token {
 	return t
 }
 
-// consent saves a one-time code, and then the tokens that were issued for the code. It
+// consent saves a one-time code, and then the tokens that were issued for the code. consent
 // returns the ID of the record.
 func consent(ctx context.Context, s *tokenstore.Store, n string, expires int64) string {
 	g := must(s.SaveToken(ctx, tokenstore.Token{ClientID: client, ClientSecret: "secret", GrantToken: tokenstore.Secret("grant" + n)}))
@@ -1248,7 +1250,7 @@ func scenarios() []scenario {
 		must(s.SaveToken(ctx, tokenstore.Token{UserName: user, ClientID: client, RefreshToken: "refresh5", AccessToken: "access5", ExpiresAt: at(50)}))
 	}
 	// redirected leaves a redirect that is so old that the next write of the user's record
-	// removes it.
+	// removes the redirect.
 	redirected := func(ctx context.Context, s *tokenstore.Store) {
 		annExists(ctx, s)
 		must(s.SaveToken(ctx, tokenstore.Token{ID: consent(ctx, s, "1", 20), UserName: user}))
@@ -1258,8 +1260,8 @@ func scenarios() []scenario {
 	own := func(n string, expires int64) func(context.Context, *tokenstore.Store) {
 		return func(ctx context.Context, s *tokenstore.Store) {
 			must(s.SaveToken(ctx, tokenstore.Token{ID: "own" + n, ClientID: client, GrantToken: tokenstore.Secret("grant" + n)}))
-			// A stale search misses the labels that the last write added. With two writes, it
-			// still finds the label of the grant token.
+			// A stale search misses the labels that the last write added. After two writes, a
+			// stale search still finds the label of the grant token.
 			must(s.SaveToken(ctx, tokenstore.Token{ID: "own" + n, RefreshToken: tokenstore.Secret("refresh" + n), AccessToken: tokenstore.Secret("access" + n), ExpiresAt: at(expires)}))
 		}
 	}
@@ -1322,7 +1324,7 @@ func scenarios() []scenario {
 		{name: "deletion of all that was saved again", setup: again, ancient: true, ops: []operation{
 			{name: "delete all", remembers: true, do: func(ctx context.Context, s *tokenstore.Store) error { return s.DeleteTokens(ctx) }},
 		}},
-		// These two scenarios run without faults, because a crash can leave some of the
+		// The next two scenarios run without faults, because a crash can leave some of the
 		// records.
 		{name: "deletion of all and a consent", faultless: true, setup: one, ops: []operation{
 			{name: "delete all", remembers: true, do: func(ctx context.Context, s *tokenstore.Store) error { return s.DeleteTokens(ctx) }}, promote("1"),

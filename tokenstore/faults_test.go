@@ -27,13 +27,13 @@ func (f fault) String() string { return [...]string{"fine", "fail before", "fail
 
 var errFault = fmt.Errorf("%w: status 503", driver.ErrUnavailable)
 
-// faulty is a driver whose calls fail according to fault.
+// A faulty is a driver whose calls fail according to fault.
 type faulty struct {
 	memory *memstore.Driver
-	fault  func(op, name string) fault // nil: no call fails
-	stale  map[string]driver.Secret    // stale results of Get by name; a secret without a version means not found
-	lag    time.Duration
-	list   time.Duration // lag of searches
+	fault  func(op, name string) fault // nil means that no call fails
+	stale  map[string]driver.Secret    // stale results of Get, by name; an empty Version means not found
+	lag    time.Duration               // ReadLag
+	list   time.Duration               // ListLag
 
 	mu    sync.Mutex
 	calls []string
@@ -41,7 +41,8 @@ type faulty struct {
 
 func newFaulty() *faulty { return &faulty{memory: memstore.NewDriver()} }
 
-// cold returns a store of another process on the same memory, whose calls do not fail.
+// cold returns a Store on the same memory, as another process would open it. The calls of that
+// Store do not fail.
 func (f *faulty) cold(t testing.TB, opts *tokenstore.Options) *tokenstore.Store {
 	t.Helper()
 	return storeOn(t, f.memory.Reopen(), opts)
@@ -149,7 +150,7 @@ func each[T any](f *faulty, op string, seq iter.Seq2[T, error]) iter.Seq2[T, err
 
 func (f *faulty) Close() error { return nil }
 
-// nth returns a function that returns kind for its nth call, and fine for all other calls.
+// nth returns a function that returns kind in its nth call, and fine in all other calls.
 func nth(n int, kind fault) func(op, name string) fault {
 	var mu sync.Mutex
 	return func(string, string) fault {
@@ -351,8 +352,9 @@ func TestDeleteTokenAnswerLost(t *testing.T) {
 }
 
 // TestEveryCallOfEveryOperationMayFail checks the records that a new process finds after any
-// call of an operation has failed. Each call fails once before and once after it takes
-// effect. The new process must be able to repeat the operation.
+// call of an operation has failed. In one run the call fails without effect, and in another
+// run the call takes effect and then fails. The new process must be able to repeat the
+// operation.
 func TestEveryCallOfEveryOperationMayFail(t *testing.T) {
 	t.Parallel()
 	code := token{ClientID: "c1", GrantToken: canary + "9", ClientSecret: canary + "8"}

@@ -13,7 +13,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// reads is a driver that counts reads of single secrets.
+// A reads is a driver that counts the calls of Get.
 type reads struct {
 	driver.Secrets
 	n int
@@ -24,8 +24,8 @@ func (r *reads) Get(ctx context.Context, name string) (driver.Secret, error) {
 	return r.Secrets.Get(ctx, name)
 }
 
-// TestHandover checks a refresh that begins with the record as a search has found it. Another
-// process changes the record in between.
+// TestHandover checks a refresh that begins with the record that an earlier FindToken has read.
+// Between the search and the refresh, another process changes the record.
 func TestHandover(t *testing.T) {
 	t.Parallel()
 	refused := tokenstore.RefreshError{Code: "invalid_grant", Permanent: true}
@@ -111,8 +111,8 @@ func mustSave(t *testing.T, s *tokenstore.Store, tok tokenstore.Token) {
 	}
 }
 
-// TestHandoverReads checks how often a process reads a record that it finds and refreshes.
-// A record is used for one refresh, of the same store.
+// TestHandoverReads checks how often a process reads a record that it finds and refreshes. The
+// record that a search has read serves only one refresh, by the same Store.
 func TestHandoverReads(t *testing.T) {
 	t.Parallel()
 	leases(t, func(t *testing.T, d driver.Secrets) {

@@ -16,7 +16,8 @@ import (
 )
 
 // consented saves the tokens of a consent under id, or under a derived ID if id is empty,
-// and then assigns the record to Ann. It returns the ID that the record had without a user.
+// and then assigns the record to Ann. consented returns the ID that the record had without a
+// user.
 func consented(t *testing.T, s *tokenstore.Store, id string, n int) string {
 	t.Helper()
 	code := saved(t, s, token{ID: id, ClientID: "c1", GrantToken: tokenstore.Secret(fmt.Sprintf("%sg%d", canary, n)),
@@ -137,8 +138,8 @@ func TestAliasRemoved(t *testing.T) {
 	}
 }
 
-// labelless is a driver that reports only the labels of user and client, like a service
-// that has no room for other labels.
+// A labelless is a driver that reports only the labels of user and client, like that of a
+// service that has no room for other labels.
 type labelless struct{ driver.Secrets }
 
 func (l labelless) Inspect(context.Context) iter.Seq2[driver.Inspection, error] {

@@ -20,7 +20,7 @@ func keyed(index ...[]byte) *tokenstore.Options {
 	return &tokenstore.Options{NameKey: nameKey, IndexKeys: index}
 }
 
-// labelsOf returns the labels in a memory, sorted and without their nonces.
+// labelsOf returns the labels of all secrets in d, sorted and without their nonces.
 func labelsOf(t *testing.T, d *memstore.Driver) []string {
 	t.Helper()
 	var labels []string
@@ -66,7 +66,7 @@ func TestIndexKeyRotation(t *testing.T) {
 			t.Errorf("with the new key alone, by %s: error %v, want ErrWrongKeys", what, err)
 		}
 	}
-	// Writes use the first key.
+	// A save replaces all labels of the record, by labels under the first index key.
 	saved(t, rotating, token{ID: "own", APIDomain: "https://api.example.com"})
 	for _, label := range labelsOf(t, d) {
 		if slices.Contains(before, label) {

@@ -53,7 +53,7 @@ func (d *dealer) token() token {
 	}
 }
 
-// listed is a record of a list. It keeps all earlier states of the record, while a store
+// A listed is a record of a list, with all earlier states of the record. A Store, in contrast,
 // keeps only some earlier tokens.
 type listed struct {
 	token
@@ -64,12 +64,12 @@ type listed struct {
 // A list is a model of a store. Its searches look at every record.
 type list []listed
 
-// A recall says which earlier tokens of a record count in a search. Earlier IDs always
-// count.
+// A recall says which earlier tokens of a record count in a search: grant and refresh tokens if
+// past is set, and access tokens if access is set. Earlier IDs always count.
 type recall struct{ past, access bool }
 
-// recalls lists the possible recalls of a store: no earlier token, earlier grant and
-// refresh tokens, or also earlier access tokens.
+// recalls lists the permitted recalls. A Store keeps only some earlier tokens, so any of the
+// recalls may apply to an operation.
 var recalls = []recall{{}, {past: true}, {past: true, access: true}}
 
 // candidates returns the records of the list as candidates in a search for like.
@@ -89,8 +89,8 @@ func (l list) candidates(like token, m recall) []candidate {
 	return all
 }
 
-// apply returns the list after the plan p. id is the ID that the store has returned for the
-// record.
+// apply returns the list after a save at the time now, by the plan p. id is the ID that the
+// Store has returned for the record.
 func (l list) apply(p tokenstore.Plan, id string, now time.Time) list {
 	next := listed{token: p.Token, updated: now}
 	next.ID = id
@@ -143,7 +143,7 @@ func (l list) tokens() []token {
 	return all
 }
 
-// revealed returns a text of t that shows its secrets, because these are only test data.
+// revealed returns a text of t with its secrets, which are only test data.
 func revealed(t token) string {
 	return fmt.Sprintf("{ID %q, user %q, client %q, secret %q, refresh %q, access %q, grant %q, expires %v, %q, %q}", t.ID, t.UserName, t.ClientID, string(t.ClientSecret),
 		string(t.RefreshToken), string(t.AccessToken), string(t.GrantToken), t.ExpiresAt.Unix(), t.RedirectURL, t.APIDomain)
@@ -165,7 +165,7 @@ func (l list) String() string {
 	return text
 }
 
-// FuzzIndexes checks that a store, which searches by names and labels, has the same results
+// FuzzIndexes checks that a Store, which searches by names and labels, has the same results
 // as a list, which searches all records. Some tokens have a user, and some have a chosen or
 // derived ID. Some saves assign a record to a user or merge records.
 func FuzzIndexes(f *testing.F) {
@@ -181,7 +181,7 @@ func FuzzIndexes(f *testing.F) {
 		memory, d := memstore.NewDriver(), dealer{data}
 		var model list
 		now := at(0).UTC()
-		ids := []string{"own1", "own2"} // IDs that saves have used so far
+		ids := []string{"own1", "own2"} // the IDs that tokens can have: these two, and those of saved records
 		for len(d.bytes) > 0 {
 			now = now.Add(time.Second)
 			s := storeOn(t, memory.Reopen(), &tokenstore.Options{Now: func() time.Time { return now }})
@@ -189,8 +189,8 @@ func FuzzIndexes(f *testing.F) {
 			if given.ID != "" {
 				given.ID = ids[d.next(len(ids))]
 			}
-			// Skip a derived ID that no record has or had, because it may still find a
-			// record by the token from which it was derived.
+			// Skip a derived ID that no record has or had. Such an ID may still find a record
+			// by the token from which the ID was derived.
 			gone := given.ID != "" && !strings.HasPrefix(given.ID, "own") && !model.has(given.ID) && !model.had(given.ID)
 			switch {
 			case gone:
@@ -260,7 +260,7 @@ func FuzzIndexes(f *testing.F) {
 	})
 }
 
-// finds reports whether got and err are a permitted result of a search for like in the
+// finds reports whether got and err are permitted as the result of a search for like in the
 // list.
 func (l list) finds(like, got token, err error) bool {
 	for _, m := range recalls {

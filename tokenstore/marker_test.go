@@ -17,7 +17,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// markerName is the name of the marker, which identifies the keys of a store.
+// markerName is the name of the marker, the secret that identifies the keys of a store.
 const markerName = "keys"
 
 // unmark deletes the marker, as if a version of this module without markers had written the
@@ -42,8 +42,7 @@ func marked(t *testing.T, d driver.Secrets) bool {
 	return err == nil
 }
 
-// copyRecord copies a record from one memory to another, as an operator with the keys
-// could.
+// copyRecord copies a record from one driver to another, as an operator with the keys could.
 func copyRecord(t *testing.T, from, to *memstore.Driver, name string, c codec.Codec) {
 	t.Helper()
 	s, err := from.Get(t.Context(), name)
@@ -105,8 +104,8 @@ func keySets(t *testing.T) map[string]*tokenstore.Options {
 	}
 }
 
-// attempts runs operations that create a record, or find no record, if the keys fit. It
-// returns their errors by operation.
+// attempts runs operations, and returns their errors by operation. If the keys of s fit, each
+// operation either creates a record or finds no record.
 func attempts(ctx context.Context, s *tokenstore.Store) map[string]error {
 	bob := token{UserName: "bob", ClientID: "c1", RefreshToken: "r9", AccessToken: "a9"}
 	mint := func(context.Context, token) (token, error) { return token{AccessToken: "a"}, nil }
@@ -196,8 +195,8 @@ func TestUnmarkedStoreIsAdopted(t *testing.T) {
 	}
 }
 
-// TestMarkerIsReadAgainBeforeACreation checks that a Store without keys creates no record
-// after another process has added keys to the store.
+// TestMarkerIsReadAgainBeforeACreation checks that a Store without keys that has found the
+// store empty fails with ErrWrongKeys after another process has saved a record under keys.
 func TestMarkerIsReadAgainBeforeACreation(t *testing.T) {
 	t.Parallel()
 	d := memstore.NewDriver()
@@ -213,8 +212,6 @@ func TestMarkerIsReadAgainBeforeACreation(t *testing.T) {
 	}
 }
 
-// TestEmptiedStoreTakesOtherKeys checks that a store can be filled under other keys after
-// DeleteTokens.
 func TestEmptiedStoreTakesOtherKeys(t *testing.T) {
 	t.Parallel()
 	d := memstore.NewDriver()
@@ -277,7 +274,7 @@ func TestMarkerIsNoRecord(t *testing.T) {
 }
 
 // TestMarkerCostsNothingOnAHit checks that a search that finds a record does not read the
-// marker. It also checks that searches that find no record read the marker only once.
+// marker. Searches that find no record must together read the marker once.
 func TestMarkerCostsNothingOnAHit(t *testing.T) {
 	t.Parallel()
 	f := newFaulty()
@@ -303,7 +300,7 @@ func TestMarkerCostsNothingOnAHit(t *testing.T) {
 	}
 }
 
-// TestFirstWritesUnderDifferentKeys checks that only one of two processes with different
+// TestFirstWritesUnderDifferentKeys checks that exactly one of two processes with different
 // keys succeeds if both make the first write at the same time.
 func TestFirstWritesUnderDifferentKeys(t *testing.T) {
 	t.Parallel()
@@ -325,7 +322,7 @@ func TestFirstWritesUnderDifferentKeys(t *testing.T) {
 }
 
 // TestMarkerWithoutARecord checks that other processes can use a store whose first writer
-// died between the writes of the marker and of the record.
+// died before or after any of its writes, such as between the marker and the record.
 func TestMarkerWithoutARecord(t *testing.T) {
 	t.Parallel()
 	for _, late := range []bool{false, true} {

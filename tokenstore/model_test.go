@@ -13,8 +13,8 @@ import (
 // A pair identifies a user's record.
 type pair struct{ user, client string }
 
-// overlay returns the record r with the changes that a save of t must make. It does not use
-// the code under test.
+// overlay returns the record r with the changes that a save of t must make. overlay does not
+// use the code under test.
 func overlay(r, t token) token {
 	if t.AccessToken != "" && t.AccessToken != r.AccessToken {
 		r.AccessToken, r.ExpiresAt = t.AccessToken, t.ExpiresAt
@@ -38,8 +38,8 @@ func overlay(r, t token) token {
 }
 
 // FuzzStore checks that a store and a map hold the same records after each operation on
-// records of users. Each operation uses a new Store, so that operations share only the
-// memory.
+// records of users. Each operation uses a new Store, so that operations share only the stored
+// secrets.
 func FuzzStore(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 2, 0, 1, 1, 3, 0, 1, 1, 4, 5})
@@ -60,8 +60,8 @@ func FuzzStore(f *testing.F) {
 			key := pair{given.UserName, given.ClientID}
 			record, known := model[key]
 			if !known && key.client == "" {
-				// A user without a client may describe a record with a client, which the map
-				// does not find. Skip the operation.
+				// Skip the operation, because a token with a user but no client may describe a
+				// record with a client. A look-up in the map does not find such a record.
 				for other := range model {
 					if other.user == key.user {
 						op = 5

@@ -11,9 +11,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// TestNoAccessLabel checks that a store without labels of access tokens finds its records
-// by all other keys. In programs without the option, Check must not report the missing
-// labels, and Rekey must not add them.
+// TestNoAccessLabel checks that a Store without labels of access tokens finds its records by
+// all other fields that searches use. In programs without the option, Check must not report
+// the missing labels, and Rekey must not add the labels.
 func TestNoAccessLabel(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

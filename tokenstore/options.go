@@ -18,17 +18,18 @@ import (
 type Options struct {
 	// NameKey is the HMAC key of names and derived IDs. In a store with records, only Rekey
 	// can replace the key. Nil means digests without a key: anyone who can read names and
-	// labels can test guesses of user names against them. A key must have at least 16
+	// labels can test guesses of user names against the digests. A key must have at least 16
 	// bytes, which should be random.
 	NameKey []byte
 
 	// OtherNameKeys are the other keys from which names of records may be derived, while
-	// Rekey moves records from one key to another. NoKey may be among them. The store itself
-	// records the key for names of new records.
+	// Rekey moves records from one key to another. Each key must have at least 16 bytes and
+	// differ from NameKey. NoKey may be among the keys. The store records which key derives
+	// the names of new records.
 	OtherNameKeys [][]byte
 
 	// IndexKeys are the HMAC keys of labels. Writes use the first key, and searches use all
-	// keys. An empty list means NameKey followed by OtherNameKeys. A key must have at least
+	// keys. An empty list means NameKey followed by OtherNameKeys. Each key must have at least
 	// 16 bytes. NoKey may be among the keys.
 	IndexKeys [][]byte
 
@@ -49,7 +50,7 @@ type Options struct {
 	Now func() time.Time
 
 	// Logger receives events that an operator should know about, such as lasting conflicts,
-	// unreadable records and failed clean-ups. It never receives a secret or a user name.
+	// unreadable records and failed clean-ups. No event contains a secret or a user name.
 	// Nil means that nothing is logged.
 	Logger *slog.Logger
 
@@ -62,16 +63,16 @@ type Options struct {
 	Attempts int
 
 	// Observer receives the results of refreshes and the durations of calls, for metrics
-	// and traces. It never receives a secret, a user name or an ID. Nil means no Observer.
+	// and traces, but no secret, user name or ID. Nil means no Observer.
 	Observer *Observer
 }
 
 // An Observer holds functions that a store calls to report its work. See package observe.
 type Observer = observe.Observer
 
-// NoKey stands for digests without a key in Options, as the elements of OtherNameKeys and
-// IndexKeys. A program lists NoKey together with a key while its store changes from digests
-// without a key to that key, or back.
+// NoKey, as an element of Options.OtherNameKeys or Options.IndexKeys, stands for digests
+// without a key. A program lists NoKey together with a key while its store changes from
+// digests without a key to that key, or back.
 const NoKey = "tokenkeep: no key"
 
 // String returns LeaseTTL and Attempts as text, without any key.
@@ -119,8 +120,8 @@ func (o *Options) complete() (Options, error) {
 		return c, fmt.Errorf("tokenstore: LeaseTTL is %v, the minimum is %v", c.LeaseTTL, minLeaseTTL)
 	}
 	if c.Now == nil {
-		// Drop the monotonic clock, which may stop while the process is suspended. Tokens
-		// expire even while the process is suspended.
+		// Round(0) drops the reading of the monotonic clock, which may stop while the process
+		// is suspended. Tokens expire even while the process is suspended.
 		c.Now = func() time.Time { return time.Now().Round(0) }
 	}
 	if c.Logger == nil {

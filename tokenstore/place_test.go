@@ -54,7 +54,7 @@ func TestRecordOfAnotherStoreIsCorrupt(t *testing.T) {
 }
 
 // TestEarlierIncarnationIsCorrupt checks that a store does not read a state of a deleted
-// record that was restored under a later record's name.
+// record that was restored over a later record with the same name.
 func TestEarlierIncarnationIsCorrupt(t *testing.T) {
 	t.Parallel()
 	for what, opts := range map[string]*tokenstore.Options{"plain": nil, "encrypted": sealed(t)} {

@@ -6,8 +6,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// TestTokenPointerPrinting checks that no verb and no logger prints
-// the secrets of a token behind a pointer inside another value.
+// TestTokenPointerPrinting checks that no verb and no logger prints the secrets of a token
+// behind a pointer inside another value.
 func TestTokenPointerPrinting(t *testing.T) {
 	t.Parallel()
 	token := tokenstore.Token{ID: "1", ClientSecret: canary, RefreshToken: canary, AccessToken: canary, GrantToken: canary}

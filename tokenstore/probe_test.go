@@ -98,8 +98,8 @@ func (d thief) Create(ctx context.Context, name string, p driver.Payload) (drive
 }
 
 // TestSameAsRaced checks that SameAs does not report one store as two if another process
-// removes its probe. After such a report, a migration from the store to itself would delete
-// the records.
+// removes the probe, the secret that SameAs creates. After such a report, a migration from the
+// store to itself would delete the records.
 func TestSameAsRaced(t *testing.T) {
 	t.Parallel()
 	d := memstore.NewDriver()
@@ -109,8 +109,8 @@ func TestSameAsRaced(t *testing.T) {
 	}
 }
 
-// TestSameAsKilled checks that no record changes if the process of SameAs is killed at any of
-// its writes. The next call must remove the probe once the probe is a minute old.
+// TestSameAsKilled checks that no record changes if a process is killed at any write of
+// SameAs. The next call of SameAs must remove the probe once the probe is a minute old.
 func TestSameAsKilled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -156,7 +156,9 @@ func TestCheckRemovesAProbe(t *testing.T) {
 	})
 }
 
-// careless is the driver of a server that does not compare before it writes.
+// A careless is the driver of a server that makes creations, updates or deletions without
+// comparing the base with the current state, if the field for the kind of write is set. If
+// drop is set, the server confirms updates but does not make them.
 type careless struct {
 	*memstore.Driver
 	create, update, remove, drop bool

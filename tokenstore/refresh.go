@@ -13,14 +13,14 @@ import (
 
 // Refresh implements Refresher.
 //
-// The right to call mint is a lease, which a process takes by compare-and-swap. The record
-// holds the lease. If the driver is a driver.Leaser and the record has a user, a note
-// beside the record holds the lease instead. If several goroutines use the same Store to
-// refresh a record, only one of them competes for the lease. The other goroutines wait for
-// its result, each until its own context is done. A waiting process reads the record
-// repeatedly, with pauses. If the record says how long the last refresh took, a pause ends
-// when the current refresh is expected to end. Otherwise, and after that time, the pauses
-// grow to at most 1.5 seconds.
+// The right to call mint is a lease, which a process takes by compare-and-swap. If the driver
+// is a driver.Leaser and the record has a user, a note beside the record holds the lease.
+// Otherwise, the record itself holds the lease. If several goroutines concurrently use the
+// same Store to refresh a record, only one of them competes for the lease. The other
+// goroutines wait for its result, each until its own context is done. A waiting process reads
+// the record repeatedly, with pauses. If the record says how long the last refresh took, a
+// pause ends when the current refresh is expected to end. Otherwise, and after that time, the
+// pauses grow to at most 1.5 seconds.
 //
 // If the service throttles calls, Refresh keeps reading with growing pauses for LeaseTTL,
 // because another process may store a token. If the service still throttles calls after
@@ -29,39 +29,39 @@ import (
 // LeaseTTL old, but tries for at least a sixth of LeaseTTL.
 //
 // If a process dies while it holds a lease, another process takes over the lease after
-// watching it for the full length of the lease. The length of a lease is at most LeaseTTL. A
-// lease that ended five minutes ago can be taken over immediately. Between calls, a Store
-// keeps the time for which it has watched a lease. A waiter whose deadline is near stores in
-// the lease how long the lease has been watched. A series of short calls can
-// therefore also outlast a lease.
+// watching the lease for its full length. The length of a lease is at most LeaseTTL. A
+// lease that ended at least five minutes ago can be taken over immediately. Between calls, a
+// Store remembers how long it has watched a lease. A waiter whose deadline is near stores in
+// the lease how long the lease has been watched. A series of short calls can therefore also
+// outlast a lease.
 //
 // The context of mint ends before the lease does, by a sixth of LeaseTTL but at most five
 // seconds. The lease of a caller with a deadline ends no later than the deadline. The
 // context of mint then ends before the deadline, by a sixth of the remaining time but at
 // most one second. Refresh does not call mint in the last half second before the deadline.
-// If a call begins less than 1.5 seconds before the deadline, Refresh does not call mint in
-// the last third of that time. With less time, the deadline could interrupt a request that
-// yields a new refresh token.
+// For a call that begins less than 1.5 seconds before the deadline, the last third of that
+// time replaces the half second. A later request could be interrupted after the server has
+// replaced the refresh token.
 //
 // A process may be suspended just after mint has checked its context. If the lease ends
 // meanwhile, two processes may call the authorization server. No store can prevent the
 // second call.
 //
 // Some services limit the daily writes of a secret (driver.Properties.DailyWrites). A refresh
-// uses one write for the lease and one for the token. If too few writes are left,
-// Refresh fails with an error matching ErrUnavailable before it calls mint. After mint has
-// returned a token, Refresh tries to store it regardless of the number of writes left.
+// uses one write for the lease and one for the token. If too few writes are left, Refresh
+// does not call mint, and fails with an error matching ErrUnavailable. After mint has
+// returned a token, Refresh tries to store the token regardless of the number of writes left.
 //
-// If mint returns a *RefreshError, Refresh stores it and returns it to other callers until
-// another attempt may succeed. A permanent error counts until the refresh token, grant
-// token or client secret changes. If Refresh took over the lease, a permanent error counts
-// only for LeaseTTL. A temporary error counts for RetryAfter. If RetryAfter is 0, a
-// temporary error counts for one second, and for twice as long after each further refusal,
-// up to half an hour. The code "Access Denied" counts for at least ten minutes, because
-// Zoho throttles a refresh token for that time. Refresh stores no other error, and no
-// refusal of the client itself: see RefreshError.Client. Codes that begin with
-// "invalid_client", "unauthorized_client" or "invalid_redirect_uri" count as refusals of
-// the client.
+// If mint returns a *RefreshError, Refresh stores the error and returns it to other callers
+// until another attempt may succeed. A permanent error counts until the refresh token, grant
+// token or client secret changes. If Refresh took over the lease of another process, a
+// permanent error counts only for LeaseTTL. A temporary error counts for RetryAfter. If
+// RetryAfter is 0, a temporary error counts for one second, and for twice as long after each
+// further refusal, up to half an hour. An error with the code "Access Denied" that is not
+// permanent counts for at least ten minutes, because Zoho throttles a refresh token for that
+// time. Refresh stores no other error, and no refusal of the client itself: see
+// RefreshError.Client. Codes that begin with "invalid_client", "unauthorized_client" or
+// "invalid_redirect_uri" count as refusals of the client.
 func (s *Store) Refresh(ctx context.Context, id string, stale Secret, mint func(context.Context, Token) (Token, error)) (Token, error) {
 	f, err := s.refresh(ctx, id, stale, refreshing.MintOf(mint, FromFields, Token.Fields))
 	return FromFields(f), s.error("refresh", id, err)

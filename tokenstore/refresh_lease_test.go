@@ -15,8 +15,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// untilFresh repeats Refresh with a deadline, each time on the store that open returns,
-// until it gets a fresh token. It returns the total duration of the calls.
+// untilFresh calls Refresh repeatedly until a call returns a fresh token, and returns the total
+// duration of the calls. Each call uses the Store that open returns, and has the time deadline.
 func untilFresh(t *testing.T, open func() *tokenstore.Store, id string, deadline time.Duration) time.Duration {
 	t.Helper()
 	begun := time.Now()
@@ -46,8 +46,8 @@ func TestLeaseDeadlines(t *testing.T) {
 	for _, deadline := range []time.Duration{3 * time.Second, 10 * time.Second, 29 * time.Second, 40 * time.Second} {
 		for _, holder := range []struct {
 			name     string
-			deadline time.Duration // the deadline of the holder, which dies
-			lasts    time.Duration
+			deadline time.Duration // of the holder's call; 0 means no deadline
+			lasts    time.Duration // how long other processes must watch the lease
 		}{{"of a holder without one", 0, ttl}, {"of a holder with three seconds", 3 * time.Second, 8 * time.Second}} {
 			for _, cold := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%v, %s, cold %v", deadline, holder.name, cold), func(t *testing.T) {
@@ -222,8 +222,8 @@ func TestLeaseOfDeletedRecord(t *testing.T) {
 
 func TestLeaseClockSetBack(t *testing.T) {
 	t.Parallel()
-	// skewed returns the store of a process, and a function that sets the offset of its
-	// clock.
+	// skewed returns a Store for a further process, and a function that sets the offset of the
+	// clock of that process.
 	skewed := func(t *testing.T, d driver.Secrets) (*tokenstore.Store, func(time.Duration)) {
 		var off atomic.Int64
 		s, err := tokenstore.New(d, &tokenstore.Options{LeaseTTL: ttl, Now: func() time.Time { return time.Now().Round(0).Add(time.Duration(off.Load())) }})
@@ -276,7 +276,8 @@ func TestLeaseClockSetBack(t *testing.T) {
 	}
 }
 
-// slowWrites is a driver whose first write waits for takes, and then calls during.
+// A slowWrites is a driver whose first write lasts for the duration takes, and then calls
+// during.
 type slowWrites struct {
 	driver.Secrets
 	takes  time.Duration
@@ -373,7 +374,7 @@ func TestLeaseMintNeverReturns(t *testing.T) {
 }
 
 // TestRefreshCodeMerged checks that a user's record keeps its lease if the record of a code
-// is merged into it while mint runs.
+// is merged into the user's record while mint runs.
 func TestRefreshCodeMerged(t *testing.T) {
 	t.Parallel()
 	leases(t, func(t *testing.T, d driver.Secrets) {

@@ -37,17 +37,17 @@ type history struct {
 	id     string
 	began  time.Time
 
-	notes bool // the driver is a driver.Leaser, so leases are in notes
-	daily int  // number of states that the service accepts in a day; 0 means no limit
-	lag   time.Duration
+	notes bool          // the driver is a driver.Leaser, so leases are in notes
+	daily int           // number of states that the service accepts in a day; 0 means no limit
+	lag   time.Duration // how old the result of Get may be
 
 	mu      sync.Mutex
 	past    []state     // states of the record since the last round
 	written []time.Time // times of all writes
 	server  rotator
-	event   time.Time // the last death, interrupted mint, consent or beginning of a round
-	mints   map[tokenstore.Secret]int
-	lasted  time.Duration // how long the last successful call of mint took
+	event   time.Time                 // the last death, interrupted mint, consent or beginning of a round
+	mints   map[tokenstore.Secret]int // number of current calls of mint, by refresh token
+	lasted  time.Duration             // how long the last successful call of mint took
 	stats   stats
 	trace   []string
 }
@@ -66,7 +66,7 @@ type state struct {
 
 type stats struct{ rounds, mints, deaths, lost, full, slowest int }
 
-// A rotator is an authorization server that replaces the refresh token at each use. It
+// A rotator is an authorization server that replaces the refresh token at each use. A rotator
 // treats a second use of a refresh token as theft, and revokes all tokens.
 type rotator struct {
 	family, n int
@@ -83,8 +83,8 @@ type proc struct {
 	*history
 	number   int
 	deadline time.Duration // of the calls of the process; 0 means no deadline
-	cold     bool          // the process is started again after each call that reaches its deadline
-	off      atomic.Int64  // offset of the clock of the process
+	cold     bool          // the process is restarted after each call that reaches its deadline
+	off      atomic.Int64  // offset of the clock of the process, in nanoseconds
 	killed   chan struct{}
 	store    *tokenstore.Store
 	failed   time.Time     // when a request of the process last failed
@@ -379,8 +379,8 @@ func (p *proc) kill() {
 	}
 }
 
-// run calls Refresh until it gets a token other than stale, the process is killed, or the
-// service has no room for a new token.
+// run calls Refresh until a call returns a token other than stale, the process is killed, or
+// the service has no room for a new token.
 func (p *proc) run(stale tokenstore.Secret) {
 	for !p.dead() {
 		begun := time.Now()
@@ -393,7 +393,7 @@ func (p *proc) run(stale tokenstore.Secret) {
 		p.mu.Unlock()
 		if p.cold {
 			ctx = handover.Context(ctx)
-			// Refresh begins with the state that FindTokenByID has read, if it has read one.
+			// If FindTokenByID succeeds, Refresh begins with the record that it has read.
 			_, _ = p.open().FindTokenByID(ctx, p.id)
 		}
 		got, err := p.open().Refresh(ctx, p.id, stale, p.mint)
@@ -429,7 +429,7 @@ func (p *proc) run(stale tokenstore.Secret) {
 	}
 }
 
-// saved reports whether Refresh may return t without storing it, because saves of other
+// saved reports whether Refresh may return t without storing t, because saves of other
 // processes have used up the daily writes while mint ran. If so, saved excuses the loss of
 // the refresh token in t.
 func (p *proc) saved(t tokenstore.Token) bool {
@@ -444,8 +444,8 @@ func (p *proc) saved(t tokenstore.Token) bool {
 }
 
 // disturbed returns how long ago a call began if the call may have failed to store that
-// duration in the lease, and otherwise 0. The call can fail to do so after a failed request
-// or a write of another process.
+// duration in the lease, and otherwise 0. The call may have failed to store the duration if a
+// request has failed or a process has written the record since the call began.
 func (p *proc) disturbed(begun time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -455,8 +455,8 @@ func (p *proc) disturbed(begun time.Time) time.Duration {
 	return time.Since(begun)
 }
 
-// crowded reports whether the service may lack room for the writes of a refresh. It counts
-// each such case in h.stats.
+// crowded reports whether the service may lack room for the writes of a refresh. crowded
+// counts each such case in h.stats.
 func (h *history) crowded() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -573,8 +573,8 @@ func (h *history) fresh(stale tokenstore.Secret, procs []*proc, full bool) {
 	}
 }
 
-// unseen returns how long the processes may have to watch a lease beyond its length. A Store
-// of a process that keeps running records how long it has watched the lease. A cold process
+// unseen returns how long the processes may have to watch a lease beyond its length. The Store
+// of a process that is not cold remembers how long it has watched the lease. A cold process
 // must watch the lease again for the time that its calls could not store.
 func unseen(procs []*proc) time.Duration {
 	least := time.Duration(math.MaxInt64)
@@ -591,8 +591,9 @@ func unseen(procs []*proc) time.Duration {
 }
 
 // TestRefreshModel checks three properties of refreshes in random histories. No two calls of
-// mint use the same refresh token at the same time. No living process loses a new refresh
-// token. After the last death in a round, a process stores a fresh token in time.
+// mint use the same refresh token at the same time. No surviving process loses a new refresh
+// token. After the last death, interrupted mint or consent of a round, a process stores a
+// fresh token in time.
 func TestRefreshModel(t *testing.T) {
 	t.Parallel()
 	var all stats

@@ -17,12 +17,12 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// plainly is a driver that hides the method Note of the driver that it wraps.
+// A plainly is a driver that hides the method Note of the driver that it wraps.
 type plainly struct {
 	driver.Secrets
-	daily int
-	fail  *atomic.Bool // whether updates fail; nil means that they do not
-	gets  *atomic.Int64
+	daily int           // DailyWrites
+	fail  *atomic.Bool  // whether updates fail; nil means that updates do not fail
+	gets  *atomic.Int64 // counts the calls of Get, unless nil
 }
 
 func (p plainly) Properties() driver.Properties {
@@ -62,7 +62,7 @@ func leases(t *testing.T, f func(t *testing.T, d driver.Secrets)) {
 
 const ttl = 30 * time.Second
 
-// process returns the store of another process, whose clock is ahead by off.
+// process returns a Store for a further process with a clock that is ahead by off.
 func process(t *testing.T, d driver.Secrets, off time.Duration) *tokenstore.Store {
 	t.Helper()
 	s, err := tokenstore.New(d, &tokenstore.Options{LeaseTTL: ttl, Now: func() time.Time { return time.Now().Add(off) }})
@@ -73,7 +73,6 @@ func process(t *testing.T, d driver.Secrets, off time.Duration) *tokenstore.Stor
 	return s
 }
 
-// expiredRecord saves a record whose access token has expired.
 func expiredRecord(t *testing.T, s *tokenstore.Store) tokenstore.Token {
 	t.Helper()
 	saved, err := s.SaveToken(t.Context(), tokenstore.Token{
@@ -106,7 +105,6 @@ func uncalled(t *testing.T) mintFunc {
 	}
 }
 
-// killable is a driver whose updates and notes fail while killed is set.
 type killable struct {
 	driver.Leaser
 	killed *atomic.Bool
@@ -136,7 +134,8 @@ func (m killable) Update(ctx context.Context, name string, base driver.Secret, p
 	return m.Leaser.Update(ctx, name, base, p)
 }
 
-// dying takes the lease and never gives the lease back, like a process that is killed.
+// dying takes the lease on the record, and never gives the lease back, like a process that is
+// killed.
 func dying(t *testing.T, d driver.Secrets, id string) { dyingWithin(t.Context(), t, d, id) }
 
 // dyingWithin is like dying, but passes a context derived from ctx to Refresh.
@@ -163,7 +162,7 @@ func dyingWithin(ctx context.Context, t *testing.T, d driver.Secrets, id string)
 	}
 }
 
-// pass lets the duration d pass on the bubble's clock.
+// pass lets the duration d pass on the clock of the synctest bubble.
 func pass(d time.Duration) { <-time.After(d) }
 
 func TestLeaseTakeOver(t *testing.T) {
@@ -461,8 +460,8 @@ func TestDailyWrites(t *testing.T) {
 	})
 }
 
-// rotating is an authorization server that replaces the refresh token at each use, and
-// treats a second use as theft.
+// A rotating is an authorization server that replaces the refresh token at each use, and
+// treats a second use of a refresh token as theft.
 type rotating struct {
 	mu      sync.Mutex
 	n       int
@@ -524,8 +523,8 @@ func TestDailyWritesOfSaves(t *testing.T) {
 	}
 }
 
-// outpaced is a driver whose updates fail with a conflict while lose is set, and hang while
-// hang is set.
+// An outpaced is a driver whose updates fail with ErrConflict while lose is set. While hang is
+// set, updates wait until their context is done.
 type outpaced struct {
 	driver.Secrets
 	lose, hang atomic.Bool
@@ -561,7 +560,7 @@ func TestRefreshLoses(t *testing.T) {
 }
 
 // TestRefreshNotPersistedWaiters checks that waiters in the same process get a result that
-// was not stored in time. If a waiter called mint again, it would use a refresh token twice.
+// was not stored in time. If a waiter called mint again, the refresh token would be used twice.
 func TestRefreshNotPersistedWaiters(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -62,8 +62,8 @@ func (i *issuer) refresh(id string, stale tokenstore.Secret) operation {
 	}}
 }
 
-// start returns an operation that finds the user's record, and refreshes it as it was found
-// if the access token has expired. A process that starts does this.
+// start returns the operation of a process that starts. The operation finds the user's record
+// and, if the access token has expired, begins a refresh with the record that it found.
 func (i *issuer) start() operation {
 	return operation{name: "start", do: func(ctx context.Context, s *tokenstore.Store) error {
 		ctx = handover.Context(ctx)
@@ -211,8 +211,7 @@ func refreshScenarios() []func() scenario {
 	}
 }
 
-// inNotes returns a function that returns the scenario that fresh returns, with a driver that
-// keeps leases in notes.
+// inNotes returns a function that returns the scenarios of fresh with leases in notes.
 func inNotes(fresh func() scenario) func() scenario {
 	return func() scenario {
 		sc := fresh()
@@ -221,8 +220,8 @@ func inNotes(fresh func() scenario) func() scenario {
 	}
 }
 
-// refreshFaults returns the kinds of faults of the services that keep leases in records. It
-// leaves out kinds that combine stale reads with another fault.
+// refreshFaults returns the kinds of faults of the services that keep leases in records, except
+// kinds that combine stale reads with another fault.
 func refreshFaults() []faultKind {
 	return slices.DeleteFunc(faultKinds(), func(f faultKind) bool {
 		return f.service.name == gcpsm.name || f.stales > 0 && (f.crashes > 0 || f.losses > 0)

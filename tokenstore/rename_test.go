@@ -35,8 +35,8 @@ func (m mortalLeaser) Note(ctx context.Context, name string, base driver.Secret,
 }
 
 // A keyChange holds the options of programs at each step of a change of keys. The first
-// step has only the old keys, and the last step only the new keys. At the steps between,
-// the new keys first come after the old keys, and then before them.
+// step has only the old keys, and the last step only the new keys. The new keys come after the
+// old keys in prepared, and before the old keys in both.
 type keyChange struct {
 	name                       string
 	old, prepared, both, after func(*testing.T) *tokenstore.Options
@@ -78,8 +78,8 @@ func keyChanges() []keyChange {
 	}
 }
 
-// populate saves records of several forms. It returns the records, and a map from each ID
-// that must find a record to the current ID of that record.
+// populate saves records of several forms. populate returns the records, and a map from each
+// ID that must find a record to the current ID of that record.
 func populate(t *testing.T, s *tokenstore.Store) (tokens []token, ids map[string]string) {
 	t.Helper()
 	ctx := t.Context()
@@ -99,8 +99,8 @@ func populate(t *testing.T, s *tokenstore.Store) (tokens []token, ids map[string
 	return tokens, ids
 }
 
-// stands checks that the store holds each record once, and that each key and each ID of a
-// record find the record.
+// stands checks that the store holds each record once, that findAll finds the records, and that
+// each ID in ids finds its record.
 func stands(ctx context.Context, t *testing.T, s *tokenstore.Store, tokens []token, ids map[string]string) {
 	t.Helper()
 	if err := findAll(ctx, s, tokens); err != nil {
@@ -151,7 +151,8 @@ func TestKeyChangeSurvivesDeath(t *testing.T) {
 }
 
 // diesAt runs the test twice: for a Rekey whose process dies before the write with the index
-// n, and after that write. It reports whether a process died.
+// n, and for a Rekey whose process dies after that write. diesAt reports whether a process
+// died.
 func diesAt(t *testing.T, change keyChange, n int64, notes bool) (died bool) {
 	t.Helper()
 	ctx := t.Context()

@@ -16,11 +16,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// busy is a driver whose updates fail with a conflict while left is positive.
+// A busy is a driver whose first updates fail with ErrConflict.
 type busy struct {
 	*faulty
-	left    atomic.Int64
-	updates atomic.Int64
+	left    atomic.Int64 // number of further updates that fail
+	updates atomic.Int64 // number of updates so far
 }
 
 func (b *busy) Update(ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
@@ -31,8 +31,8 @@ func (b *busy) Update(ctx context.Context, name string, base driver.Secret, p dr
 	return b.faulty.Update(ctx, name, base, p)
 }
 
-// contended returns a store that holds Ann's record, and the driver of the store. The next
-// lose updates of the driver fail with a conflict.
+// contended returns a store that holds Ann's record, and the driver of the store. The number
+// lose says how many of the next updates of the driver fail with ErrConflict.
 func contended(t *testing.T, lose int64, opts *tokenstore.Options) (*tokenstore.Store, *busy) {
 	t.Helper()
 	b := &busy{faulty: newFaulty()}

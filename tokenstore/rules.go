@@ -9,7 +9,7 @@ import (
 )
 
 // A Candidate is a record that a token may describe. Each kind of store collects candidates
-// in its own way, and Select and PlanSave choose among them.
+// in its own way. Select and PlanSave choose among the candidates.
 type Candidate struct {
 	// Token is the record.
 	Token Token
@@ -17,8 +17,7 @@ type Candidate struct {
 	// Updated orders records by age: a newer record has a later time.
 	Updated time.Time
 
-	// Former says which fields of the token that is searched for are earlier values of the
-	// record.
+	// Former says which fields of the token in the search are earlier values of the record.
 	Former Former
 }
 
@@ -51,18 +50,18 @@ func Validate(t Token) error { return rules.Validate(t.Fields()) }
 // Select returns the index of the record that like describes, by the rules in the package
 // documentation under "Matching". records must hold every record that like may describe,
 // and may hold others. The error matches ErrNotFound if no record matches, and
-// ErrInvalidToken if like describes nothing. It matches ErrAmbiguous if several records
-// match and no rule prefers one of them.
+// ErrInvalidToken if like describes nothing. The error matches ErrAmbiguous if several records
+// match and no rule prefers one of them. If there is an error, the index is -1.
 func Select(like Token, records []Candidate) (int, error) {
 	return rules.Select(like.Fields(), of(records))
 }
 
 // Merge returns record with its fields replaced by those of t that are not empty. FindToken
 // and SaveToken merge a token into a record in this way. A new access token does not
-// inherit the expiry of the old one. Merge keeps the ID of record and, if record has a
-// user, its user and client. If record has no user, Merge keeps its Issuer and Resource
-// unless they are empty. The members of t.Extra replace members of record.Extra with the same
-// names.
+// inherit the expiry of the old access token. Merge keeps the ID of record and, if record has
+// a user, its UserName, ClientID, Issuer and Resource. If record has no user, Merge replaces
+// its Issuer or Resource only if that field is empty. The members of t.Extra replace members
+// of record.Extra with the same names, and all other members are kept.
 func Merge(record, t Token) Token {
 	return FromFields(rules.Merge(record.Fields(), canonical(t)))
 }
@@ -87,8 +86,8 @@ type Plan struct {
 	// token being saved.
 	Absorb []int
 
-	// Token is the record to store. The ID of a new record is the one that the caller
-	// chose, or empty.
+	// Token is the record to store. The ID of a new record is the ID of the token being
+	// saved, or empty.
 	Token Token
 
 	// Changed reports whether SaveToken must write a record.
@@ -128,7 +127,7 @@ type RefreshPlan struct {
 	Changed bool
 
 	// Again means that the token from mint does not fit the record, and that the record has
-	// no fresh access token. The refresh must begin again with Token.
+	// no fresh access token. The refresh must begin again with Token as the record.
 	Again bool
 }
 
@@ -143,8 +142,8 @@ func (p RefreshPlan) Format(f fmt.State, verb rune) {
 // is the record that has the same ID after the call. minted is the token that mint
 // returned. stale is the access token that the caller of Refresh does not accept.
 //
-// The plan keeps a field that was saved while mint ran, except an access token that is not
-// fresh at the time at.
+// The plan keeps a field that was saved while mint ran, except an access token for which
+// Fresh returns false at the time at.
 func PlanRefresh(used, now, minted Token, stale Secret, at time.Time) RefreshPlan {
 	p := rules.PlanRefresh(used.Fields(), now.Fields(), canonical(minted), string(stale), at)
 	return RefreshPlan{Token: FromFields(p.Fields), Changed: p.Changed, Again: p.Again}

@@ -5,14 +5,15 @@ import (
 )
 
 // SameAs reports whether s and store keep their records in the same place, such as one
-// mount under two addresses. The keys of s and store may differ. SameAs creates an entry
-// without a token through s, tries to create the same entry through store, and removes the
-// entry. It neither reads nor changes records. If a process is killed and leaves the entry
-// behind, a later call removes the entry, and Check reports it as doctor.KindEmpty.
+// mount under two addresses. The keys of s and store may differ. SameAs creates a secret
+// without a token through s, tries to create a secret with the same name through store, and
+// removes what it has created. SameAs neither reads nor changes records. If a process is
+// killed and leaves the secret behind, a later call removes the secret, and Check reports the
+// secret as doctor.KindEmpty.
 //
 // The result depends on writes, which do not lag. If the service denies or refuses the
-// creation through store, SameAs reads the entry through store instead. If this read does
-// not find the entry, but reads of store may lag, the error matches ErrDenied or
+// creation through store, SameAs instead reads the secret through store. If this read does
+// not find the secret of s, but reads through store may lag, the error matches ErrDenied or
 // ErrRefused. If store neither is nor embeds a *Store, SameAs returns false and no error.
 func (s *Store) SameAs(ctx context.Context, store TokenStore) (bool, error) {
 	embedding, ok := store.(interface{ portable() *Store })

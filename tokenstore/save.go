@@ -35,7 +35,7 @@ func (s *Store) save(ctx context.Context, f codec.Fields) (saved codec.Fields, e
 	return saved, nil
 }
 
-// A saver runs one call of SaveToken or Create.
+// A saver runs one call of SaveToken or Create for a token.
 type saver struct {
 	*Store
 	*ledger.Writer
@@ -90,9 +90,10 @@ func (s *saver) plan(v *ledger.View, records []ledger.Entry) (rules.Plan, error)
 	return plan, err
 }
 
-// checkNames checks the names that derive from f. The error matches ErrIDMismatch if a record
-// was created under such a name and has since got a user or another client. If v does not
-// read the newest states, the error is ledger.ErrLookAgain instead.
+// checkNames checks the names that derive from f, the fields of a record to create. It returns
+// an error if a record in records was created under such a name, and then got a user or
+// another client. The error matches ErrIDMismatch, or is ledger.ErrLookAgain if v does not
+// read the newest states.
 func (s *saver) checkNames(v *ledger.View, records []ledger.Entry, f codec.Fields) error {
 	i := slices.IndexFunc(records, func(rec ledger.Entry) bool {
 		return slices.ContainsFunc(s.Namers(), func(n ledger.Namer) bool { return rec.Had(n.Of(f)) })
@@ -101,13 +102,14 @@ func (s *saver) checkNames(v *ledger.View, records []ledger.Entry, f codec.Field
 	case i < 0:
 		return nil
 	case !v.Fresh():
-		// Another process may have deleted the record since v read it.
+		// Another process may have deleted the record after the read.
 		return ledger.ErrLookAgain
 	}
 	return fmt.Errorf("%w: the record that was created with this token is %q, of a user or another client", ErrIDMismatch, records[i].Token.ID)
 }
 
-// targets returns the records that the token may be merged into.
+// targets returns the records into which s.token may be merged. The result may include other
+// records.
 func (s *saver) targets(ctx context.Context, v *ledger.View) ([]ledger.Entry, error) {
 	if s.token.ID == "" {
 		return s.match(ctx, v, s.token, nil)
@@ -127,7 +129,7 @@ func (s *saver) targets(ctx context.Context, v *ledger.View) ([]ledger.Entry, er
 	case len(found) == 0 && v.Unread() != nil:
 		return nil, nil
 	case len(found) == 0:
-		// The ID is new, so the user or token must not have a record yet.
+		// A new ID is refused if the user or token already has a record.
 		if ledger.Name(s.token.ID).Derived() {
 			terms = append(terms, s.FormerTerms(s.token.ID)...)
 		}
@@ -140,8 +142,8 @@ func (s *saver) targets(ctx context.Context, v *ledger.View) ([]ledger.Entry, er
 	return records, nil
 }
 
-// match returns the records that f, which has no ID, may be merged into. These are the
-// records that f describes, the record whose name derives from f, and the records with the
+// match returns the records into which f, which has no ID, may be merged. f may be merged into
+// a record that f describes, the record whose name derives from f, and a record with the
 // token from which this name derives. match also returns all other records that v has read,
 // and the records with a label for one of terms.
 func (s *saver) match(ctx context.Context, v *ledger.View, f codec.Fields, terms []ledger.Term) ([]ledger.Entry, error) {
@@ -171,8 +173,9 @@ func (s *saver) candidates(records []ledger.Entry) []rules.Candidate {
 	return candidates
 }
 
-// create stores f as a new record. The error matches ErrInvalidToken if the ID of f has the
-// form of a derived ID but is not the name of the new record.
+// create stores f as a new record, and returns the stored fields. The error matches
+// ErrInvalidToken if the ID of f has the form of a derived ID but is not the name of the new
+// record.
 func (s *saver) create(ctx context.Context, v *ledger.View, f codec.Fields) (codec.Fields, error) {
 	n, err := s.NamerForNew(ctx)
 	if err != nil {
@@ -188,8 +191,8 @@ func (s *saver) create(ctx context.Context, v *ledger.View, f codec.Fields) (cod
 	return s.CommitNew(ctx, v, name, f)
 }
 
-// giveUser moves a record without a user to the record of the user in the plan. It never
-// returns nil. After a move, the error makes ledger.Retry repeat the attempt.
+// giveUser moves a record without a user to the record of the user in the plan. giveUser
+// always returns an error: after a move, the error makes ledger.Retry repeat the attempt.
 func (s *saver) giveUser(ctx context.Context, v *ledger.View, records []ledger.Entry, plan rules.Plan) error {
 	if err := s.Fits(records[plan.Record], plan.Fields); err != nil {
 		return err

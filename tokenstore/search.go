@@ -14,17 +14,17 @@ import (
 
 // Search returns an iterator over the records whose UserName, ClientID, Issuer and Resource
 // equal those of like. A field that is empty in like matches every value. like must have a
-// UserName or a ClientID, and only these four fields; otherwise the iterator yields an error
-// matching ErrInvalidToken.
+// UserName or a ClientID. If like has neither, or has a field other than these four, the
+// iterator yields only an error matching ErrInvalidToken.
 //
 // The iterator yields each record once, ordered by ID. It then yields an error that wraps an
 // *UnreadableError for each unreadable record that may match. The Token beside that error has
 // only an ID, the name of the secret. An error with the zero Token ends the iteration.
 //
-// Search does not read the other records of the store. It may miss a write of the last ListLag.
-// If like has a UserName and a ClientID, only ReadLag applies to the record with exactly the
-// UserName, ClientID, Issuer and Resource of like. The error matches ErrWrongKeys if the
-// Options lack a key of the store, because records of that key would be missed.
+// Search does not read the whole store, and may miss a write that returned less than ListLag
+// ago. If like has a UserName and a ClientID, only ReadLag applies to the record with exactly
+// the UserName, ClientID, Issuer and Resource of like. The error matches ErrWrongKeys if the
+// Options lack a key of the store, because Search would miss records of that key.
 func (s *Store) Search(ctx context.Context, like Token) iter.Seq2[Token, error] {
 	return func(yield func(Token, error) bool) {
 		records, unread, err := s.search(ctx, like.Fields())
@@ -45,8 +45,8 @@ func (s *Store) Search(ctx context.Context, like Token) iter.Seq2[Token, error] 
 	}
 }
 
-// search returns the records that Search yields for like, and an error for each unreadable
-// secret that it finds.
+// search returns the records that Search yields for like, ordered by ID, and an error for each
+// unreadable record that may match.
 func (s *Store) search(ctx context.Context, like codec.Fields) (found []codec.Fields, unread []*UnreadableError, err error) {
 	if err := s.begin(ctx); err != nil {
 		return nil, nil, err
@@ -74,8 +74,9 @@ func (s *Store) search(ctx context.Context, like codec.Fields) (found []codec.Fi
 	return found, unread, nil
 }
 
-// labelled returns all records with a label of the user or client of like, and the record of
-// exactly that user and client if it must be read by name.
+// labelled returns all records with a label of the user of like or, without a user, of its
+// client ID. If searches lag, labelled also reads the record of exactly the user and client of
+// like by its name.
 func (s *Store) labelled(ctx context.Context, v *ledger.View, like codec.Fields) ([]ledger.Entry, error) {
 	names, terms := s.ledger.SearchKeys(like)
 	records, err := v.Search(ctx, names, terms)
@@ -84,7 +85,7 @@ func (s *Store) labelled(ctx context.Context, v *ledger.View, like codec.Fields)
 		return records, err
 	}
 	for _, name := range names {
-		// The read that did not find the record may have been out of date.
+		// The read by name has not found the record, but may have been out of date.
 		if err := v.Seek(ctx, name, true); err != nil {
 			return nil, err
 		}

@@ -16,7 +16,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// searched returns the records that Search yields for like. It fails the test after an error.
+// searched returns the records that Search yields for like, and fails the test after an error.
 func searched(t *testing.T, s *tokenstore.Store, like token) []token {
 	t.Helper()
 	var found []token
@@ -29,7 +29,8 @@ func searched(t *testing.T, s *tokenstore.Store, like token) []token {
 	return found
 }
 
-// searchError returns the error of the only result of a search for like.
+// searchError returns the error of the only result of a search for like. If the search has
+// another number of results, the error says so.
 func searchError(ctx context.Context, s *tokenstore.Store, like token) (err error) {
 	n := 0
 	for _, err = range s.Search(ctx, like) {
@@ -41,7 +42,7 @@ func searchError(ctx context.Context, s *tokenstore.Store, like token) (err erro
 	return err
 }
 
-// peopleOf saves 200 records: for each of 20 clients, those of ten of 40 users.
+// peopleOf saves 200 records of 40 users and 20 clients. Each client has records of ten users.
 func peopleOf(t *testing.T, s *tokenstore.Store) (all []token) {
 	t.Helper()
 	for i := range 200 {
@@ -53,8 +54,8 @@ func peopleOf(t *testing.T, s *tokenstore.Store) (all []token) {
 	return all
 }
 
-// findsPeople checks that a search for each user, each client and each pair yields exactly the
-// records among all that match.
+// findsPeople checks that a search for each user, for each client, and for each pair of a user
+// and a client yields exactly the matching records in all.
 func findsPeople(t *testing.T, s *tokenstore.Store, all []token) {
 	t.Helper()
 	users, clients := []string{""}, []string{""}
@@ -89,8 +90,6 @@ func findsPeople(t *testing.T, s *tokenstore.Store, all []token) {
 	}
 }
 
-// TestSearchOfMany checks that Search yields exactly the records of a user, of a client, and of
-// both, among 200 records of 20 clients.
 func TestSearchOfMany(t *testing.T) {
 	t.Parallel()
 	s := memstore.New(nil)
@@ -112,7 +111,7 @@ func TestSearchWhileKeysChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	findsPeople(t, storeOn(t, d.Reopen(), both), all)
-	// Each rename creates a secret. The service fails after seventy of them.
+	// Each rename creates a secret, and the service fails after seventy creations.
 	var created atomic.Int64
 	fails := &faulty{memory: d.Reopen(), fault: func(op, _ string) fault {
 		if op == "create" && created.Add(1) > 70 {
@@ -141,8 +140,8 @@ func TestSearchWhileKeysChange(t *testing.T) {
 	findsPeople(t, storeOn(t, d.Reopen(), &tokenstore.Options{NameKey: newKey}), all)
 }
 
-// TestSearchWrongKeys checks that Search reports ErrWrongKeys if the store lacks one of the keys
-// that records are labelled with, even if it could find other records.
+// TestSearchWrongKeys checks that Search fails with ErrWrongKeys if the Options lack a key of the
+// store, even if a search with the other keys would find some of the records.
 func TestSearchWrongKeys(t *testing.T) {
 	t.Parallel()
 	d := memstore.NewDriver()
@@ -167,9 +166,9 @@ func (f forgetful) Lookup(ctx context.Context, _ []driver.Label) iter.Seq2[drive
 	return f.faulty.Lookup(ctx, nil)
 }
 
-// TestSearchWhereListsLag checks that a search for a user and client finds their record by its
-// name if labels lag, even if the first read does not find the record. Where labels do not lag,
-// Search does not read by name.
+// TestSearchWhereListsLag checks that a search for a user and client finds the record by its
+// name if searches for labels lag, even if the first read by name does not find the record. If
+// searches for labels do not lag, Search must not read by name.
 func TestSearchWhereListsLag(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"lists lag", "lists and reads lag", "nothing lags"} {

@@ -13,10 +13,10 @@ import (
 // A Secret is a credential. A Secret converts from and to a string, and prints, logs and
 // marshals as "[redacted]". The empty Secret prints as the empty string.
 //
-// Package fmt cannot call methods on the value of an unexported field, so %+v prints a
-// Secret in such a field in full. Nor does fmt call methods for %p, or for %w of a value
-// that is not an error. If a value holds a pointer to a struct without methods, a verb that
-// does not apply to pointers prints the struct's Secrets in full. Packages that encode a
+// Package fmt cannot call methods on the value of an unexported field, so verbs such as %+v
+// print a Secret in such a field in full. The verb %p, and %w of a value that is not an error,
+// also print a Secret in full. If a value holds a pointer to a struct without methods, a verb
+// that does not apply to pointers prints the struct's Secrets in full. Packages that encode a
 // Secret without calling its methods write the Secret in full. Examples are encoding/gob,
 // and encoding/json for keys of a map[Secret]T. Keep Secrets in exported fields of types
 // with their own Format method, such as Token.
@@ -35,7 +35,7 @@ func (s Secret) String() string { return s.masked() }
 // GoString returns the redacted text that %#v prints.
 func (s Secret) GoString() string { return fmt.Sprintf("tokenstore.Secret(%q)", s.masked()) }
 
-// Format prints s redacted for every verb.
+// Format implements fmt.Formatter, and prints s redacted.
 func (s Secret) Format(f fmt.State, verb rune) {
 	switch {
 	case verb == 'v' && f.Flag('#'):
@@ -54,8 +54,8 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.masked()) }
 // secret text.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.masked()), nil }
 
-// UnmarshalText sets s to text. It refuses "[redacted]" with an error matching
-// ErrInvalidToken.
+// UnmarshalText sets *s to text. If text is "[redacted]", UnmarshalText does not change *s, and
+// returns an error matching ErrInvalidToken.
 func (s *Secret) UnmarshalText(text []byte) error {
 	if string(text) == rules.Redacted {
 		return fmt.Errorf("tokenstore: %w: the text is a redacted secret", ErrInvalidToken)

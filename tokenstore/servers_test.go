@@ -19,7 +19,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// late is a driver that answers some reads with an earlier state of the secret, and some
+// A late is a driver that answers some reads with an earlier state of the secret, and some
 // searches with earlier states of all secrets.
 type late struct {
 	*memstore.Driver
@@ -125,11 +125,11 @@ type crowd struct {
 	t       *testing.T
 	store   *tokenstore.Store
 	random  *rand.Rand
-	bare    bool    // leave out issuer and resource, so that records are mixed
-	issued  int     // number of secrets that were issued so far
-	known   []token // records that operations have returned
-	refused int     // number of operations that failed with a documented class
-	mixed   []string
+	bare    bool     // leave out issuer and resource, so that records are mixed
+	issued  int      // number of secrets that were issued so far
+	known   []token  // records that operations have returned
+	refused int      // number of operations that failed with a documented class
+	mixed   []string // descriptions of secrets that belong to another server than their record
 }
 
 func (c *crowd) secret(s server) tokenstore.Secret {
@@ -152,8 +152,8 @@ func (c *crowd) at(s server, t token) token {
 	return t
 }
 
-// holds records each secret of t that does not belong to the server with the issuer and
-// resource of t. If bare is set, t.Extra identifies the server.
+// holds adds to c.mixed each secret of t that does not belong to the server with the issuer and
+// resource of t. If c.bare is set, t.Extra identifies the server.
 func (c *crowd) holds(op string, t token) {
 	of := server{t.Issuer, t.Resource}.String()
 	if from, to := strings.Index(string(t.Extra), "<"), strings.Index(string(t.Extra), ">"); c.bare && from >= 0 {
@@ -167,7 +167,7 @@ func (c *crowd) holds(op string, t token) {
 	}
 }
 
-// done checks the result of an operation.
+// done checks the result of an operation, and adds t to c.known if the operation succeeded.
 func (c *crowd) done(op string, t token, err error) {
 	c.t.Helper()
 	switch class(err) {
@@ -224,7 +224,7 @@ func (c *crowd) step(ctx context.Context) {
 		}
 	case 6:
 		find("find by user", c.at(s, token{UserName: user, ClientID: pick(client, "")}))
-	case 7: // FindToken returns the fields that it is given, so do not pass a secret of another server
+	case 7: // FindToken returns the fields of its argument, so do not pass a secret of another server
 		if c.random.IntN(2) == 0 {
 			find("find by code", c.at(s, token{ClientID: client, GrantToken: tokenstore.Secret(pick("code1", "code2"))}))
 		} else {
@@ -246,8 +246,8 @@ func (c *crowd) step(ctx context.Context) {
 	}
 }
 
-// sequence runs one random sequence of operations. It returns descriptions of the mixed
-// records, and the number of refused operations.
+// sequence runs one random sequence of operations, and returns the mixed and refused of its
+// crowd.
 func sequence(t *testing.T, seed uint64, bare bool) (mixed []string, refused int) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &crowd{t: t, store: storeOn(t, newLate(seed), nil), random: rand.New(rand.NewPCG(seed, 1)), bare: bare}
@@ -267,8 +267,8 @@ func sequence(t *testing.T, seed uint64, bare bool) (mixed []string, refused int
 }
 
 // TestServers checks that no record mixes secrets of several servers with the same users,
-// clients, codes and IDs. It runs random sequences of saves, searches, refreshes,
-// promotions and deletions on a memory whose reads and searches lag. It runs 10,000
+// clients, codes and IDs. The test runs random sequences of saves, searches, refreshes,
+// promotions and deletions on a driver whose reads and searches lag. The test runs 10,000
 // sequences if TOKENKEEP_FULL is set, and otherwise 300.
 func TestServers(t *testing.T) {
 	t.Parallel()

@@ -11,9 +11,9 @@ import (
 
 var _ doctor.StatusReader = (*Store)(nil)
 
-// Status implements doctor.StatusReader. It makes the same calls as FindTokenByID. If the
-// driver is a driver.Leaser and the record holds no lease, Status also calls the driver's
-// method Fresh.
+// Status implements doctor.StatusReader. Status makes the same calls as FindTokenByID. If the
+// driver is a driver.Leaser and the record itself holds no lease, Status also calls the
+// driver's method Fresh.
 func (s *Store) Status(ctx context.Context, id string) (doctor.Status, error) {
 	status, err := s.status(ctx, id)
 	return status, s.error("status", id, err)
@@ -33,7 +33,7 @@ func (s *Store) status(ctx context.Context, id string) (doctor.Status, error) {
 	}
 	held := e.Lease
 	if s.ledger.Leaser != nil && held == nil {
-		// Get need not return the note.
+		// A note beside the record may hold the lease, and Get need not return the note.
 		newest, err := s.ledger.Newest(ctx, e.Name, e)
 		if err != nil {
 			return doctor.Status{}, err

@@ -64,8 +64,9 @@ func TestStatus(t *testing.T) {
 	})
 }
 
-// TestStatusByEarlierID checks the status of a record without a user, whose lease is always
-// in the record. The earlier ID must still find the status after the record has got a user.
+// TestStatusByEarlierID checks the status of a record without a user. The lease on such a record
+// is always in the record. The earlier ID must still find the status after the record has got a
+// user.
 func TestStatusByEarlierID(t *testing.T) {
 	t.Parallel()
 	s := memstore.New(nil)

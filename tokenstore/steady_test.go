@@ -26,8 +26,8 @@ func (s *Store) OnPause(f func()) {
 	}
 }
 
-// Punctually removes the random parts of the waits of s. s then tries to take a lease
-// immediately, and makes the longest possible pauses between reads.
+// Punctually removes the random parts of the waits for a lease. s then tries to take a lease
+// without an initial wait.
 func (s *Store) Punctually() {
 	s.leases.Random = func(time.Duration) time.Duration { return 0 }
 }

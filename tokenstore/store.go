@@ -21,8 +21,8 @@ import (
 
 // A Store is a TokenStore that keeps records in a secret manager, through a driver.
 //
-// Its methods are safe for concurrent use. No goroutine of a Store outlives the call that
-// started it, and a Store keeps no token in memory between calls.
+// The methods of a Store are safe for concurrent use. No goroutine of a Store outlives the
+// call that started the goroutine. A Store keeps no token in memory between calls.
 type Store struct {
 	driver driver.Secrets // as passed to New
 	ledger *ledger.Ledger
@@ -66,8 +66,8 @@ func New(d driver.Secrets, opts *Options) (*Store, error) {
 	return s, nil
 }
 
-// Close releases the resources that the driver acquired. It does not close the client that
-// was passed to the driver. After Close, operations on s fail with an error matching
+// Close releases the resources that the driver acquired, but does not close the client that
+// was passed to the driver. Operations that begin after Close fail with an error matching
 // ErrUnavailable. Another call of Close returns nil.
 func (s *Store) Close() error {
 	if s.closed.Swap(true) {
@@ -76,7 +76,8 @@ func (s *Store) Close() error {
 	return s.error("close", "", s.driver.Close())
 }
 
-// error returns an *Error for err, the error of the operation op, or nil if err is nil.
+// error returns an *Error for err, the error of the operation op, or nil if err is nil. id may
+// be empty.
 func (s *Store) error(op, id string, err error) error {
 	return NewError(op, s.ledger.Properties.Name, id, err)
 }
@@ -128,9 +129,10 @@ func (s *Store) find(ctx context.Context, like codec.Fields) (codec.Fields, erro
 	return rules.Merge(match.Fields, like), nil
 }
 
-// only returns the record that like describes. The error matches ErrNotFound if no record
-// matches, and ErrAmbiguous if several match and no rule prefers one of them. If the result
-// depends on unreadable records, the error joins an *UnreadableError for each of them.
+// only returns the record that like describes, as an entry and as a candidate. The error
+// matches ErrNotFound if no record matches, and ErrAmbiguous if several records match and no
+// rule prefers one of them. If an unreadable record might match better, the error joins an
+// *UnreadableError for each unreadable record that v has found.
 func (s *Store) only(ctx context.Context, v *ledger.View, like codec.Fields) (ledger.Entry, rules.Candidate, error) {
 	records, err := s.matches(ctx, v, like)
 	if err != nil {
@@ -150,8 +152,8 @@ func (s *Store) only(ctx context.Context, v *ledger.View, like codec.Fields) (le
 	return records[i], candidates[i], nil
 }
 
-// behind adds to err a reason why a search for like may miss a record, if there is a reason.
-// err means that no record matches like.
+// behind returns err, which means that no record matches like. If a search for like may miss
+// a record, behind adds the reason.
 func (s *Store) behind(like codec.Fields, err error) error {
 	if s.o.NoAccessLabel && rules.KeyOf(like) == rules.KeyAccess {
 		return fmt.Errorf("%w: records of this store have no labels of access tokens", err)
@@ -172,7 +174,8 @@ func (s *Store) behind(like codec.Fields, err error) error {
 }
 
 // matches returns the records that like may describe. After the call, v.Unread returns the
-// errors of the records that could not be read.
+// errors of the unreadable records. The error matches ErrWrongKeys if matches finds no record
+// and the store has other keys.
 func (s *Store) matches(ctx context.Context, v *ledger.View, like codec.Fields) ([]ledger.Entry, error) {
 	names, terms := s.ledger.Keys(like)
 	records, err := v.Search(ctx, names, terms)
@@ -196,8 +199,8 @@ func (s *Store) matches(ctx context.Context, v *ledger.View, like codec.Fields) 
 // did not find. names are the names that the first search read.
 func (s *Store) furtherMatches(ctx context.Context, v *ledger.View, like codec.Fields, names []ledger.Name) (records []ledger.Entry, err error) {
 	if ledger.Name(like.ID).Derived() {
-		// The record may have been merged into another or moved by Rekey, and a writer
-		// may have removed the redirect.
+		// The record may have been merged into another record or renamed by Rekey. A writer
+		// may have removed the entry that led from the old name to the record.
 		records, err = v.Search(ctx, nil, s.ledger.FormerTerms(like.ID))
 	}
 	if err == nil && len(records) == 0 && v.Unread() == nil && !v.Current() {
@@ -214,9 +217,9 @@ func (s *Store) furtherMatches(ctx context.Context, v *ledger.View, like codec.F
 // All returns an iterator over all records, in no particular order. The iterator does not
 // hold all records in memory. For an unreadable record, the iterator yields an error that
 // wraps an *UnreadableError, and continues. The Token beside that error has only an ID, the
-// name of the secret. An error with the zero Token ends the iteration. If a record gets its
-// user during the iteration, the iterator may yield the record under both its old and its new
-// ID.
+// name of the secret. An error with the zero Token ends the iteration. If a record gets a
+// user during the iteration, the iterator may yield the record twice, under its old ID and
+// under its new ID. All may miss a write that returned less than ListLag ago.
 func (s *Store) All(ctx context.Context) iter.Seq2[Token, error] {
 	return func(yield func(Token, error) bool) {
 		for rec, err := range s.all(ctx) {
@@ -252,15 +255,16 @@ func (s *Store) all(ctx context.Context) iter.Seq2[ledger.Entry, error] {
 }
 
 // listed returns the record in e, an entry of a list. The error matches ErrNotFound if e
-// holds no token yet, or if e has moved: the list then yields the record under another name.
+// holds no token yet. The error also matches ErrNotFound if e has moved, because the list
+// then yields the record under another name.
 func (s *Store) listed(ctx context.Context, e ledger.Entry) (ledger.Entry, error) {
 	if e.Target() != nil {
 		return ledger.Entry{}, ErrNotFound
 	}
 	rec, err := s.ledger.View(false).Record(ctx, e)
 	if errors.Is(err, ErrNotFound) && s.ledger.Properties.ReadLag > 0 && len(e.Joining) > 0 {
-		// An entry in e.Joining may have moved to e after e was listed. all then leaves out
-		// that entry, so only e can yield the record.
+		// An entry in e.Joining may have moved to e after e was listed. all leaves out an
+		// entry that has moved, so only e can yield the record.
 		rec, err = s.ledger.View(true).Record(ctx, e)
 	}
 	return rec, err
@@ -289,8 +293,8 @@ func (s *Store) GetTokens(ctx context.Context) ([]Token, error) {
 	}
 	tokens := make([]Token, 0, len(records))
 	for _, rec := range records {
-		// The list may contain a record as it was before its move, and also the target of
-		// the move.
+		// The list may contain both an earlier state of a record that has moved and the
+		// record that it has moved to.
 		if !merged[rec.Ref()] {
 			tokens = append(tokens, FromFields(rec.Token))
 		}

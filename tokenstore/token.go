@@ -10,16 +10,17 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// A Token is an OAuth token record: the tokens that one user has granted to one client, and
-// the data needed to use them. The zero value of a field means that its value is unknown.
+// A Token is an OAuth token record: the tokens that one client has for one user, and the data
+// needed to use the tokens. The zero value of a field means that the value is unknown.
 type Token struct {
-	// ID identifies the record in its store. It has at most 255 bytes. If a record is saved
-	// without an ID, the store derives one.
+	// ID identifies the record in its store, in at most 255 bytes. If a record is saved
+	// without an ID, the store derives an ID.
 	ID string
 
-	// UserName names the user to whom the token belongs. The Zoho SDKs use
-	// "<email>:<zgid>". UserName, ClientID, Issuer and Resource identify the owner of the
-	// record. These fields cannot change once the record has a UserName.
+	// UserName names the user to whom the token belongs. The Zoho SDKs use an email address
+	// and the ID of an organization, as "<email>:<zgid>". UserName, ClientID, Issuer and
+	// Resource identify the owner of the record. These four fields cannot change once the
+	// record has a UserName.
 	UserName string
 
 	// ClientID and ClientSecret are the credentials of the OAuth client.
@@ -54,14 +55,14 @@ type Token struct {
 	IDToken   Secret
 
 	// Extra is a JSON object with the other members of token responses. SaveToken stores
-	// Extra in the form of codec.CanonicalExtra, which may have at most codec.MaxExtra
-	// bytes. The members of a new Extra replace members of the stored Extra with the same
-	// names. All other members are kept.
+	// Extra in the form that codec.CanonicalExtra returns. This form may have at most
+	// codec.MaxExtra bytes. The members of a new Extra replace members of the stored Extra
+	// with the same names. All other members are kept.
 	Extra Secret
 }
 
 // Fields returns the fields of t as a codec.Fields, with ExpiresAt in milliseconds since
-// 1970.
+// the Unix epoch, or 0 if ExpiresAt is zero.
 func (t Token) Fields() codec.Fields {
 	return codec.Fields{
 		ID:           t.ID,
@@ -83,8 +84,8 @@ func (t Token) Fields() codec.Fields {
 	}
 }
 
-// expiry converts t to milliseconds since 1970, with 0 for the zero Time. It converts a
-// time that codec.Fields cannot hold to a value that Validate refuses.
+// expiry converts t to milliseconds since the Unix epoch, with 0 for the zero Time. expiry
+// converts a time that codec.Fields cannot hold to a value that Validate refuses.
 func expiry(t time.Time) int64 {
 	year, ms := t.UTC().Year(), t.UnixMilli()
 	switch {
@@ -92,13 +93,13 @@ func expiry(t time.Time) int64 {
 		return 0
 	case year > 9999:
 		return math.MaxInt64
-	case year < 1970 || ms == 0: // 0 means unknown
+	case year < 1970 || ms == 0: // in codec.Fields, 0 means that the time is unknown
 		return min(ms, -1)
 	}
 	return ms
 }
 
-// FromFields returns the Token with the fields f, with ExpiresAt in UTC.
+// FromFields returns the Token with the fields f and with ExpiresAt in UTC.
 func FromFields(f codec.Fields) Token {
 	t := Token{
 		ID:           f.ID,
@@ -131,8 +132,8 @@ func (t Token) Format(f fmt.State, verb rune) {
 	printAs(f, verb, plain(t), "Token")
 }
 
-// printAs prints v, a value of a local type plain without a Format method. In the output,
-// name replaces the type name plain.
+// printAs prints v, a value of a local type plain without a Format method, to f. In the
+// output, name replaces the type name plain.
 func printAs(f fmt.State, verb rune, v any, name string) {
 	text := fmt.Sprintf(fmt.FormatString(f, verb), v)
 	_, _ = io.WriteString(f, strings.Replace(text, "tokenstore.plain{", "tokenstore."+name+"{", 1))

@@ -68,7 +68,7 @@ func TestValidateText(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		what, value string
-		want        error // in every field
+		want        error // of Validate, for every field
 	}{
 		{"nothing", "", nil},
 		{"text", "1000.abc", nil},

@@ -13,23 +13,23 @@ type TokenStore interface {
 	// FindToken returns the record that like describes. Fields of like that are not empty
 	// replace those of the record in the result. See "Matching" in the package
 	// documentation. The error matches ErrNotFound if no record matches, and ErrInvalidToken
-	// if like is invalid or describes nothing. It matches ErrAmbiguous if several records
-	// match and no rule prefers one of them.
+	// if like is invalid or describes nothing. The error matches ErrAmbiguous if several
+	// records match and no rule prefers one of them.
 	FindToken(ctx context.Context, like Token) (Token, error)
 
 	// FindTokenByID returns the record with the given ID. The error matches ErrNotFound if no
-	// record has the ID, and ErrAmbiguous if several records have it. It matches
-	// ErrInvalidToken if id is empty or invalid.
+	// record has the ID, ErrAmbiguous if several records have the ID, and ErrInvalidToken if
+	// id is empty or invalid.
 	FindTokenByID(ctx context.Context, id string) (Token, error)
 
 	// SaveToken stores t and returns the stored record, with its ID. If t describes an
 	// existing record, the fields of t that are not empty replace those of the record. All
-	// other fields keep their values. The error matches ErrInvalidToken, ErrTooLarge,
-	// ErrIDMismatch, ErrAmbiguous or ErrNotFound if t cannot be saved. See "Saving" in the
-	// package documentation.
+	// other fields keep their values. If t cannot be saved, the error matches ErrInvalidToken,
+	// ErrTooLarge, ErrIDMismatch, ErrAmbiguous or ErrNotFound. See "Saving" in the package
+	// documentation.
 	SaveToken(ctx context.Context, t Token) (Token, error)
 
-	// DeleteToken removes the record with the given ID. It returns nil if the record does not
+	// DeleteToken removes the record with the given ID, and returns nil if the record does not
 	// exist. The error matches ErrAmbiguous if several records have the ID, and
 	// ErrInvalidToken if id is empty or invalid.
 	DeleteToken(ctx context.Context, id string) error
@@ -39,9 +39,9 @@ type TokenStore interface {
 	// each unreadable record. After any other error, the tokens are nil.
 	GetTokens(ctx context.Context) ([]Token, error)
 
-	// DeleteTokens removes all records that can be read. It does not change unreadable
-	// records, and returns an error that joins an *UnreadableError for each unreadable
-	// record.
+	// DeleteTokens removes all records that can be read. If some records cannot be read,
+	// DeleteTokens does not change them, and returns an error that joins an *UnreadableError
+	// for each unreadable record.
 	DeleteTokens(ctx context.Context) error
 }
 
@@ -58,9 +58,10 @@ type Refresher interface {
 	// calls mint with the record; the other callers wait for the result of that call.
 	// Refresh merges the token that mint returns into the record as SaveToken does: empty
 	// fields keep their stored values. If mint returns a *RefreshError, waiters also get that
-	// error. Later callers get the error too, unless the error refuses the client.
+	// error. Later callers also get the error until another attempt may succeed, unless the
+	// error refuses the client.
 	//
-	// If the new token could not be stored, Refresh returns it together with an error
+	// If the new token could not be stored, Refresh returns the token together with an error
 	// matching ErrNotPersisted. The error matches ErrNotFound if no record has the ID, and
 	// ErrInvalidToken if id is empty, mint is nil, or mint returns no access token.
 	Refresh(ctx context.Context, id string, stale Secret, mint func(context.Context, Token) (Token, error)) (Token, error)

@@ -14,10 +14,10 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// closed is a driver that returns errors for reads of some secrets.
+// A closed is a driver that returns errors for reads of some secrets.
 type closed struct {
 	driver.Secrets
-	reasons map[string]error // by name
+	reasons map[string]error // the errors, by name of the secret
 }
 
 func (c closed) Get(ctx context.Context, name string) (driver.Secret, error) {
@@ -55,7 +55,7 @@ func (c closed) only(seq iter.Seq2[driver.Named, error]) iter.Seq2[driver.Named,
 	}
 }
 
-// whyNot holds errors that a read of a secret may return, one of them without a class.
+// whyNot holds errors that a read of a secret may return. One of the errors has no class.
 var whyNot = []error{
 	fmt.Errorf("%w: bytes of another program", driver.ErrCorrupt),
 	fmt.Errorf("%w: kms:Decrypt", driver.ErrDenied),
