@@ -34,7 +34,7 @@ type reply struct {
 	cut    bool // the body was too long or incomplete
 }
 
-// send sends req, and reads at most limit bytes of the response body: see read.
+// send sends req, and reads the body of the response like read.
 func send(c *http.Client, req *http.Request, limit int64) (reply, error) {
 	res, err := c.Do(req) //nolint:bodyclose // read closes it.
 	if err != nil {
@@ -43,9 +43,9 @@ func send(c *http.Client, req *http.Request, limit int64) (reply, error) {
 	return read(res, limit)
 }
 
-// read reads at most limit bytes of the body of res, and closes the body. It returns an error only
-// if the context of the request is done. If the body is longer than limit or incomplete, read sets
-// cut.
+// read reads the body of res, and closes the body. If the body is longer than limit bytes or
+// incomplete, read sets cut and returns the beginning of the body. It returns an error only if the
+// body is incomplete because the context of the request is done.
 func read(res *http.Response, limit int64) (reply, error) {
 	defer func() { _ = res.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(res.Body, limit+1))
@@ -61,9 +61,9 @@ func read(res *http.Response, limit int64) (reply, error) {
 func (r reply) good() bool { return r.status >= 200 && r.status <= 299 }
 
 // members holds the members of a response as JSON. The keys are the names in lower case, because
-// package json ignores the case of names. Each member is decoded separately, so that a member of an
-// unexpected type does not hide a refresh token. The response might contain the only copy of that
-// token.
+// x/oauth2 also ignores the case of names in JSON. Each member is decoded separately, so that a
+// member of an unexpected type does not hide a refresh token, of which the response might contain
+// the only copy.
 type members map[string]json.RawMessage
 
 // members decodes a JSON object or a form. It distinguishes objects from forms by the first
@@ -80,8 +80,8 @@ func (r reply) members() (members, bool) {
 }
 
 // each calls f for each member of a JSON object or a form. It passes the values of a form as JSON
-// strings. form tells f whether the response is a form. each reports whether the response is
-// valid and complete.
+// strings. The argument form of f reports whether the response is a form. each reports whether the
+// response is valid and complete.
 func (r reply) each(f func(name string, value json.RawMessage, form bool)) bool {
 	body := bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(r.body), []byte("\ufeff")))
 	switch {
@@ -191,9 +191,10 @@ func (m members) lifetime(name string) time.Duration {
 	return time.Duration(min(n, maxLifetime.Seconds()) * float64(time.Second))
 }
 
-// beside returns TokenType, Scope and IDToken of a response. Extra contains all other members,
-// except the tokens, expires_in and the members named in taken. left is the number of members
-// that were left out because record has no room for them.
+// beside returns a Token with the TokenType, Scope and IDToken of a response. The Extra of the
+// Token contains all other members, except access_token, refresh_token, expires_in and the members
+// named in taken. left is the number of members that were left out because the Extra of record has
+// no room for them.
 func (r reply) beside(record tokenstore.Token, taken ...string) (t tokenstore.Token, left int) {
 	m, others := members{}, map[string]json.RawMessage{}
 	taken = append(taken, "access_token", "refresh_token", "expires_in")

@@ -43,7 +43,7 @@ func typed(kind, body string) *zohoaccounts.Fault {
 	return f
 }
 
-// keeps checks that both tokens of the response f are stored.
+// keeps checks that New stores both tokens of the response f, and returns the record.
 func (w *world) keeps(conf initializer.Config, f *zohoaccounts.Fault) tokenstore.Token {
 	w.t.Helper()
 	w.answers(f)
@@ -75,7 +75,7 @@ func TestAnswer(t *testing.T) {
 		}
 		for _, name := range names {
 			for _, value := range values {
-				// The member precedes the tokens, or follows them.
+				// The member precedes the tokens in one response, and follows the tokens in the other.
 				w.keeps(conf, ok(`{"`+name+`":`+value+`,"access_token":"canary-new","refresh_token":"canary-2"}`))
 				again()
 				w.keeps(conf, ok(`{"access_token":"canary-new","refresh_token":"canary-2","`+name+`":`+value+`}`))

@@ -22,7 +22,7 @@ import (
 // A Client starts no goroutine that outlives a method call, so a platform can freeze the program
 // between calls.
 type Client struct {
-	conf      *Config // behind a pointer, so that package fmt does not print it as part of another value
+	conf      *Config // a pointer, so that package fmt prints only an address as part of another value
 	server    server
 	gate      gate
 	refresher tokenstore.Refresher
@@ -40,8 +40,8 @@ type Client struct {
 // New therefore reports errors that the first use of the Client would otherwise report.
 //
 // If the error matches tokenstore.ErrNotPersisted, the returned Client works, but its tokens are
-// not stored. The next call of its Token method tries again to store the tokens. With any other
-// error, the Client is nil.
+// not stored. The next call of its Token method tries again to store the tokens. If there is any
+// other error, New returns a nil Client.
 func New(ctx context.Context, c Config) (*Client, error) {
 	conf, err := c.complete()
 	if err != nil {
@@ -69,10 +69,10 @@ func New(ctx context.Context, c Config) (*Client, error) {
 // Config.EarlyExpiry before the expiry of the token. After that time, it reads the store, and
 // sends a request to the authorization server unless another process has refreshed the token.
 //
-// If the token could not be stored, Token returns it together with an error matching
-// tokenstore.ErrNotPersisted. The token can be used, and the next call tries again to store it. If
-// a refresh fails while the current token is valid, Token logs the reason and returns the current
-// token without an error.
+// If Token fails to store a new token, Token returns the new token together with an error matching
+// tokenstore.ErrNotPersisted. The token can be used. Later calls try again to store the token, at
+// most once a second. If a refresh fails while the current token is valid, Token logs the reason
+// and returns the current token without an error.
 //
 // Token does not check the APIDomain of the record. Send the access token to the URL that
 // Client.APIDomain returns.
@@ -119,11 +119,11 @@ func (c *Client) Persisted() bool {
 // earlier value. The member api_domain is the API domain of the record, if the token may be sent
 // to that domain. Extra does not return expires_in, because the record does not keep that member.
 //
-// If a token could not be stored, the source returns the token without an error and logs the
-// reason. A caller of a TokenSource would discard a token that is returned with an error.
+// If a token could not be stored, the source logs the reason and returns the token without an
+// error, because callers of a TokenSource discard a token that is returned with an error.
 //
-// The source uses ctx for all its requests. It needs no oauth2.ReuseTokenSource, because the Client
-// keeps the token in memory.
+// The source uses ctx for all its requests. An oauth2.ReuseTokenSource is not necessary, because
+// the Client keeps the token in memory.
 func (c *Client) TokenSource(ctx context.Context) oauth2.TokenSource {
 	return &tokenSource{ctx, c}
 }
@@ -174,11 +174,12 @@ func (c *Client) Close() error {
 }
 
 // Format implements fmt.Formatter. A Client prints as the name of its type. Without this method,
-// package fmt would print the secrets in the Client, because it does not call methods of
-// unexported fields.
+// package fmt would print the secrets in the Client, because package fmt does not call the methods
+// of unexported fields.
 func (c *Client) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*initializer.Client") }
 
-// A session is the state of a Client at a single point in time. It is immutable.
+// A session is the state of a Client at a single point in time. A session does not change after it
+// has become the current session.
 type session struct {
 	token tokenstore.Token
 	oauth *oauth2.Token
@@ -193,21 +194,22 @@ type session struct {
 	scheme    string
 	schemeErr error
 
-	// due is the time at which the token must be replaced, or zero if its expiry is unknown.
+	// due is the time of the next attempt to replace the token, or zero if the expiry of the token
+	// is unknown.
 	due time.Time
 
 	// unsaved is not nil if the token could not be stored.
 	unsaved *unsaved
 
-	// rejected is the time at which the API rejected the previous token, or zero if the API did not
-	// reject it.
+	// rejected is the time at which the token replaced a token that the API rejected, or zero if
+	// the token did not replace such a token.
 	rejected time.Time
 }
 
 // unsaved describes a token that could not be stored.
 type unsaved struct {
 	used  tokenstore.Token // the record before the refresh that returned the token
-	retry time.Time
+	retry time.Time        // earliest time of the next attempt to store the token
 }
 
 func (c *Client) newSession(t tokenstore.Token) *session {
@@ -253,9 +255,8 @@ func (s *session) alive(now time.Time) bool {
 	return s.token.AccessToken != "" && (s.token.ExpiresAt.IsZero() || now.Before(s.token.ExpiresAt))
 }
 
-// session returns the current session. If that session is not fresh, session renews it first.
-// If session returns both a session and an error, the error matches
-// tokenstore.ErrNotPersisted.
+// session returns the current session, after renewing that session if it is not fresh. If session
+// returns both a session and an error, the error matches tokenstore.ErrNotPersisted.
 func (c *Client) session(ctx context.Context) (*session, error) {
 	s := c.current.Load()
 	if s == nil {

@@ -22,7 +22,7 @@ const (
 	codeDenied       = refusal.Throttled
 	codeInvalidGrant = "invalid_grant"
 
-	// Codes that this package assigns to refusals without a usable code.
+	// Codes that this package assigns to a refusal in place of a code of the server.
 	codeNoCredential    = "no_refresh_token"
 	codeInvalidResponse = "invalid_response"
 	codeServerError     = "server_error"

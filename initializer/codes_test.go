@@ -232,8 +232,8 @@ func TestRefusalShortSecret(t *testing.T) {
 	}
 }
 
-// TestRefusalText checks that errors contain neither text of the response nor secrets of the
-// request.
+// TestRefusalText checks that errors contain no message of the response, no error code of unusual
+// form, and no secret of the request.
 func TestRefusalText(t *testing.T) {
 	t.Parallel()
 	for _, code := range []string{secret, "x-" + secret, "x " + secret + " y", "a sentence (canary)", "canary\n", "canary\x1b[31m", "canary/1", ""} {

@@ -17,7 +17,7 @@ import (
 )
 
 // Config configures the user, the store and the authorization server of a Client. Store, Token
-// and one of Environment and OAuth2 are required.
+// and exactly one of Environment and OAuth2 are required.
 type Config struct {
 	// Environment has the servers of a Zoho data center for one kind of organization, such as
 	// EU.Production().
@@ -32,12 +32,13 @@ type Config struct {
 	// Token has none. The ClientSecret of OAuth2 is not stored.
 	//
 	// Set Endpoint.AuthStyle if the server's style of client authentication is known. Otherwise the
-	// Client first sends the client ID and secret in the Authorization header. If the server
-	// refuses the request for a reason other than the token, the Client sends the ID and secret
-	// again in the body. For a one-time code, or without a client secret, the Client tries the body
-	// first. The Client sends a code a second time only if the server refused the client. If the
-	// server consumes the code when it refuses the client, the user must consent again. The Client
-	// does not repeat a request if the response is lost or the server fails.
+	// Client sends a refresh token first with the client ID and secret in the Authorization header.
+	// If the server refuses the request for a reason other than the token, the Client repeats the
+	// request with the ID and secret in the body. For a one-time code, or without a client secret,
+	// the Client tries the body first. The Client sends a code a second time only if the server
+	// refused the client. If the server consumes the code when it refuses the client, the user must
+	// consent again. The Client does not repeat a request if the response is lost or the server
+	// fails.
 	OAuth2 *oauth2.Config
 
 	// ExchangeOptions, such as a PKCE verifier, are sent to the server of OAuth2 together with a
@@ -47,8 +48,8 @@ type Config struct {
 	// Issuer identifies the authorization server in records. Use the issuer in the server's
 	// metadata (RFC 8414) if the server publishes metadata. Records of the same user with different
 	// issuers or resources are separate. A record with another issuer is never used. A record
-	// without an issuer is used only if Issuer is empty or NoIssuer: see "Whose tokens they are" in
-	// the package documentation. Stores compare issuers byte by byte.
+	// without an issuer is used only if Issuer is empty or NoIssuer: see "Owners of records" in the
+	// package documentation. Stores compare issuers byte by byte.
 	//
 	// If Issuer is empty, Token.Issuer is used. If Token.Issuer is also empty, the issuer for
 	// OAuth2 is the URL that IssuerOf returns for the token endpoint. In that case, records for
@@ -84,7 +85,7 @@ type Config struct {
 	// Refusals maps error codes of the authorization server to error classes. Refusals takes
 	// precedence over the classes that this package assigns to codes. Each value is
 	// ErrReauthRequired, ErrClient, ErrThrottled, ErrServer or ErrRefused. The Client compares
-	// only the letters and digits of codes, ignoring case.
+	// only the ASCII letters and digits of codes, ignoring case.
 	Refusals map[string]error
 
 	// Token describes the record, and contains the fields of a new record. See "Flows" in the
@@ -121,7 +122,7 @@ type Config struct {
 	// Now returns the current time. Nil means time.Now.
 	Now func() time.Time
 
-	// derived is set if the program configured no issuer for OAuth2.
+	// derived is set if the program configures OAuth2, and sets neither Issuer nor Token.Issuer.
 	derived bool
 
 	// style is the oauth2.AuthStyle with which the client authenticates at the server of OAuth2, or
@@ -130,9 +131,9 @@ type Config struct {
 	style *atomic.Int64
 }
 
-// NoIssuer is the value of Config.Issuer for records without an issuer. Two servers with the same client
-// ID then share the records of a user, and each server receives tokens that the other server
-// issued. Use NoIssuer for one server only.
+// NoIssuer is the value of Config.Issuer for records without an issuer. With NoIssuer, two servers
+// with the same client ID would share the records of a user, and each server would receive tokens
+// of the other server. Use NoIssuer for one server only.
 const NoIssuer = "none"
 
 const (
@@ -140,7 +141,8 @@ const (
 	requestTimeout     = 30 * time.Second
 )
 
-// complete returns a copy of c with defaults in place of zero values, or an error if c is invalid.
+// complete returns a copy of c with defaults in place of zero values. It returns an error if c is
+// invalid or has no Store.
 func (c Config) complete() (Config, error) {
 	if c.Store == nil {
 		return c, errors.New("initializer: Config.Store is nil")

@@ -6,7 +6,8 @@ import (
 )
 
 // A DataCenter is the short name of one of Zoho's data centers, such as "eu". A client is
-// registered in one data center. The accounts servers of other data centers refuse the client.
+// registered in one data center. The accounts servers of other data centers refuse the client,
+// unless the client is also enabled there.
 type DataCenter string
 
 // The data centers of Zoho.
@@ -104,8 +105,8 @@ func (e Environment) complete() (Environment, error) {
 	return e, nil
 }
 
-// withoutEndpoint returns path without the Zoho OAuth endpoint at its end, if path ends with
-// an endpoint. Some users configure the URL of an endpoint in place of the base URL.
+// withoutEndpoint returns path without the Zoho OAuth endpoint at its end, or path if it does not
+// end with an endpoint. Some users configure the URL of an endpoint in place of the base URL.
 func withoutEndpoint(path string) string {
 	for _, endpoint := range []string{"/oauth/v2/token/revoke", "/oauth/v2/token", "/oauth/v2/auth", "/oauth/v2"} {
 		if before, ok := strings.CutSuffix(path, endpoint); ok {

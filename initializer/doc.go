@@ -1,6 +1,7 @@
-// Package initializer provides access tokens to programs that call Zoho's CRM. It does the work of
-// Initializer and OAuthToken in Zoho's SDKs. It finds the token of a user in a store, obtains a
-// token if the store has none, and refreshes expired tokens.
+// Package initializer provides access tokens to programs that call Zoho's CRM, or another API with
+// OAuth 2.0. It does the work of the classes Initializer and OAuthToken in Zoho's SDKs. It finds
+// the token of a user in a store, obtains a token if the store has none, and refreshes expired
+// tokens.
 //
 //	client, err := initializer.New(ctx, initializer.Config{
 //		Environment: initializer.EU.Production(),
@@ -10,7 +11,7 @@
 //			GrantToken:   "…", // needed the first time only
 //			RedirectURL:  "https://app.example.com/oauth",
 //		},
-//		Store:    store, // awssm, gcpsm, vaultstore, filestore, sqlstore, memstore
+//		Store:    store, // for example of package awssm, k8sstore or filestore
 //		FindUser: true,
 //	})
 //	...
@@ -20,16 +21,17 @@
 // rotate refresh tokens. Client.TokenSource returns a TokenSource of golang.org/x/oauth2 that
 // stores each token that it obtains.
 //
-// # What it costs
+// # Cost
 //
-// While the token is fresh, Client.Token does not access the store and does not allocate memory.
-// New reads the store once, or at most twice if Config.Token has both a user and a one-time code or
-// refresh token. If New finds no record of the issuer, it looks for a record without an issuer,
-// which takes up to four more reads. To replace an expired token, a Client calls the Refresh method
-// of the store. Several goroutines and processes might find the same token expired, or start with
-// the same one-time code. If the store is a tokenstore.Refresher, exactly one goroutine then asks
-// the authorization server. The package starts no background goroutines, because a serverless
-// platform can freeze them between invocations.
+// While the token in memory is stored and does not expire soon (Config.EarlyExpiry), Client.Token
+// neither accesses the store nor allocates memory. New reads the store once, or at most twice if
+// Config.Token has both a user and a one-time code or refresh token. If New finds no record of the
+// issuer, New looks for a record without an issuer, which takes up to four more reads.
+//
+// Several goroutines and processes might find the same token expired, or start with the same
+// one-time code. If the store is a tokenstore.Refresher, exactly one of these goroutines sends a
+// request to the authorization server. The package starts no background goroutines, because a
+// serverless platform can freeze such goroutines between invocations.
 //
 // # Flows
 //
@@ -45,36 +47,38 @@
 //	                             else the access token
 //	UserName                     the user                         ErrReauthRequired
 //
-// Before New uses a one-time code or refresh token, it stores the credential in a record without a
-// user. New then stores the response of the authorization server in the same record. A process that
-// is killed after storing the response does not lose the refresh token. Finally, New takes the user
-// from Token.UserName or looks the user up (Config.FindUser). If the user already has a record, New
-// merges the two records. Programs that concurrently start with the same code send one request in
-// total, and create one record. A user who consents again still has one record, which keeps its
-// tokens until the authorization server has issued new tokens. The record of a refused code
-// remains, because all stores of this module keep refusals in records. Other programs that start
-// with the refused code get the refusal without sending a request.
+// If no record has the one-time code or refresh token, New stores the credential in a record
+// without a user before New uses the credential. New then stores the response of the authorization
+// server in the same record. A process that is killed after the response is stored does not lose
+// the refresh token. Finally, New takes the user from Token.UserName or looks the user up
+// (Config.FindUser). If the user already has a record, New merges the two records.
+//
+// Programs that concurrently start with the same code send one request in total, and create one
+// record. A user who consents again still has one record, which keeps its tokens until the
+// authorization server has issued new tokens. The record of a refused code remains, because all
+// stores of this module keep refusals in records. Other programs that start with the refused code
+// get the refusal without sending a request.
 //
 // If the server permanently refuses the code in Token, New uses the record of Token.UserName, if
 // the user has a record. If the server permanently refuses the tokens of the user's record, New
-// uses the refresh token in Token. New uses other fields of Token, such as AccessToken and
-// APIDomain, only for a new record. If Token has the ClientID of the record, however, the
+// uses the refresh token in Token, if there is one. New stores other fields of Token, such as
+// AccessToken and APIDomain, only in a new record. If Token has the ClientID of the record, the
 // ClientSecret in Token takes precedence over the stored secret.
 //
-// # Whose tokens they are
+// # Owners of records
 //
 // A record belongs to one user and client, at one authorization server, for one resource. With
 // Config.OAuth2, every new record has an Issuer, unless Config.Issuer is NoIssuer. The default
 // issuer is the URL that IssuerOf returns for the token endpoint. Servers with different issuers
-// never share a record. New refuses a record with another Issuer or Resource, even if Config.Token
-// has the record's ID, with an error that matches tokenstore.ErrIDMismatch. Records in an
-// Environment of Zoho have no issuer, unless Config.Issuer is set.
+// never share a record. Even if Config.Token has the ID of a record with another Issuer or
+// Resource, New refuses the record with an error that matches tokenstore.ErrIDMismatch. Records for
+// Config.Environment have no issuer, unless Config.Issuer is set.
 //
 // A store can contain records for OAuth2 without an issuer. If Config.Issuer is empty and no record
-// with the default issuer exists, New uses the record without an issuer. New refuses a record
-// without an issuer if the record is Zoho's, or if Config.Token has another credential, which might
-// belong to another server. The error contains the ID of the record. To use the refused record, set
-// Config.Issuer to NoIssuer.
+// with the default issuer exists, New uses the record without an issuer. New refuses such a record
+// if the record is Zoho's. New also refuses the record if Config.Token has a one-time code or
+// another refresh token, which might belong to another server. The error contains the ID of the
+// record. To use the refused record, set Config.Issuer to NoIssuer.
 //
 // Client.HTTPClient sends a token with the scheme for its token_type: Bearer or Zoho-oauthtoken.
 // Requests with a token of any other type fail with ErrTokenType, unless Config.TokenTypes has a
@@ -111,11 +115,11 @@
 //     is deleted.
 //   - The server refuses temporarily, or responds with a failure: the store keeps the refusal for
 //     the time in Retry-After. Without Retry-After, that time is one second, and doubles with each
-//     refusal, up to half an hour. Zoho's refusal "Access Denied" is kept for at least ten
-//     minutes.
+//     consecutive refusal, up to half an hour. Zoho's refusal "Access Denied" is kept for at least
+//     ten minutes.
 //   - The server refuses the client (ErrClient): the store does not keep the refusal, because a
 //     corrected configuration works immediately. For one second, the Client returns the refusal
-//     again without a request. That time doubles with each refusal, up to a minute.
+//     again without a request. That time doubles with each consecutive refusal, up to a minute.
 //   - The caller cancels its context: a request to the authorization server continues for up to
 //     five seconds, but not beyond the caller's deadline. The request continues because the
 //     response might contain the only copy of a refresh token.
@@ -129,11 +133,11 @@
 // Any other token with an unknown lifetime is used until the API rejects the token. Lifetimes are
 // limited to ten years.
 //
-// The record keeps scope, token_type, id_token and, in Extra, all other members. Members that a
-// refresh response lacks keep their values. Members that do not fit into Extra (codec.MaxExtra) are
-// left out, but the tokens are stored.
+// The record keeps scope, token_type, id_token and, in Extra, all members that have no field of the
+// record. Members that a refresh response lacks keep their values. Members that do not fit into
+// Extra (codec.MaxExtra) are left out, but the tokens are stored.
 //
-// # Where tokens go
+// # Destinations of tokens
 //
 // Tokens are sent to the servers in the configuration, to the Zoho data center of the record, and
 // to the hosts of requests through Client.HTTPClient. Tokens are sent only over https, or over http

@@ -16,7 +16,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// leaseTTL is the LeaseTTL of the stores in these tests.
+// leaseTTL is the LeaseTTL of the stores that world.handle returns.
 const leaseTTL = 6 * time.Second
 
 const (
@@ -139,7 +139,7 @@ func (w *world) wants(err, class error) {
 	w.clean("an error", err.Error())
 }
 
-// token returns the token of the client, after checking that the token is valid.
+// token returns the token of the client, and fails the test if the token is not valid.
 func (w *world) token(c *initializer.Client) tokenstore.Token {
 	w.t.Helper()
 	t, err := c.Token(w.t.Context())
@@ -204,7 +204,8 @@ func (w *world) saved(expired bool) tokenstore.Token {
 	return stored
 }
 
-// clean checks that text contains no token that the server issued, and no other secret.
+// clean checks that text contains no secret of the requests so far, no client secret, and no other
+// secret with the text "canary".
 func (w *world) clean(what, text string) {
 	w.t.Helper()
 	for _, c := range w.secrets() {

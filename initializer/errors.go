@@ -20,14 +20,14 @@ var (
 	ErrReauthRequired = errors.New("the user has to authorize the client again")
 
 	// ErrThrottled means that the authorization server has received too many requests. Zoho
-	// answers with HTTP status 200 and "Access Denied" when a refresh token is used for the
-	// 11th time within 10 minutes. Client.Rejected also fails with ErrThrottled, if the API
-	// rejects two tokens within a minute.
+	// answers with HTTP status 200 and "Access Denied" if a refresh token is used for the 11th
+	// time within 10 minutes. Client.Rejected also fails with ErrThrottled if the API rejects two
+	// tokens within a minute.
 	ErrThrottled = errors.New("the authorization server is throttling")
 
 	// ErrClient means that the authorization server refused the client rather than the user's
-	// token: its ID, secret, redirect URL or scopes are wrong, or the client lacks a permission.
-	// A corrected configuration works immediately.
+	// token: the client's ID, secret, redirect URL or scopes are wrong, or the client lacks a
+	// permission. A corrected configuration works immediately.
 	ErrClient = errors.New("the authorization server refused the client")
 
 	// ErrWrongDataCenter matches ErrClient. It means that a Zoho accounts server refused the client
@@ -98,8 +98,9 @@ func (c *Client) classOf(err error) error {
 }
 
 // unreachable returns an error that matches ErrServer, for a request that failed with err and has
-// no response. It leaves out the URL, which might contain a secret. It leaves out all of err if the
-// text contains one of the secrets, for example because the caller's transport quotes the request.
+// no response. It leaves out the URL, which might contain a secret. It leaves out err if the text
+// of err contains one of the secrets, for example because the caller's transport quotes the
+// request.
 func unreachable(err error, secrets ...string) error {
 	var u *url.Error
 	if errors.As(err, &u) {

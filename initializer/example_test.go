@@ -13,15 +13,15 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// The first start exchanges the code. Later starts find the record with the same
-// Config, and send no request while the token is fresh.
+// The first call of New exchanges the code. Later calls with the same Config find the record, and
+// send no request to the accounts server while the token is valid.
 func ExampleNew() {
 	zoho := zohoaccounts.New(nil) // simulates the servers of Zoho
 	zoho.AddClient(zohoaccounts.Client{ID: "1000.CLIENT", Secret: "secret", DataCenter: "eu"})
 	code := zoho.Code(zohoaccounts.Consent{ClientID: "1000.CLIENT", Email: "ann@example.com", ZGID: "6001"})
 
 	ctx := context.Background()
-	store := memstore.New(nil) // or awssm, gcpsm, vaultstore, filestore, sqlstore
+	store := memstore.New(nil) // or a store of another package, such as awssm or k8sstore
 	for range 2 {
 		client, err := initializer.New(ctx, initializer.Config{
 			Environment: initializer.EU.Production(),

@@ -90,7 +90,7 @@ func TestExchangeFindUserFails(t *testing.T) {
 	if calls == 0 || got.UserName != "" {
 		t.Fatalf("the CRM was called %d times, and the user is %q", calls, got.UserName)
 	}
-	// The next start looks up the user.
+	// The next New looks up the user.
 	w.zoho.Inject(nil)
 	if got := w.token(w.open(byCode(code))); got.UserName != user {
 		t.Errorf("the token is %s", describe(got))

@@ -14,8 +14,8 @@ var errNoUser = fmt.Errorf("%w: Config.Token needs a UserName and a ClientID", t
 // Forgotten is the outcome of Forget.
 type Forgotten struct {
 	ID      string // the ID of the record; empty if there was no record
-	Revoked bool   // the refresh token, or else the access token, was revoked
-	Deleted bool
+	Revoked bool   // whether the refresh token, or else the access token, was revoked
+	Deleted bool   // whether the record was deleted
 }
 
 // Forget revokes the refresh token of a user, or the access token if there is no refresh token, at

@@ -46,9 +46,9 @@ func (g gate) base(text string) (*url.URL, error) {
 
 var errNotBase = errors.New("not a base URL")
 
-// parseBase parses a base URL, which may have no scheme, a host in upper case, or a final slash. It
-// returns the URL in normalized form. The error is errNotBase if the URL has a query or a fragment,
-// or is not secure.
+// parseBase parses a base URL, which may have no scheme, a host in upper case, or final slashes. It
+// returns the URL in normalized form. The error is errNotBase if text is not a URL, has a query or
+// a fragment, or is not secure.
 func parseBase(text string) (*url.URL, error) {
 	text = strings.TrimRight(strings.TrimSpace(text), "/")
 	if !strings.Contains(text, "://") {

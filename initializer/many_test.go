@@ -177,8 +177,8 @@ func TestTwoConsentsAtOnceAreOneRecord(t *testing.T) {
 			}
 			w.asked(2, 0)
 
-			// Both clients continue with the record, and either code finds the record. Searches
-			// do not lag by two hours, as drivers guarantee.
+			// Both clients continue with the record, and either code finds the record. Two hours
+			// exceed the ListLag of the driver, so searches find the record.
 			w.clock.Advance(2 * time.Hour)
 			w.outages.lag(false)
 			for i, c := range clients {

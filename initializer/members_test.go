@@ -79,8 +79,8 @@ func contextWith(t *testing.T, transport http.RoundTripper) context.Context {
 	return context.WithValue(t.Context(), oauth2.HTTPClient, &http.Client{Transport: transport})
 }
 
-// same checks that the Extra methods of got and want return equal values for every member of the
-// response in body.
+// same checks that got and want have equal access tokens and types. It also checks that their Extra
+// methods return equal values for every member of the response in body.
 func same(t *testing.T, what string, got, want *oauth2.Token, body string) {
 	t.Helper()
 	names := []string{"none", "access_token", "token_type", "scope", "id_token"}
@@ -124,13 +124,14 @@ func changed(body string) string {
 	members["scope"], members["added"] = "another scope", []any{true, 1}
 	text, err := json.Marshal(members)
 	if err != nil {
-		panic(err) // cannot happen: the values were decoded from JSON
+		panic(err) // cannot happen: the values are strings, or were decoded from JSON
 	}
 	return string(text)
 }
 
 // TestAnswerMembers checks that Extra returns the same values as with x/oauth2 alone. It checks
-// tokens after an exchange, in another process, and after refreshes with and without the members.
+// tokens after an exchange, tokens of the record, and tokens after refreshes with and without the
+// members.
 func TestAnswerMembers(t *testing.T) {
 	t.Parallel()
 	for name, answer := range answers() {
@@ -179,7 +180,7 @@ func TestAnswerMembers(t *testing.T) {
 				t.Errorf("converted twice it is\n%v, not\n%v: %v", again, given, err)
 			}
 
-			// A refresh response without the members does not change them.
+			// A refresh response without the members does not change the members.
 			if want.RefreshToken == "" || want.Expiry.IsZero() {
 				return
 			}
@@ -198,7 +199,7 @@ func TestAnswerMembers(t *testing.T) {
 			}
 			same(t, "after a refresh without members", got, want, full)
 
-			// A refresh response with the members replaces them, and adds other members.
+			// A refresh response with the members replaces the members, and adds another member.
 			clock.Advance(400 * 24 * time.Hour)
 			answer.body = changed(full)
 			if want, err = conf.Exchange(ctx, "code"); err != nil {

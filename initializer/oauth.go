@@ -17,7 +17,7 @@ import (
 
 // A standard is an authorization server that implements RFC 6749. Package golang.org/x/oauth2 sends
 // the token requests. This package reads the responses, because x/oauth2 discards the tokens in a
-// response if it cannot decode another member.
+// response if another member cannot be decoded.
 type standard struct {
 	judge
 	conf      *oauth2.Config
@@ -89,9 +89,9 @@ func (s *standard) refresh(ctx context.Context, t tokenstore.Token) (tokenstore.
 func mayBeOfClient(v *verdict) bool { return v.definite && v.meaning != meansConsent }
 
 // styles returns the styles of client authentication to try, in order. If the style is unknown,
-// styles returns the header, which every server must support (RFC 6749, 2.3.1), and the body.
-// bodyFirst reverses the order, for example for a client without a secret, which is identified in
-// the body (3.2.1).
+// styles returns the header, which every server must support (RFC 6749, 2.3.1), and then the body.
+// bodyFirst reverses the order, for example for a client without a secret, which identifies itself
+// in the body (3.2.1).
 func (s *standard) styles(bodyFirst bool) []oauth2.AuthStyle {
 	known := oauth2.AuthStyle(s.style.Load())
 	switch {
@@ -105,9 +105,9 @@ func (s *standard) styles(bodyFirst bool) []oauth2.AuthStyle {
 
 // ask sends a request with the first of the styles. If again returns true for the refusal, ask
 // repeats the request with the second style. ask stores the style that the server accepts in
-// s.style. It does not use the detection of x/oauth2, which repeats every failed request. If the
-// response with a rotated refresh token is lost, such a repetition can make the server revoke all
-// tokens.
+// s.style. ask does not use the detection of x/oauth2, which repeats every failed request. If a
+// response with a rotated refresh token is lost, repeating the request can make the server revoke
+// all tokens.
 func (s *standard) ask(ctx context.Context, t tokenstore.Token, do request, styles []oauth2.AuthStyle, again func(*verdict) bool) (tokenstore.Token, error) {
 	minted, first, err := s.askWith(ctx, t, styles[0], do)
 	switch {

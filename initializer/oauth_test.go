@@ -14,7 +14,7 @@ import (
 )
 
 // standard returns a configuration for a server other than Zoho's. The configuration has no issuer,
-// like the records that tests save.
+// because the records that tests save have none.
 func (w *world) standard(t tokenstore.Token) initializer.Config {
 	c := w.config(t)
 	c.Environment, c.FindUser = initializer.Environment{}, false
@@ -80,8 +80,8 @@ func TestAnyServersTokenIsSentAsBearer(t *testing.T) {
 	}
 }
 
-// TestAuthStyleAutoDetect checks that the request is repeated in the other style only if the
-// server refuses the client.
+// TestAuthStyleAutoDetect checks that the exchange of a one-time code is repeated in the other
+// style only if the server refuses the client.
 func TestAuthStyleAutoDetect(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, &zohoaccounts.Options{Strict: true})
@@ -99,7 +99,7 @@ func TestAuthStyleAutoDetect(t *testing.T) {
 	w.token(c)
 	w.asked(2, 1)
 
-	// A request is not repeated after a failure that does not concern the style.
+	// The exchange is not repeated if its response is lost.
 	w.zoho.Inject(func(zohoaccounts.Request) *zohoaccounts.Fault { return &zohoaccounts.Fault{Drop: true, Applied: true} })
 	conf.Token = tokenstore.Token{GrantToken: tokenstore.Secret(w.zoho.Code(consent()))}
 	w.openError(conf, initializer.ErrServer)

@@ -15,14 +15,14 @@ import (
 // matches tokenstore.ErrInvalidToken. Offer ignores the tokens in c.Token.
 //
 // The given token can result from a new consent, or can be an old copy, for example from a file. An
-// authorization server might treat the use of an old refresh token as theft. Offer therefore keeps
-// the stored token if
+// authorization server might treat the use of an old refresh token as theft. Offer therefore
+// returns the stored token, and stores nothing, if
 //
 //   - the given token has no access token, unless no token is stored;
 //   - the given token has the stored access token, and adds no refresh token;
 //   - the given token has the stored refresh token, or an earlier refresh token of the record
-//     (TS-08 in package tokenstore), and no access token that expires later. An access token
-//     that expires later is stored without the refresh token;
+//     (TS-08 in package tokenstore), and no access token that expires later. Offer stores an
+//     access token that expires later, but not the refresh token;
 //   - the stored token has an expiry time, and the given token has none or does not expire
 //     later;
 //   - the stored token has no expiry time, and the given token has expired, or lacks a refresh

@@ -14,8 +14,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// TestOffer checks that Offer keeps the newer of the stored token and the given token. The record
-// first had the refresh token "first", and then "kept".
+// TestOffer checks that Offer keeps the newer of the stored token and the given token. A record
+// with the refresh token "kept" had the refresh token "first" before.
 func TestOffer(t *testing.T) {
 	t.Parallel()
 	const (

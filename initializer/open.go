@@ -44,12 +44,13 @@ func (c *Client) sources(like tokenstore.Token) []source {
 	return list
 }
 
-// open returns the first session of a Client.
+// open returns the first session of a Client. If open returns both a session and an error, the
+// error matches tokenstore.ErrNotPersisted.
 func (c *Client) open(ctx context.Context) (*session, error) {
 	like := c.conf.Token
 	var refused error
 	tried := map[string]bool{}
-	ctx = handover.Context(ctx) // use refreshes a record as the source has read it
+	ctx = handover.Context(ctx) // so that use does not read again the record that a source has read
 	for _, from := range c.sources(like) {
 		t, err := from(ctx, like)
 		if errors.Is(err, tokenstore.ErrNotFound) {
@@ -79,7 +80,7 @@ func (c *Client) open(ctx context.Context) (*session, error) {
 	return nil, c.explain(ctx, refused)
 }
 
-// byID finds the record with the ID, at any authorization server.
+// byID finds the record with the ID of like, whatever issuer and resource the record has.
 func (c *Client) byID(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	if like.UserName == "" && like.ClientID == "" {
 		return c.conf.Store.FindTokenByID(ctx, like.ID)
@@ -87,13 +88,11 @@ func (c *Client) byID(ctx context.Context, like tokenstore.Token) (tokenstore.To
 	return c.conf.Store.FindToken(ctx, tokenstore.Token{ID: like.ID, UserName: like.UserName, ClientID: like.ClientID})
 }
 
-// byUser finds the record of the user.
 func (c *Client) byUser(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	return c.conf.Store.FindToken(ctx, c.of(tokenstore.Token{UserName: like.UserName, ClientID: like.ClientID}))
 }
 
-// byCredential finds the record that has or had the one-time code or the refresh
-// token.
+// byCredential finds the record that has or had the one-time code or the refresh token of like.
 func (c *Client) byCredential(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	return c.conf.Store.FindToken(ctx, c.of(tokenstore.Token{
 		ClientID: like.ClientID, ClientSecret: like.ClientSecret, RedirectURL: like.RedirectURL,
@@ -101,7 +100,8 @@ func (c *Client) byCredential(ctx context.Context, like tokenstore.Token) (token
 	}))
 }
 
-// byAccess finds the record with the access token, at any authorization server.
+// byAccess finds the record with the access token of like, whatever issuer and resource the record
+// has.
 func (c *Client) byAccess(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	return c.conf.Store.FindToken(ctx, tokenstore.Token{AccessToken: like.AccessToken})
 }
@@ -112,8 +112,8 @@ func (c *Client) byAccess(ctx context.Context, like tokenstore.Token) (tokenstor
 // its tokens until the server has issued new tokens.
 //
 // For a refresh token, begin fails with tokenstore.ErrIDMismatch if the user or the token has
-// a record without an issuer. Some servers revoke all tokens of a user if a program sends an
-// earlier refresh token.
+// a record without an issuer. The given refresh token might be an earlier token of that record, and
+// some servers revoke all tokens of a user if a program sends an earlier refresh token.
 func (c *Client) begin(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	like.UserName = ""
 	if like.GrantToken == "" {
@@ -122,8 +122,8 @@ func (c *Client) begin(ctx context.Context, like tokenstore.Token) (tokenstore.T
 	return c.conf.Store.SaveToken(ctx, like)
 }
 
-// beginWithAccess creates a record from an access token alone. It looks up the user first, because
-// no response of the authorization server can be lost during the look-up.
+// beginWithAccess creates a record from an access token alone. It looks up the user before it
+// stores the token, because the caller already has the token and no response can be lost.
 func (c *Client) beginWithAccess(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	like.APIDomain = cmp.Or(like.APIDomain, c.conf.Environment.APIURL)
 	like.UserName = cmp.Or(like.UserName, c.who(ctx, like))
@@ -152,7 +152,7 @@ func (c *Client) use(ctx context.Context, t tokenstore.Token) (*session, error) 
 
 // named sets the user of the record of s if the record has no user, and returns the resulting
 // session. If the look-up or the write fails, named returns s, and the next New tries again. minted
-// means that this Client has just obtained the tokens.
+// reports whether this Client has just obtained the tokens.
 func (c *Client) named(ctx context.Context, s *session, minted bool) *session {
 	if s.token.UserName != "" || s.token.ID == "" {
 		return s

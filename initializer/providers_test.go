@@ -21,10 +21,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// The same flows run against a server with each policy, and against Zoho's server. The tests
-// show the cost of a policy: if a server revokes a family of tokens, the user must consent
-// again.
-
 // An authority is an authorization server and its API.
 type authority interface {
 	http.RoundTripper
@@ -40,7 +36,7 @@ type authority interface {
 	configure(c *initializer.Config)
 }
 
-// A provider is a policy and a server with that policy.
+// A provider is a policy, and a function that returns a server with that policy.
 type provider struct {
 	authservers.Policy
 	server func(p authservers.Policy, now func() time.Time) authority
@@ -200,8 +196,8 @@ type keeper struct {
 	http  *http.Client
 }
 
-// startKeeper returns a keeper with the configuration c. If c has a code, startKeeper
-// exchanges it, and uses the kept token if the code is refused.
+// startKeeper returns a keeper with the configuration c. If c has a code, startKeeper exchanges the
+// code, and uses the kept token if the code is refused.
 func startKeeper(ctx context.Context, c initializer.Config) (client, error) {
 	k := &keeper{Keeper: oauth2keep.New(c.Store, oauth2keep.As{User: c.Token.UserName}).With(c), conf: c.OAuth2, store: c.Store}
 	var tok *oauth2.Token
@@ -228,9 +224,9 @@ func (k *keeper) open(ctx context.Context, tok *oauth2.Token) (err error) {
 
 func (k *keeper) HTTPClient(context.Context) *http.Client { return k.http }
 
-// Token returns the record if it has the access token of the TokenSource, and otherwise only the
-// token of the TokenSource. If the record has another access token, because the HTTP client has
-// replaced it, Token first makes another TokenSource.
+// Token returns the record if the record has the access token of k.ts. If the HTTP client has
+// replaced the access token in the record, Token first replaces k.ts. If the access tokens still
+// differ, Token returns a record with only the token of k.ts.
 func (k *keeper) Token(ctx context.Context) (tokenstore.Token, error) {
 	tok, err := k.ts.Token()
 	if err != nil {
@@ -279,7 +275,7 @@ func (s *stage) consented() client {
 	return s.start(tokenstore.Token{GrantToken: tokenstore.Secret(s.Code())})
 }
 
-// call calls the API, and returns the token, after checking that the token is valid.
+// call calls the API, and returns the token of c. It returns an error if the token is not valid.
 func (s *stage) call(c client) (tokenstore.Token, error) {
 	res, err := c.HTTPClient(s.t.Context()).Get(apiURL)
 	if err != nil {
@@ -364,6 +360,8 @@ func (s *stage) elsewhere() *stage {
 	return &other
 }
 
+// TestProviders runs the same flows against a server with each policy, and against simulations of
+// Zoho's server.
 func TestProviders(t *testing.T) {
 	t.Parallel()
 	flows := map[string]func(*stage){
@@ -389,7 +387,7 @@ func TestProviders(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) { flow(newStage(t, p)) })
 			})
 			if p.Source == "" {
-				continue // Zoho, for which a Keeper cannot be configured
+				continue // a keeper works only with the servers of package authservers
 			}
 			t.Run(p.Name+"/"+name+", kept", func(t *testing.T) {
 				t.Parallel()

@@ -14,13 +14,14 @@ const (
 	pause       = time.Second      // pause before another attempt while the token is valid
 	grace       = 5 * time.Second  // additional time for a request whose context was canceled
 	rejectPause = time.Minute      // minimum time between two replacements of tokens that the API rejects
-	saveTime    = 30 * time.Second // time for storing a token that only this process has
+	saveTime    = 30 * time.Second // maximum time for storing a token that only this process has
 	patience    = 2 * time.Second  // maximum wait for other processes while the token is valid
 )
 
 // renew returns a session with an access token other than stale, or with stale if stale is valid
-// and cannot be replaced yet. rejected means that the API rejected stale. One goroutine of a
-// Client renews the session for all goroutines.
+// and cannot be replaced yet. rejected reports whether the API has rejected stale. One goroutine of
+// a Client renews the session for all goroutines. If renew returns both a session and an error, the
+// error matches tokenstore.ErrNotPersisted.
 func (c *Client) renew(ctx context.Context, stale tokenstore.Secret, rejected bool) (*session, error) {
 	if s := c.current.Load(); s != nil && s.replaces(stale, c.conf.Now()) {
 		return s, nil
@@ -84,13 +85,12 @@ func (c *Client) next(ctx context.Context, s *session, rejected bool) (*session,
 	return next, err
 }
 
-// errBusy is logged if advance stops waiting for another process or the store, because the current
-// token is valid.
+// errBusy is the reason that advance logs if it stops waiting for another process or the store.
 var errBusy = errors.New("the wait for the store was ended, because the current token is valid")
 
 // advance is like refresh, but returns s with a later due time if the refresh fails and s is alive.
-// If s is alive, advance gives up after patience unless a request to the authorization server has
-// begun by then.
+// If s is alive, advance gives up after the time patience, unless a request to the authorization
+// server has begun by then.
 func (c *Client) advance(ctx context.Context, s *session) (next *session, minted bool, err error) {
 	short, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -128,9 +128,10 @@ func (s *session) retryAt(t time.Time) *session {
 	return &next
 }
 
-// refresh makes the store replace the token of s. minted reports whether the store made this Client
-// ask the authorization server. refresh calls begun before that request. If refresh returns both a
-// session and an error, the error matches tokenstore.ErrNotPersisted.
+// refresh replaces the token of s with the Refresh method of the store. minted reports whether that
+// method has chosen this Client to ask the authorization server. In that case, refresh calls begun
+// before the request. If refresh returns both a session and an error, the error matches
+// tokenstore.ErrNotPersisted.
 func (c *Client) refresh(ctx context.Context, s *session, begun func()) (next *session, minted bool, err error) {
 	if err := c.refused.counts(s.token, c.conf.Now()); err != nil {
 		return nil, false, err
@@ -171,8 +172,8 @@ func (c *Client) refresh(ctx context.Context, s *session, begun func()) (next *s
 	return next, m.minted, err
 }
 
-// keep stores err in c.refused if err is a refusal of the client. For nil and any other error,
-// keep removes an earlier refusal.
+// keep stores err in c.refused if err is a refusal of the client. If err is nil or any other error,
+// keep removes the refusal in c.refused.
 func (c *Client) keep(used tokenstore.Token, err error) {
 	if refused, ok := errors.AsType[*tokenstore.RefreshError](err); ok && !refused.Client {
 		err = nil // the store keeps this refusal
@@ -193,7 +194,7 @@ func (c *Client) again(ctx context.Context, t tokenstore.Token) (tokenstore.Toke
 	return c.conf.Store.FindToken(ctx, c.of(tokenstore.Token{ClientID: t.ClientID, GrantToken: t.GrantToken, RefreshToken: t.RefreshToken}))
 }
 
-// A minter is the part of a refresh that sends requests to the authorization server.
+// A minter asks the authorization server for new tokens during one call of Client.refresh.
 type minter struct {
 	*Client
 	unsaved *session // might have a refresh token that is not stored
@@ -204,7 +205,8 @@ type minter struct {
 }
 
 // mint requests an access token for record. It uses the refresh token or, if the record has neither
-// a refresh token nor an access token, the one-time code.
+// a refresh token nor an access token, the one-time code. If the record has no such credential,
+// mint returns a permanent *tokenstore.RefreshError without a request.
 func (m *minter) mint(ctx context.Context, record tokenstore.Token) (tokenstore.Token, error) {
 	if err := m.belongs(record); err != nil {
 		return tokenstore.Token{}, err

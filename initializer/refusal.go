@@ -23,8 +23,7 @@ type verdict struct {
 	*tokenstore.RefreshError
 	meaning meaning
 
-	// definite means that the server has read and refused the request, so that it granted no
-	// token.
+	// definite reports whether the server has certainly refused the request, and granted no token.
 	definite bool
 }
 
@@ -37,8 +36,8 @@ type judge struct {
 	logger *slog.Logger
 }
 
-// minted returns the tokens in a response for a record, and all other members except the
-// lifetime and the members named in taken.
+// minted returns the tokens in a response, and the members that beside returns for record. It logs
+// the number of members that were left out.
 func (j judge) minted(ctx context.Context, r reply, m members, record tokenstore.Token, taken ...string) tokenstore.Token {
 	t, left := r.beside(record, taken...)
 	if left > 0 {
@@ -159,7 +158,7 @@ func truthy(v any) bool {
 	return true
 }
 
-// findings holds the possible error codes in a response, and the error messages.
+// A findings holds the possible error codes and the error messages in a response.
 type findings struct {
 	status int
 	book   book
@@ -167,7 +166,7 @@ type findings struct {
 	text   []string
 }
 
-// maxDepth is the maximum nesting of errors: {"errors":[{"detail":{"code":…}}]}.
+// maxDepth is the maximum nesting of errors, as in {"errors":[{"detail":{"code":"..."}}]}.
 const maxDepth = 5
 
 // Names of members as plain returns them, the more specific names first.

@@ -101,7 +101,7 @@ func TestThrottledAccount(t *testing.T) {
 	w := newWorld(t, nil)
 	refresh, access := w.zoho.Tokens(consent())
 	c := w.open(tokenstore.Token{ClientID: clientID, ClientSecret: secret, RefreshToken: tokenstore.Secret(refresh), AccessToken: tokenstore.Secret(access)})
-	for range 9 { // with the access token of w.zoho.Tokens, these are ten
+	for range 9 { // with the token of w.zoho.Tokens, nine refreshes reach the limit of ten tokens
 		w.clock.Advance(time.Second)
 		w.zoho.Expire(access)
 		access = w.expireAndAsk(c)
@@ -128,7 +128,7 @@ func TestThrottledAccount(t *testing.T) {
 // token with which c replaced the rejected token.
 func (w *world) expireAndAsk(c *initializer.Client) string {
 	w.t.Helper()
-	w.clock.Advance(time.Minute) // a rejected token is replaced once a minute
+	w.clock.Advance(time.Minute) // a rejected token is replaced at most once a minute
 	res, err := c.HTTPClient(w.t.Context()).Get("/crm/v8/Leads")
 	if err != nil || res.StatusCode != http.StatusOK {
 		w.t.Fatalf("the call: %v", err)

@@ -22,13 +22,13 @@ const maxPeek = 64 << 10
 //
 //	res, err := client.HTTPClient(ctx).Get("/crm/v8/Leads?fields=Last_Name")
 //
-// The API can respond with status 401 that the token is invalid: with the code INVALID_TOKEN or
-// INVALID_OAUTHTOKEN, or with error="invalid_token" (RFC 6750). After such a response, the client
-// refreshes the token once, unless another process has already refreshed the token. The client
-// repeats the request if the request has no body or a body that can be rewound
-// (http.Request.GetBody). If the API also rejects the new token, the caller gets the second
-// response. The client then does not replace the token again for a minute. If the token cannot be
-// replaced, the request fails with the reason, such as ErrReauthRequired.
+// A response with status 401 rejects the token if its body has the code INVALID_TOKEN or
+// INVALID_OAUTHTOKEN, or its WWW-Authenticate field has error="invalid_token" (RFC 6750). After
+// such a response, the client refreshes the token once, unless another process has already
+// refreshed the token. The client repeats the request if the request has no body or a body that can
+// be rewound (http.Request.GetBody). If the API also rejects the new token, the caller gets the
+// second response. The client then does not replace the token again for a minute. If the token
+// cannot be replaced, the request fails with the reason, such as ErrReauthRequired.
 //
 // The client sends the token only over https or on the loopback interface, and not to another host
 // after a redirect. A request to a host that must not receive the token fails with ErrUntrustedURL;
@@ -80,8 +80,8 @@ func (t *transport) prepare(req *http.Request) (*session, *url.URL, error) {
 	}
 	u := req.URL
 	if u.Host != "" && u.Scheme == "" {
-		// Package http resolves "Location: //host/path" against the URL of the request, which
-		// has no scheme if that URL is relative to the API domain.
+		// Package http resolves "Location: //host/path" against the URL of the request. The
+		// result has no scheme if the URL of the request is relative to the API domain.
 		whole := *u
 		whole.Scheme = "https"
 		if first := origin(req); first != nil {

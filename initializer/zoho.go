@@ -18,8 +18,8 @@ const zohoLifetime = time.Hour
 
 // A server sends requests to an authorization server.
 type server interface {
-	// exchange exchanges the grant token of t for tokens, and refresh uses the refresh token of t.
-	// Both methods return only the fields in the response. The error of a refusal is a
+	// exchange exchanges the one-time code of t for tokens, and refresh uses the refresh token of
+	// t. Both methods return only the fields in the response. The error of a refusal is a
 	// *tokenstore.RefreshError. If the response has a new refresh token but no usable access token,
 	// the methods return the refresh token together with an error.
 	exchange(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error)
@@ -80,8 +80,9 @@ func (z *zoho) ask(ctx context.Context, t tokenstore.Token, form url.Values) (to
 }
 
 // apiDomain returns the new API domain for the record t. If tokens may be sent to said, the domain
-// in the response, apiDomain returns said. Otherwise, it returns "" if t has an API domain, which
-// the record then keeps. If t has no API domain, it returns the APIURL of the Environment.
+// in the response, apiDomain returns said without a final slash. Otherwise, apiDomain returns "" if
+// t has an API domain, which the record then keeps. If t has no API domain, apiDomain returns the
+// APIURL of the Environment.
 func (z *zoho) apiDomain(said string, t tokenstore.Token) string {
 	if _, err := z.gate.base(said); said != "" && err == nil {
 		return strings.TrimRight(said, "/")
@@ -149,7 +150,7 @@ func secretsOf(t tokenstore.Token) []string {
 const (
 	usersPath = "/crm/v8/users?type=CurrentUser" // needs the scope ZohoCRM.users.READ
 	orgPath   = "/crm/v8/org"                    // needs the scope ZohoCRM.org.READ
-	maxWho    = 1 << 20
+	maxWho    = 1 << 20                          // maximum size of a response in bytes
 )
 
 // who returns the name of the user of t in the form that the SDKs use: "<email>:<zgid>".
