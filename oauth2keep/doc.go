@@ -8,9 +8,9 @@
 //
 //	ts := conf.TokenSource(ctx, tok)
 //
-// and gets the token of the last run. If the token has expired, exactly one process refreshes it,
-// with the newest refresh token. The documentation of package initializer describes the costs and
-// the errors.
+// and gets the token of the last run. If the token has expired, exactly one process refreshes the
+// token, with the newest refresh token. The documentation of package initializer describes the
+// costs and the errors.
 //
 // Keeper.TokenSource can be used directly as the NewTokenSource of the MCP Go SDK:
 //

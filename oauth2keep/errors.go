@@ -10,24 +10,27 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Error classes of packages initializer and tokenstore, for errors.Is. If the authorization server
-// has refused a request, errors.As also finds an *oauth2.RetrieveError, as in x/oauth2. Every
-// error that matches ErrReauthRequired has a RetrieveError with the ErrorCode "invalid_grant". The
-// Body of the RetrieveError is empty.
+// Error classes of packages initializer and tokenstore, for errors.Is.
+//
+// If the authorization server has refused a request of a Keeper or of a TokenSource, errors.As also
+// finds an *oauth2.RetrieveError, as in x/oauth2. The Body of the RetrieveError is empty. If the
+// error matches ErrReauthRequired, the ErrorCode is "invalid_grant". Errors of Forget and of HTTP
+// clients have no RetrieveError.
 var (
 	// ErrReauthRequired means that the user must consent again, because no token is kept or the
 	// server refuses the kept token.
 	ErrReauthRequired = initializer.ErrReauthRequired
 
-	// ErrThrottled means that the authorization server throttles requests, and ErrClient that the
+	// ErrThrottled means that the authorization server throttles requests. ErrClient means that the
 	// server refused the client. ErrServer means that the response of the server is missing or
-	// unusable, and ErrRefused that the server refused for an unknown reason.
+	// unusable. ErrRefused means that the server refused the request for an unknown reason.
 	ErrThrottled = initializer.ErrThrottled
 	ErrClient    = initializer.ErrClient
 	ErrServer    = initializer.ErrServer
 	ErrRefused   = initializer.ErrRefused
 
-	// ErrTokenType and ErrUntrustedURL mean that a token was not sent to an API.
+	// ErrTokenType means that a token was not sent to an API because of the type of the token.
+	// ErrUntrustedURL means that a token was not sent because of the URL of the request.
 	ErrTokenType    = initializer.ErrTokenType
 	ErrUntrustedURL = initializer.ErrUntrustedURL
 
@@ -41,8 +44,8 @@ var (
 	ErrNotPersisted = tokenstore.ErrNotPersisted
 )
 
-// A refusal is an error in which errors.As finds an *oauth2.RetrieveError. Programs use
-// its code to detect that the user must consent.
+// A refusal is an error in which errors.As finds an *oauth2.RetrieveError. Programs use the
+// ErrorCode of the RetrieveError to detect that the user must consent again.
 type refusal struct {
 	error
 	retrieve *oauth2.RetrieveError

@@ -15,14 +15,14 @@ import (
 func Example() {
 	ctx := context.Background()
 	conf := &oauth2.Config{ClientID: "app", Endpoint: oauth2.Endpoint{TokenURL: "https://id.example.com/token"}}
-	store := memstore.New(nil) // or awssm, gcpsm, vaultstore, …
+	store := memstore.New(nil) // or a store of another package, such as awssm or filestore
 	keep := oauth2keep.New(store, oauth2keep.As{User: "ann"})
 
 	_, err := keep.TokenSource(ctx, conf, nil)
 	fmt.Println(errors.Is(err, oauth2keep.ErrReauthRequired)) // the user must log in
 
-	// A program can also get the token from conf.Exchange. keep.Exchange also stores the code
-	// before the request.
+	// A program can get tok from conf.Exchange. The method keep.Exchange stores the code and the
+	// token itself.
 	tok := &oauth2.Token{AccessToken: "token of ann", RefreshToken: "…", Expiry: time.Now().Add(time.Hour)}
 	if _, err := keep.TokenSource(ctx, conf, tok); err != nil {
 		fmt.Println(err)

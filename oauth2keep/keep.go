@@ -27,8 +27,7 @@ type As struct {
 	Resource string
 }
 
-// NoIssuer is the value of As.Issuer for records without an issuer. See
-// initializer.NoIssuer.
+// NoIssuer is the value of As.Issuer for records without an issuer. See initializer.NoIssuer.
 const NoIssuer = initializer.NoIssuer
 
 // A Keeper keeps the tokens of one user at one authorization server, for one resource, in a store.
@@ -37,7 +36,7 @@ const NoIssuer = initializer.NoIssuer
 type Keeper struct {
 	store tokenstore.TokenStore
 	as    As
-	conf  *initializer.Config // behind a pointer, so that package fmt does not print it
+	conf  *initializer.Config // a pointer, so that package fmt prints only an address in another value
 }
 
 // New returns a Keeper of the token that as identifies. New makes no call to store.
@@ -46,8 +45,8 @@ func New(store tokenstore.TokenStore, as As) *Keeper {
 }
 
 // With returns a copy of k with the settings in c, such as RevokeURL, Hosts, TokenTypes and Logger.
-// It ignores Store, OAuth2, Token, Issuer and Resource of c. The Keeper uses c.HTTPClient if a
-// context has no client under oauth2.HTTPClient.
+// The copy ignores Store, OAuth2, Token, Issuer and Resource of c. Its methods use c.HTTPClient if
+// their context has no client under the key oauth2.HTTPClient.
 func (k *Keeper) With(c initializer.Config) *Keeper {
 	return &Keeper{store: k.store, as: k.as, conf: &c}
 }
@@ -67,17 +66,18 @@ func (k *Keeper) config(ctx context.Context, conf *oauth2.Config) (initializer.C
 }
 
 // TokenSource is conf.TokenSource with persistence: the returned source starts with the kept token,
-// and keeps every token that it obtains. tok is a token from another source, or nil. TokenSource
-// keeps tok if tok is newer than the kept token, by the rules of initializer.Offer. If a token is
-// kept, TokenSource reads it once if tok is nil, and otherwise two or three times.
+// and keeps every token that the source obtains. tok is a token from another source, or nil.
+// TokenSource keeps tok if tok is newer than the kept token, by the rules of initializer.Offer. If
+// a token is kept, TokenSource reads the store once if tok is nil, and otherwise two or three
+// times.
 //
 // If no token is kept, or the server permanently refuses the kept token, the error matches
 // ErrReauthRequired. TokenSource refreshes an expired token before it returns. As in x/oauth2,
-// the returned source uses ctx for all requests, and sends them with the HTTP client that ctx has
-// under oauth2.HTTPClient.
+// the returned source uses ctx for all requests, and the HTTP client that ctx has under the key
+// oauth2.HTTPClient.
 //
-// The tokens of the source have no refresh token, so that no other code refreshes them. The Extra
-// method of these tokens works as in x/oauth2; see initializer.Client.TokenSource.
+// The tokens of the source have no refresh token, so that no other code refreshes the tokens. The
+// Extra method of these tokens works as in x/oauth2; see initializer.Client.TokenSource.
 func (k *Keeper) TokenSource(ctx context.Context, conf *oauth2.Config, tok *oauth2.Token) (oauth2.TokenSource, error) {
 	client, err := k.open(ctx, conf, tok)
 	if client == nil {
@@ -96,8 +96,8 @@ func (s source) Token() (*oauth2.Token, error) {
 
 // Client is like TokenSource, but returns an HTTP client that sends the token. Unlike a client of
 // x/oauth2, the HTTP client refreshes a token that the API rejects. A request fails with
-// ErrTokenType if the type of the token is unknown, and with ErrUntrustedURL if the host of the
-// request is not allowed. See initializer.Client.HTTPClient.
+// ErrTokenType if the token cannot be sent because of its type, and with ErrUntrustedURL if the
+// token must not be sent to the URL of the request. See initializer.Client.HTTPClient.
 func (k *Keeper) Client(ctx context.Context, conf *oauth2.Config, tok *oauth2.Token) (*http.Client, error) {
 	client, err := k.open(ctx, conf, tok)
 	if client == nil {
@@ -115,20 +115,22 @@ func (k *Keeper) Transport(ctx context.Context, conf *oauth2.Config, tok *oauth2
 	return client.Transport, nil
 }
 
-// Exchange is conf.Exchange with persistence: it exchanges a one-time code for a token that
-// replaces the kept token. opts are options for the exchange, such as oauth2.VerifierOption.
+// Exchange is conf.Exchange with persistence: Exchange exchanges a one-time code for a token that
+// replaces the kept token. opts are options for the exchange, such as the result of
+// oauth2.VerifierOption. The returned token has no refresh token. The program need not pass the
+// token to TokenSource.
 //
 // Exchange stores the code before it sends the request, and stores the response before it returns.
 // If the program is killed after the response is stored, the next Exchange of the same code
-// returns the token without a request. If the error matches ErrNotPersisted, the token is usable
-// but was not stored. The returned token has no refresh token. In a later call of TokenSource, tok
-// may be nil.
+// returns the token without a request. If the server permanently refuses the code, the error
+// matches ErrReauthRequired, even if a token is kept. If the error matches ErrNotPersisted, the
+// returned token can be used, but is not stored. If there is any other error, the token is nil.
 func (k *Keeper) Exchange(ctx context.Context, conf *oauth2.Config, code string, opts ...oauth2.AuthCodeOption) (*oauth2.Token, error) {
 	c, err := k.config(ctx, conf)
 	if err != nil {
 		return nil, err
 	}
-	// Leave out the user, so that a refused code does not return the kept token.
+	// The user is left out, so that Exchange does not return the kept token if the code is refused.
 	c.Token.UserName, c.Token.GrantToken, c.ExchangeOptions = "", tokenstore.Secret(code), opts
 	client, err := initializer.New(ctx, c)
 	if client == nil {
@@ -148,9 +150,9 @@ func (k *Keeper) Exchange(ctx context.Context, conf *oauth2.Config, code string,
 	return ToOAuth2(t), err
 }
 
-// Forget revokes the kept token if k has a RevokeURL (see With), and then deletes the token. The
-// result reports whether the token was revoked, and whether it was deleted. If the token cannot be
-// revoked, Forget keeps the token. See initializer.Forget.
+// Forget revokes the kept token if k has a RevokeURL (see With), and then deletes the token. If the
+// server does not revoke the token, Forget keeps the token and returns an error. If no token is
+// kept, Forget returns no error. See initializer.Forget.
 func (k *Keeper) Forget(ctx context.Context, conf *oauth2.Config) (initializer.Forgotten, error) {
 	c, err := k.config(ctx, conf)
 	if err != nil {
@@ -162,8 +164,8 @@ func (k *Keeper) Forget(ctx context.Context, conf *oauth2.Config) (initializer.F
 // Format implements fmt.Formatter. A Keeper prints as the name of its type.
 func (k *Keeper) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*oauth2keep.Keeper") }
 
-// open returns the Client of the kept token. If the error matches ErrNotPersisted, the Client is
-// not nil, and tries again to store the token.
+// open returns a Client for the kept token. If the error matches ErrNotPersisted, the Client is not
+// nil, and later tries again to store the token.
 func (k *Keeper) open(ctx context.Context, conf *oauth2.Config, tok *oauth2.Token) (*initializer.Client, error) {
 	c, err := k.config(ctx, conf)
 	if err != nil {

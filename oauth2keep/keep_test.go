@@ -29,11 +29,10 @@ const (
 	apiURL       = "https://api.example.com/"
 )
 
-// TokenSource has the signature of NewTokenSource in the MCP Go SDK.
+// Keeper.TokenSource must have the signature of NewTokenSource in the MCP Go SDK.
 var _ func(context.Context, *oauth2.Config, *oauth2.Token) (oauth2.TokenSource, error) = oauth2keep.New(nil, oauth2keep.As{}).TokenSource
 
-// A world is an authorization server, the records of a program, and the clock of the server and the
-// program.
+// A world is an authorization server, the records of a program, and a clock for both.
 type world struct {
 	t      *testing.T
 	server *authservers.Server
@@ -123,7 +122,7 @@ func TestKeeperRotation(t *testing.T) {
 		}
 		w.advance(2 * time.Hour)
 	}
-	// The token of another consent replaces the kept token.
+	// TokenSource replaces the kept token with the token of another consent.
 	again, err := w.conf.Exchange(w.ctx(), w.server.Code())
 	if err != nil {
 		t.Fatal(err)
@@ -156,7 +155,7 @@ func TestKeeperExchange(t *testing.T) {
 	// Exchange returns an error for a refused code, although a token is kept.
 	_, err = w.process().Exchange(w.ctx(), w.conf, "code-unknown")
 	w.fails("an unknown code", err, oauth2keep.ErrReauthRequired)
-	// The token of another consent replaces the kept token.
+	// Exchange replaces the kept token.
 	second, err := w.process().Exchange(w.ctx(), w.conf, w.server.Code())
 	if err != nil {
 		t.Fatal(err)
