@@ -14,8 +14,9 @@
 //	tokenkeep.refresh.adoption.lag        histogram, s         time from a commit to its adoption
 //	tokenkeep.call.duration               histogram, s         duration of a store's call to its backend
 //
-// If a refresh ends without a request to the authorization server, the wait ends with the refresh.
-// The adoption lag is measured from the commit of a token by another process.
+// The request of a refresh is the request to the authorization server. If a refresh ends without a
+// request, the wait ends with the refresh. The adoption lag is the time from the commit of a token
+// by another process until this process finds the token in the store.
 //
 // The attributes are:
 //
@@ -24,17 +25,18 @@
 //	tokenkeep.operation.name    an observe.Operation
 //	error.type                  an observe.Class, only if the refresh or call failed
 //
-// No attribute holds an ID, a user, a token or the text of an error.
+// No attribute contains an ID, a user name, a token or the text of an error.
 //
 // # Spans
 //
 // A refresh is a span of kind internal, such as "refresh awssm", and a call is a span of kind
-// client, such as "get awssm". The requests of an instrumented SDK, and of an instrumented
-// HTTP client of the authorization server, are children of these spans.
+// client, such as "get awssm". If the service's SDK is instrumented, the spans of its requests are
+// children of the spans of calls. If the HTTP client for the authorization server is instrumented,
+// the spans of its requests are children of the spans of refreshes.
 //
-// The status of a span is Error if the refresh or call failed and an operator may have to act.
-// For the classes not_found, exists, conflict and canceled, a span has the attribute
-// error.type, but not that status.
+// If a refresh or call failed, the status of its span is Error, unless the class is not_found,
+// exists, conflict or canceled. These classes need no action of an operator. A span with one of
+// these classes still has the attribute error.type.
 package otelkeep
 
 import (
@@ -55,7 +57,6 @@ import (
 // Scope is the name of the instrumentation scope.
 const Scope = "github.com/tokenkeep/tokenkeep/otelkeep"
 
-// Keys of attributes.
 const (
 	keyStore     = attribute.Key("tokenkeep.store")
 	keyResult    = attribute.Key("tokenkeep.refresh.result")
@@ -63,14 +64,13 @@ const (
 	keyError     = attribute.Key("error.type")
 )
 
-// seconds returns the bucket boundaries of the histograms. The boundaries include 30 seconds,
+// seconds returns the bucket boundaries of the histograms, in seconds. One boundary is 30 seconds,
 // the default LeaseTTL.
 func seconds() metric.HistogramOption {
 	return metric.WithExplicitBucketBoundaries(.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60)
 }
 
-// Options selects the providers of spans and metrics. The zero value and a nil *Options select the
-// global providers.
+// Options selects the providers of tracers and meters. The zero value selects the global providers.
 type Options struct {
 	// TracerProvider receives the spans. If TracerProvider is nil, New uses
 	// otel.GetTracerProvider.
@@ -81,8 +81,8 @@ type Options struct {
 	MeterProvider metric.MeterProvider
 }
 
-// New returns an Observer for any number of stores. New returns an error only if the
-// MeterProvider refuses an instrument. opts may be nil.
+// New returns an Observer, which any number of stores can share. A nil opts is the same as the zero
+// Options. New returns an error only if the MeterProvider refuses an instrument.
 func New(opts *Options) (*tokenstore.Observer, error) {
 	o := cmp.Or(opts, &Options{})
 	tracers, meters := o.TracerProvider, o.MeterProvider
@@ -109,7 +109,6 @@ type watcher struct {
 	calls     metric.Float64Histogram
 }
 
-// instruments creates the instruments of w.
 func (w *watcher) instruments(m metric.Meter) error {
 	var errs [5]error
 	w.refreshes, errs[0] = m.Int64Counter("tokenkeep.refreshes",
@@ -155,7 +154,8 @@ func (w *watcher) call(ctx context.Context, c observe.Call) (context.Context, fu
 	}
 }
 
-// failed returns attributes and, unless class is empty, the attribute error.type.
+// failed returns attributes and, unless class is empty, the attribute error.type with the value
+// class.
 func failed(class observe.Class, attributes ...attribute.KeyValue) []attribute.KeyValue {
 	if class == "" {
 		return attributes

@@ -137,8 +137,8 @@ func (s *service) Get(ctx context.Context, name string) (driver.Secret, error) {
 	return s.Leaser.Get(ctx, name)
 }
 
-// live saves, refreshes and deletes the tokens of a user, with an initializer and a fake of
-// Zoho's accounts server. live returns the texts that must not be exported.
+// live saves, refreshes and deletes the tokens of a user, with package initializer and a simulation
+// of Zoho's accounts server. live returns the texts that must not be exported.
 func live(t *testing.T, e *exporters) (secrets []string) {
 	t.Helper()
 	clock := &turned{}
@@ -355,7 +355,7 @@ func TestExportedTelemetry(t *testing.T) {
 	})
 }
 
-// sets returns the attributes of each data point.
+// sets returns the attributes of each data point of m.
 func sets(m metricdata.Metrics) (all []attribute.Set) {
 	switch data := m.Data.(type) {
 	case metricdata.Sum[int64]:
@@ -370,7 +370,7 @@ func sets(m metricdata.Metrics) (all []attribute.Set) {
 	return all
 }
 
-// TestLag checks that the Observer records a lag in seconds.
+// TestLag checks that the Observer records the lag, in seconds.
 func TestLag(t *testing.T) {
 	t.Parallel()
 	e := newExporters()
