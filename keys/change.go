@@ -7,26 +7,27 @@ import (
 	"slices"
 )
 
-// To change keys while programs run, give the result of each step to every program before the
-// next step:
+// To change keys while programs run, give the result of Add, Switch or Drop to every program before
+// the next step:
 //
 //  1. Add: programs read with the old and the new keys, and write with the old keys.
 //  2. Switch: programs read with the old and the new keys, and write with the new keys.
 //  3. Rewrite the records with "tokenkeep rekey" or tokenstore.Store.Rekey.
 //  4. Drop: programs read and write only with the new keys.
 
-// Unused returns Keys that contain no key. Call Add on the result to introduce keys in a store
-// without keys.
+// Unused returns Keys that contain no key. To introduce keys in a store without keys, call Add on
+// the result.
 func Unused() *Keys { return made(document{Version: version}) }
 
-// Add returns k with a new key after the current key of each given kind. Without kinds, it adds
-// one key of every kind. If a kind has no key yet, its list begins with "no key". Add returns an
-// error if a given kind already has more than one key, because its keys are being changed.
+// Add returns a copy of k with a new random key after the current key of each given kind. Without
+// kinds, Add adds one key of every kind. If a kind has no key, Add first gives it "no key" as the
+// current key. Add returns an error if a given kind already has more than one key, because the keys
+// of that kind are being changed. "No key" counts as a key.
 func (k *Keys) Add(kinds ...Kind) (*Keys, error) { return k.add(random, kinds) }
 
-// AddNone returns k with "no key" after the current key of each given kind. Without kinds, it
-// adds "no key" for every kind that has a key. Use AddNone to begin the removal of keys.
-// AddNone returns an error if a given kind has no key, or already has more than one key.
+// AddNone returns a copy of k with "no key" after the current key of each given kind. Without
+// kinds, AddNone adds "no key" for every kind that has a key. Use AddNone to begin the removal of
+// keys. AddNone returns an error if a given kind has no key, or already has more than one key.
 func (k *Keys) AddNone(kinds ...Kind) (*Keys, error) {
 	d := k.document()
 	if len(kinds) == 0 {
@@ -57,8 +58,8 @@ func (k *Keys) add(key func() []byte, kinds []Kind) (*Keys, error) {
 	return made(d), nil
 }
 
-// Switch returns k with the last key of each kind moved to the front. It returns an error if no
-// kind has more than one key. "No key" counts as a key.
+// Switch returns a copy of k with the last key of each kind moved to the front. It returns an error
+// if no kind has more than one key. "No key" counts as a key.
 func (k *Keys) Switch() (*Keys, error) {
 	d := k.document()
 	changed := false
@@ -78,9 +79,9 @@ func (k *Keys) Switch() (*Keys, error) {
 
 var errNoChange = errors.New("keys: no keys are being changed: add comes first")
 
-// Drop returns k with only the first key of each kind. It returns a nil *Keys and no error if
-// no kind has a key left. It returns an error if no kind has more than one key. "No key" counts
-// as a key.
+// Drop returns a copy of k with only the first key of each kind. If the copy would contain no key,
+// Drop returns a nil *Keys and a nil error. Drop returns an error if no kind has more than one key.
+// "No key" counts as a key.
 func (k *Keys) Drop() (*Keys, error) {
 	d := k.document()
 	changed, left := false, false

@@ -11,8 +11,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// A program reads its keys from an environment variable that its platform sets from a secret.
-// The command "tokenkeep keys new" writes the document that the variable holds.
+// This program reads its keys from an environment variable, which the platform of the program sets
+// from a secret. The command "tokenkeep keys new" writes the document in the variable.
 func ExampleParse() {
 	ctx := context.Background()
 	_ = os.Setenv("TOKENKEEP_KEYS", string(keys.New().Encode()))
@@ -22,7 +22,7 @@ func ExampleParse() {
 		fmt.Println(err)
 		return
 	}
-	d := memstore.NewDriver() // or the driver of awssm, gcpsm or vaultstore
+	d := memstore.NewDriver() // or another driver
 	store, err := tokenstore.New(d, k.Options())
 	if err != nil {
 		fmt.Println(err)

@@ -2,24 +2,24 @@
 // encryption.
 //
 // One JSON document holds the keys in base64. The command "tokenkeep keys new" writes the
-// document. The other commands and programs read the document:
+// document. Programs read the document with this package:
 //
 //	k, err := keys.Parse([]byte(secret)) // or keys.Load(path)
 //	...
 //	store, err := awssm.New(client, "oauth/crm", &awssm.Options{Store: k.Options()})
 //
-// The document has these members. Only "v" and at least one key are required:
+// The document has the following members, of which "v" and at least one key are required:
 //
-//	v                1
+//	v                the version of the format, 1
 //	name_keys        keys for names and derived IDs: the first is current
 //	index_keys       keys for labels: the first writes labels, searches use all
 //	encryption_keys  keys of AES-256-GCM: the first encrypts, all decrypt
 //	place            the Place of codec.EncryptedOptions, for secrets from another store
 //
-// In a list, null stands for "no key" while keys are being added or removed; see Add, Switch and
+// While keys are being added or removed, a null in a list stands for "no key"; see Add, Switch and
 // Drop, and docs/keys.md. Instead of a list with one name key, the document may have "name_key"
-// with that key. Instead of a null at the end of "encryption_keys", it may have "allow_plain":
-// true.
+// with that key. Instead of a null at the end of "encryption_keys", the document may have
+// "allow_plain": true.
 package keys
 
 import (
@@ -42,7 +42,7 @@ import (
 // A Kind is the purpose of a key.
 type Kind string
 
-// The kinds of key.
+// The kinds of keys.
 const (
 	Names      Kind = "names"      // names of records, and derived IDs
 	Labels     Kind = "labels"     // labels by which records are found
@@ -69,12 +69,12 @@ const (
 // the mistake, but never quote the bytes.
 var ErrFormat = errors.New("not a keys file")
 
-// Keys holds the keys of a store. It prints, logs and marshals as "keys.Keys{redacted}"; only
-// Encode and Options return keys. Methods are safe for concurrent use and do not modify the
-// receiver.
+// Keys holds the keys of a store. A Keys prints, logs and marshals as "keys.Keys{redacted}"; only
+// Encode and Options return keys. The methods of a Keys are safe for concurrent use and do not
+// modify the Keys. The zero Keys is not usable: see New, Load, Parse and Unused.
 type Keys struct {
-	// document is a function, of which package fmt prints only the address. This hides the
-	// keys where package fmt does not call Format: in unexported fields of other types.
+	// document is a function, because package fmt prints only the address of a function. Package
+	// fmt does not call Format for a Keys in an unexported field of another type.
 	document func() document
 }
 
@@ -120,10 +120,10 @@ func random() []byte {
 
 func made(d document) *Keys { return &Keys{func() document { return d }} }
 
-// Load reads the keys in the named file. Except on Windows, the error matches fs.ErrPermission
-// if the file's mode gives its group or others any access. If the content is not a keys
-// document, the error matches ErrFormat. Other errors wrap those of package os. Errors never
-// quote the content.
+// Load reads the keys in the file at path. Except on Windows, the error matches fs.ErrPermission
+// if the file's mode gives the file's group or other users any access. If the content is not a keys
+// document, the error matches ErrFormat. Other errors wrap those of package os. Errors never quote
+// the content.
 func Load(path string) (*Keys, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -185,7 +185,8 @@ func Parse(data []byte) (*Keys, error) {
 
 func none(key []byte) bool { return key == nil }
 
-// check returns an error if d has an unusable or repeated key, an empty list, or no key.
+// check returns an error if d has a key of an unusable size, a repeated key, an empty list, or no
+// key.
 func (d *document) check() error {
 	any := false
 	for _, kind := range Kinds() {
@@ -218,8 +219,8 @@ func (d *document) check() error {
 	return nil
 }
 
-// Encode returns the document, which contains the keys. Store it only in a secret manager, or in
-// a file that only its owner can read.
+// Encode returns the document, which contains the keys. Store the document only in a secret
+// manager, or in a file that only the owner of the file can read.
 func (k *Keys) Encode() []byte {
 	d := k.document()
 	if len(d.NameKeys) == 1 {
@@ -232,8 +233,8 @@ func (k *Keys) Encode() []byte {
 	return append(data, '\n')
 }
 
-// Options returns the options of a store that uses the keys. Each call returns a new value with
-// copies of the keys. The caller may set the other fields.
+// Options returns options for a store that uses the keys, with only the fields set that the keys
+// determine. Each call returns a new value with copies of the keys, which the caller may change.
 func (k *Keys) Options() *tokenstore.Options {
 	d := k.document()
 	var o tokenstore.Options
@@ -260,7 +261,7 @@ func listed(keys [][]byte) [][]byte {
 	return list
 }
 
-// codec returns the codec of the encryption keys, or nil if d has no encryption keys.
+// codec returns a codec with the encryption keys, or nil if d has no encryption keys.
 func (d *document) codec() codec.Codec {
 	var aeads []codec.AEAD
 	for _, key := range d.EncryptionKeys {

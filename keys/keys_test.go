@@ -135,8 +135,9 @@ func TestNothingPrintsKeys(t *testing.T) {
 	}
 }
 
-// TestSteps checks that programs at neighboring steps of a change of keys find the same record.
-// It also checks that a program with only the new keys finds the record after the last step.
+// TestSteps checks that programs with the keys of Add and of Switch find a record that was written
+// before the change. After Rekey, programs with the keys of Add and of Drop must find the record,
+// and a program with the old keys must get ErrWrongKeys.
 func TestSteps(t *testing.T) {
 	t.Parallel()
 	step := func(k *keys.Keys, err error) *keys.Keys {
