@@ -10,7 +10,8 @@ import (
 	"sync"
 )
 
-// ColumnNames returns the column names of the Zoho SDKs' token files and tables, in order.
+// ColumnNames returns the names of the columns in the token files and tables of the Zoho SDKs, in
+// the order of the columns.
 func ColumnNames() []string {
 	names := make([]string, 0, len(sdkFields))
 	for _, d := range sdkFields {
@@ -19,8 +20,8 @@ func ColumnNames() []string {
 	return names
 }
 
-// Columns returns the SDK columns of f as text, in the order of ColumnNames. The text of an
-// unknown field is empty. Columns omits the fields that Extended names.
+// Columns returns the text of each field of f that has a column in the Zoho SDKs, in the order of
+// ColumnNames. The text of an unknown field is empty.
 func (f Fields) Columns() []string {
 	text := make([]string, 0, len(sdkFields))
 	for _, d := range sdkFields {
@@ -29,17 +30,17 @@ func (f Fields) Columns() []string {
 	return text
 }
 
-// ParseColumns returns the fields for text, which has the text of each column in the order of
-// ColumnNames. It panics if text is shorter than ColumnNames. If it cannot parse the expiry
-// time, it returns the other fields and an error that does not quote the text.
+// ParseColumns returns Fields with the values in text, the text of each column in the order of
+// ColumnNames. It panics if text is shorter than ColumnNames. If it cannot parse the expiry time,
+// it returns the other fields and an error that does not quote text.
 func ParseColumns(text []string) (f Fields, err error) {
 	err = f.SetColumns(text)
 	return f, err
 }
 
-// SetColumns sets the fields of f that have a column. text has the text of each column in the
-// order of ColumnNames. It panics if text is shorter than ColumnNames. If it cannot parse the
-// expiry time, it makes the time unknown and returns the error of ParseColumns.
+// SetColumns sets the fields of f that have a column. text is the text of each column in the order
+// of ColumnNames. SetColumns panics if text is shorter than ColumnNames. If it cannot parse the
+// expiry time, it makes the expiry time unknown and returns an error that does not quote text.
 func (f *Fields) SetColumns(text []string) (err error) {
 	for i := range sdkFields {
 		err = cmp.Or(err, sdkFields[i].Set(f, text[i]))
@@ -53,13 +54,14 @@ var (
 	floatingNumber = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([0-9])\.([0-9]+)[eE]\+?([0-9]{1,2})$`) })
 )
 
-// exactDigits is the minimum number of digits at which a number such as 1.7E+12 counts as exact.
-// Spreadsheets round to six digits.
+// exactDigits is the minimum number of digits of a number such as 1.7287656E+12 that counts as
+// exact. Spreadsheets round to six digits.
 const exactDigits = 7
 
-// parseExpiry reads an expiry time of a token file or table: milliseconds since the epoch, in
-// decimal, or 0 if the text is empty. It also reads whole numbers in floating-point notation,
-// such as 1728765600000.0 or 1.7287656E+12, because some programs write such numbers.
+// parseExpiry returns the expiry time in the text of a token file or table, in milliseconds since
+// the epoch, or 0 if the text is empty. The text is a decimal number. parseExpiry also reads whole
+// numbers in floating-point notation, such as 1728765600000.0 or 1.7287656E+12, because some
+// programs write such numbers. The error does not quote the text.
 func parseExpiry(text string) (ms int64, err error) {
 	if text == "" {
 		return 0, nil
@@ -85,8 +87,8 @@ func parseExpiry(text string) (ms int64, err error) {
 	return 0, errors.New("expiry_time is not a number of milliseconds")
 }
 
-// IDNumber parses id as a number, as the SDKs do to find the next ID. ok is false unless id
-// has one to ten decimal digits, the width of the column in the SDKs' tables.
+// IDNumber returns id as a number, as the SDKs read it to find the next ID. ok is false unless id
+// has one to ten decimal digits. Ten digits are the width of the column in the SDKs' tables.
 func IDNumber(id string) (n int64, ok bool) {
 	if len(id) == 0 || len(id) > 10 || strings.Trim(id, "0123456789") != "" {
 		return 0, false

@@ -7,8 +7,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// TestRotatingCurrent checks that bytes are current only in the form that Seal writes:
-// encrypted with the first key, or plain without keys.
+// TestRotatingCurrent checks that bytes are current only in the form that Seal writes. Seal
+// encrypts with the first key of a codec, or writes plain text if the codec has no key.
 func TestRotatingCurrent(t *testing.T) {
 	t.Parallel()
 	key := func(b byte) codec.AEAD {

@@ -2,8 +2,8 @@ package codec
 
 import "slices"
 
-// A Dialect is the format in which one of the Zoho SDKs writes and reads its token
-// file. The empty Dialect means that the format is unknown.
+// A Dialect is the format in which one of the Zoho SDKs writes and reads its token file. The empty
+// Dialect means that the format is unknown.
 type Dialect string
 
 // The dialects. TypeScript and Deno have the same format.

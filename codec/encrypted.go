@@ -16,7 +16,7 @@ import (
 )
 
 // An AEAD provides authenticated encryption with associated data. AESGCM returns an AEAD. A
-// tink.AEAD is also an AEAD, and can use a key in a key management service that Tink supports.
+// tink.AEAD of the library Tink is also an AEAD, and can use a key in a key management service.
 // Implementations must be safe for concurrent use.
 type AEAD interface {
 	Encrypt(plaintext, associatedData []byte) ([]byte, error)
@@ -25,8 +25,8 @@ type AEAD interface {
 
 // EncryptedOptions configures Encrypted.
 type EncryptedOptions struct {
-	// Old lists earlier keys. Open tries Old after the current key; Seal uses only the current
-	// key.
+	// Old lists earlier keys. Open tries the current key and then the keys in Old. Seal uses only
+	// the current key.
 	Old []AEAD
 
 	// AllowPlain makes unencrypted records readable. Clear AllowPlain once all records are
@@ -39,10 +39,10 @@ type EncryptedOptions struct {
 	// encryption, set WritePlain again.
 	WritePlain bool
 
-	// Place replaces the place that the driver of the store reports in driver.Properties. If
-	// the secrets were copied from another store, set Place to the place of that store.
-	// Different values of Place also distinguish two stores whose drivers report the same
-	// place.
+	// Place, if not empty, replaces the place that the driver of the store reports in
+	// driver.Properties. If the secrets were copied from another store, set Place to the place of
+	// that store. Different values of Place also distinguish two stores whose drivers report the
+	// same place.
 	Place string
 }
 
@@ -59,8 +59,8 @@ func (o EncryptedOptions) LogValue() slog.Value { return slog.StringValue(o.Stri
 func (o EncryptedOptions) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
 
 // Encrypted returns a codec that encrypts the output of inner with key. The codec implements
-// Placed and Rotating. opts may be nil. Encrypted returns an error if inner, key or an old key
-// is nil.
+// Placed and Rotating. A nil opts is the same as the zero EncryptedOptions. Encrypted returns an
+// error if inner, key or an old key is nil.
 //
 // The associated data is the name of the secret, the place of the store and the record's
 // incarnation. A record copied from another name or another store cannot be decrypted: the error
@@ -88,9 +88,9 @@ func Encrypted(inner Codec, key AEAD, opts *EncryptedOptions) (Codec, error) {
 	return e, nil
 }
 
-// An encrypted is the codec that Encrypted returns. Package fmt does not call Format for a
-// value in an unexported field. Therefore keys is a function, of which package fmt prints only
-// the address.
+// An encrypted is the codec that Encrypted returns. Package fmt does not call Format for a value
+// in an unexported field. Therefore keys is a function, because package fmt prints only the address
+// of a function.
 type encrypted struct {
 	inner      Codec
 	keys       func() []AEAD // the first key encrypts
@@ -206,7 +206,7 @@ func (e *encrypted) Current(name string, data []byte) bool {
 }
 
 // open returns the envelope in data. sealed reports whether data is an envelope. Errors match
-// ErrFormat. If the envelope is for another store, the error names both places.
+// ErrFormat. If the envelope is for another store, the error contains both places.
 func (e *encrypted) open(data []byte) (v envelope, sealed bool, err error) {
 	parts, err := members.Split(data)
 	if err != nil {

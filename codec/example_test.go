@@ -9,8 +9,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// The store encrypts records with the program's key. A tink.AEAD, whose key is in a key
-// management service, can replace the codec.AEAD of AESGCM. Package keys makes store options
+// This store encrypts records with the program's key. A tink.AEAD, whose key is in a key
+// management service, can replace the codec.AEAD that AESGCM returns. Package keys makes options
 // with such a codec from a keys file.
 func ExampleEncrypted() {
 	key := make([]byte, 32) // from a secret of the program
@@ -25,7 +25,7 @@ func ExampleEncrypted() {
 		fmt.Println(err)
 		return
 	}
-	store := memstore.New(&tokenstore.Options{Codec: encrypted}) // or awssm.New(client, prefix, …)
+	store := memstore.New(&tokenstore.Options{Codec: encrypted}) // or a store of another package
 	defer func() { _ = store.Close() }()
 	fmt.Println(encrypted)
 	// Output: codec.Encrypted{redacted}

@@ -24,14 +24,14 @@ const maxNesting = 64
 // errExtra means that text is not one JSON object, or that an object in text repeats a member.
 var errExtra = errors.New("it is not a JSON object with each member once")
 
-// CanonicalExtra returns the canonical form of text, which must be one JSON object. In canonical
-// form, members are sorted, number literals are unchanged, and there are no spaces outside
-// strings. Only quotes, backslashes and control characters are escaped. The canonical form of an
-// empty text or of an empty object is the empty string.
+// CanonicalExtra returns the canonical form of text, which must be empty or one JSON object. In
+// canonical form, members are sorted by name, number literals are unchanged, and there are no
+// spaces outside strings. Only quotes, backslashes and control characters are escaped. The
+// canonical form of an empty text or of an empty object is the empty string.
 //
-// CanonicalExtra returns an error if text is not an object, or if an object in text repeats a
-// member. It also returns an error if a string in text is not valid Unicode, or if text is
-// nested deeper than 64 levels. The error does not quote text. CanonicalExtra does not limit the
+// CanonicalExtra returns an error if text is neither empty nor an object, or if an object in text
+// repeats a member. It also returns an error if a string in text is not valid Unicode, or if text
+// is nested deeper than 64 levels. The error does not quote text. CanonicalExtra does not limit the
 // size of text.
 func CanonicalExtra(text string) (string, error) {
 	if text == "" {
@@ -199,8 +199,8 @@ func ExtraSince(was, now string) string {
 }
 
 // MergeExtra returns an object with the members of record and of laid. For a member that record
-// and laid share, the result has the value from laid. MergeExtra sorts the members, but does not
-// change their values. The result may be larger than MaxExtra.
+// and laid share, the result has the value from laid. MergeExtra sorts the members by name, but
+// does not change their values. The result may be larger than MaxExtra.
 //
 // If laid is empty, MergeExtra returns record. If record is empty, or if record or laid is not a
 // JSON object or repeats a member, MergeExtra returns laid unchanged.

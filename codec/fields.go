@@ -12,9 +12,9 @@ import (
 	"unicode/utf8"
 )
 
-// Fields are the fields of a token in their stored form. The zero value of a field means that
-// the field is unknown. Credentials are plain strings, but Fields print and log only the name of
-// the type.
+// Fields holds the fields of a token in their stored form. The zero value of a field means that
+// the field is unknown. Credentials are plain strings, but a Fields prints and logs only the name
+// of its type.
 type Fields struct {
 	ID           string
 	UserName     string
@@ -37,14 +37,13 @@ type Fields struct {
 // A Field describes one of the fields of a token.
 type Field struct {
 	Name   string // name of the field in Fields
-	Column string // name as a JSON member, and as a column of the Zoho SDKs if they have the field
+	Column string // name as a JSON member, and as a column of the Zoho SDKs if the SDKs have the field
 	Secret bool   // whether the value is a credential
 
 	of func(*Fields) any // returns a pointer to a string, or to an int64 of milliseconds
 }
 
-// fields lists all fields in the order in which records store them. Code that treats all fields
-// alike iterates over this table.
+// fields lists all fields, in the order in which records store the fields.
 var fields = slices.Concat(sdkFields, ownFields)
 
 // sdkFields lists the fields for which the token files and tables of the Zoho SDKs have a
@@ -72,8 +71,8 @@ var ownFields = []Field{
 	{"Extra", "extra", true, func(f *Fields) any { return &f.Extra }},
 }
 
-// Extended returns the names of the fields that are set in f, but have no column in the
-// Zoho SDKs' token files and tables.
+// Extended returns the names of the fields that are set in f, but have no column in the token files
+// and tables of the Zoho SDKs.
 func (f Fields) Extended() (names []string) {
 	for _, d := range ownFields {
 		if d.text(&f) != "" {
@@ -129,7 +128,7 @@ func (f Fields) Size() int {
 	return size
 }
 
-// Value returns the field's value in f: an int64 for a time, otherwise a string.
+// Value returns the field's value in f: an int64 for ExpiryTime, and otherwise a string.
 func (d Field) Value(f Fields) any {
 	if v, ok := d.of(&f).(*int64); ok {
 		return *v
@@ -137,11 +136,11 @@ func (d Field) Value(f Fields) any {
 	return *d.of(&f).(*string)
 }
 
-// In returns a pointer to the field in f: an *int64 for a time, otherwise a *string.
+// In returns a pointer to the field in f: an *int64 for ExpiryTime, and otherwise a *string.
 func (d Field) In(f *Fields) any { return d.of(f) }
 
-// Text returns the field's value in f as text; a time is in decimal milliseconds.
-// The text of an unknown field is empty.
+// Text returns the field's value in f as text. The text of ExpiryTime is its milliseconds in
+// decimal. The text of an unknown field is empty.
 func (d Field) Text(f Fields) string { return d.text(&f) }
 
 func (d Field) text(f *Fields) string {
@@ -175,7 +174,7 @@ func (f Fields) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "codec.Fi
 // LogValue returns "codec.Fields{redacted}".
 func (f Fields) LogValue() slog.Value { return slog.StringValue("codec.Fields{redacted}") }
 
-// MarshalJSON always returns an error, so that credentials are not marshaled by accident.
+// MarshalJSON returns an error, so that credentials are not marshaled by accident.
 func (f Fields) MarshalJSON() ([]byte, error) {
 	return nil, errors.New("codec: Fields are written as part of a record")
 }
