@@ -22,7 +22,7 @@ func tokenFile(n int) []byte {
 	return b.Bytes()
 }
 
-// parse parses data, and also returns an error if data has no rows.
+// parse returns an error if Parse fails, or if data has no rows.
 func parse(data []byte) error {
 	f, err := tokenfile.Parse(data, "")
 	if err == nil && f.Len() == 0 {
@@ -60,7 +60,7 @@ func TestParse_Time(t *testing.T) {
 	}
 	const limit = 2
 	parsed, scanned := time.Hour, time.Hour
-	for range 1000 { // on a busy machine, other programs delay most calls
+	for range 1000 { // so many, because other programs can delay most calls
 		parsed, scanned = shortest(parsed, parse), shortest(scanned, scan)
 		if parsed <= limit*scanned {
 			return

@@ -8,8 +8,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// columns lists the names of each column, in the order of the columns. Each list begins with the
-// name in the headers of most SDKs, followed by other names.
+// columns lists the names of each column, in the order of the columns. The first name of a column
+// is the name in codec.ColumnNames.
 var columns = func() (names [][]string) {
 	others := map[string]string{"user_name": "user_mail", "redirect_url": "redirect_uri"}
 	for _, name := range codec.ColumnNames() {
@@ -26,7 +26,7 @@ var (
 	expiryColumn   = column("expiry_time")
 	redirectColumn = column("redirect_url")
 
-	// oldColumns is the number of columns in the files of older SDKs, whose headers lack
+	// oldColumns is the number of columns in the files of older SDKs, which lack the last column,
 	// api_domain.
 	oldColumns = column("api_domain")
 )
@@ -36,7 +36,7 @@ func column(name string) int {
 	return slices.IndexFunc(columns, func(names []string) bool { return slices.Contains(names, name) })
 }
 
-// A dialect describes a codec.Dialect.
+// A dialect describes the format that a codec.Dialect names.
 type dialect struct {
 	name codec.Dialect
 
@@ -44,8 +44,8 @@ type dialect struct {
 	eols           []string // line breaks: this package writes the first; the SDK writes the others on other platforms
 	final          bool     // the last line also ends with a line break
 
-	quotes bool   // fields are quoted where necessary, and quoted fields are read
-	splits bool   // lines are split at every comma; a quote is an ordinary character
+	quotes bool   // the SDK quotes fields where necessary, and reads quoted fields
+	splits bool   // the SDK splits lines at every comma, and a quote is an ordinary character
 	null   string // the text that the SDK writes for an absent value
 
 	absent    []string // other texts that the SDK reads as absent
@@ -55,8 +55,8 @@ type dialect struct {
 	biggestID int64    // the largest ID that the SDK can increment
 }
 
-// These are the largest IDs that SDKs can increment. Ten digits fill the column in the SDKs'
-// database table. Some SDKs parse IDs as 32-bit integers to find the next ID.
+// These are values of dialect.biggestID. Ten digits fill the column in the SDKs' database table.
+// Some SDKs parse IDs as 32-bit integers to find the next ID.
 const (
 	tenDigits = 9_999_999_999
 	int32ID   = 1<<31 - 2
@@ -90,7 +90,7 @@ func (d dialect) headerNames() []string {
 	return names
 }
 
-// ErrDialect means that the file cannot represent a row: an SDK that might read the file would
-// lose or misread a value. The error of NextID matches ErrDialect if no ID is left. Errors that
-// match ErrDialect quote no value except IDs.
+// ErrDialect means that the file cannot represent a row, because an SDK that might read the file
+// would lose or misread a value. An error of File.NextID that matches ErrDialect means that no ID
+// is left. Errors that match ErrDialect quote no value except IDs.
 var ErrDialect = errors.New("the dialect of the token file cannot represent it")

@@ -14,11 +14,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// This file handles input that no SDK writes: token files changed by spreadsheets,
-// shells and other programs, and files of other kinds.
+// This file handles input that no SDK writes: token files that spreadsheets, shells and other
+// programs have changed, and files of other kinds.
 
-// A foreignForm recognizes one kind of file that is not a token file. text is the error for
-// such a file.
+// A foreignForm describes one kind of file that is not a token file. begins matches the beginning
+// of such a file, and text is the error for the file.
 type foreignForm struct {
 	begins *regexp.Regexp
 	text   string
@@ -86,8 +86,8 @@ func utf16Text(data []byte) (string, error) {
 	return text, nil
 }
 
-// separators returns an error if the first line is a header that is separated by semicolons or
-// tabs, or by commas with blanks around them.
+// separators returns an error if the first line is a header whose names are separated by semicolons
+// or tabs, or by commas with blanks around the commas.
 func separators(text string) error {
 	first, _, _ := strings.Cut(text, "\n")
 	first = strings.TrimSpace(first)

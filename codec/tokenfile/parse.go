@@ -11,16 +11,17 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// A File holds the content of a Zoho SDK's token file. Unchanged rows keep their bytes,
-// including quotes and line breaks.
+// A File holds the content of a Zoho SDK's token file. Unchanged rows keep their bytes, including
+// quotes and line breaks. New and Parse return Files; the zero File is not usable.
 //
-// The methods of a File are not safe for concurrent use. Rows are numbered from 0. Methods
-// panic if a row does not exist.
+// The methods of a File are not safe for concurrent use. Rows are numbered from 0. Methods panic if
+// a row does not exist.
 type File struct {
-	// AnyID permits every ID and value that this package can read back. Set AnyID if no SDK
-	// reads the file. Otherwise Set and Append refuse values that an SDK would misread, and new
-	// IDs that an SDK cannot increment. The SDKs can increment numbers of up to ten digits, and
-	// some SDKs only numbers below 2^31-1.
+	// AnyID makes Set and Append accept every ID and value that this package can read back. Set
+	// AnyID if no SDK reads the file. Otherwise Set and Append refuse values that an SDK would
+	// misread, and new IDs that are not numbers from 1 to the limit of the SDKs. The limit is
+	// 9,999,999,999. For some SDKs, the limit is 2^31-2, because these SDKs cannot increment a
+	// larger number.
 	AnyID bool
 
 	dialects  []dialect // the possible dialects of the file; new and changed rows are written in the first
@@ -61,17 +62,18 @@ func New(d codec.Dialect) (*File, error) {
 	return &File{dialects: []dialect{known}, eol: known.eols[0], final: known.final}, nil
 }
 
-// Parse reads a token file. If d is empty, Parse determines the dialects in which SDKs might
-// have written the file; see Dialects. In that case, Set and Append accept only rows that the
-// SDKs of all these dialects would read unchanged.
+// Parse reads a token file in the dialect d. If d is empty, Parse determines the dialects in which
+// SDKs might have written the file; see File.Dialects. In that case, Set and Append accept only
+// rows that the SDKs of all these dialects would read unchanged, unless File.AnyID is set.
 //
 // The C# SDK writes expiry times ten minutes early. Parse adds the ten minutes only if d is
 // CSharp, because a guess might mistake the file of another SDK for a file of the C# SDK.
 //
-// Parse reads the output of every SDK in every version. A row has nine or ten columns, which
-// Parse reads by position. The header can be missing. For a column that has two names, the
-// header can have either name. Parse accepts all line breaks, blank lines, and a byte order
-// mark. The text "null" is an absent value unless it is quoted.
+// Parse reads the files of all SDKs and versions, except a file whose lines the SDK for Scala has
+// joined when it deleted a token. A row has nine or ten columns, which Parse reads by position. The
+// header can be missing. For a column that has two names, the header can have either name. Parse
+// accepts all line breaks, blank lines, and a byte order mark. The text "null" is an absent value
+// unless the text is quoted.
 //
 // Parse also reads files that other programs have changed unambiguously. Examples are UTF-16
 // with a byte order mark, and empty columns without a name at the ends of all lines. Parse
@@ -123,7 +125,7 @@ type line struct {
 	eol    string
 }
 
-// header reports whether l is a header, in which at least six fields are column names.
+// header reports whether l is a header: a line in which at least six fields are column names.
 func (l line) header() bool {
 	known := 0
 	for i, f := range l.fields {
@@ -137,7 +139,7 @@ func (l line) header() bool {
 	return known > len(columns)/2
 }
 
-// cut calls scan, and removes the columns that a spreadsheet adds.
+// cut is like scan, but also removes the columns that a spreadsheet adds. See trim.
 func cut(text string, quotes bool) ([]line, error) {
 	lines, err := scan(text, quotes)
 	if err != nil {
@@ -182,8 +184,8 @@ func (l line) blank() bool {
 	return strings.Trim(l.raw, ", \t") == ""
 }
 
-// cells is memory for the fields of many lines. Allocating for each line would take longer than
-// splitting the line.
+// cells is memory for the fields of many lines. Allocating memory for each line would take longer
+// than splitting the line.
 type cells []string
 
 func (c *cells) take(n int) []string {
@@ -300,8 +302,8 @@ func (s specimen) named(i int, name string) bool {
 	return !s.first.header() || len(fields) <= i || column(fields[i]) != i || fields[i] == name
 }
 
-// Each of traits reports whether one feature of the file s is possible in the dialect d. The
-// most significant feature comes first.
+// Each function in traits reports whether one feature of the file s is possible in the dialect d.
+// The most significant feature comes first.
 var traits = []func(s specimen, d dialect) bool{
 	func(s specimen, d dialect) bool { return d.quotes || !s.quoted },
 	func(s specimen, d dialect) bool { return (d.null == "") == !(s.null && !s.empty) },
@@ -314,9 +316,9 @@ var traits = []func(s specimen, d dialect) bool{
 	func(s specimen, d dialect) bool { return s.first.eol == "" || slices.Contains(d.eols, s.first.eol) },
 }
 
-// detect returns the possible dialects of the lines, the most likely first. If no dialect has
-// all traits, detect ignores the least significant traits. For example, an editor might have
-// changed the file.
+// detect returns the possible dialects of the lines, the most likely first. If no dialect has all
+// traits, for example because an editor has changed the file, detect ignores the least significant
+// traits.
 func detect(lines []line) []dialect {
 	if len(lines) == 0 {
 		return []dialect{dialects[0]}
@@ -336,14 +338,14 @@ func detect(lines []line) []dialect {
 		})
 		if len(found) > 0 {
 			for i := range found {
-				found[i].early = 0 // after a wrong guess, a later expiry time would let an expired token be used
+				found[i].early = 0 // if the guess is wrong, a later expiry time would make an expired token look valid
 			}
 			return found
 		}
 	}
 }
 
-// assemble returns a File with the given lines, in the first of the candidates.
+// assemble returns a File with the given lines, in the dialects candidates.
 func assemble(lines []line, candidates []dialect) (*File, error) {
 	f := &File{dialects: candidates, eol: candidates[0].eols[0], final: candidates[0].final, rows: make([]row, 0, len(lines))}
 	if len(lines) == 0 {
@@ -423,7 +425,7 @@ func (l line) complete() error {
 	return nil
 }
 
-// read sets r to the row in l. It adds early, in milliseconds, to a known expiry time.
+// read sets r to the row in l. It adds early, in milliseconds, to the expiry time, if there is one.
 func (l line) read(r *row, early int64) {
 	r.line, r.raw, r.eol, r.old = l.number, l.raw, l.eol, len(l.fields) < len(columns)
 	text := l.fields

@@ -11,9 +11,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// This file imitates the readers of the official SDKs: how they find lines and fields, which row
-// they skip, and which values are absent. The code follows the behavior of the SDKs, not their
-// source.
+// This file imitates how the official SDKs read token files: how the SDKs find lines and fields,
+// which row they skip, and which values are absent. The code follows the behavior of the SDKs, not
+// their source.
 
 // readers maps a dialect to its reader. A reader returns an error for a file at which the SDK
 // fails.
@@ -158,7 +158,7 @@ func readCSharp(file string) ([]codec.Fields, error) {
 		return nil, err
 	}
 	rows, err := rowsOf(records)
-	// This SDK also searches the header, so a search for one of these values finds the header.
+	// This SDK also searches the header, so that a search for one of these values finds the header.
 	for _, r := range rows {
 		if r.UserName == "user_name" || r.RefreshToken == "refresh_token" || r.AccessToken == "access_token" || r.GrantToken == "grant_token" {
 			return nil, errors.New("the header was found instead")

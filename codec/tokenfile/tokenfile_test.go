@@ -133,7 +133,7 @@ func TestFilesOfSDKs(t *testing.T) {
 		if got, err := readers[is.dialect](string(data)); err != nil || differ(got, want) != "" {
 			t.Errorf("%s: the reader of the tests reads something else: %v %s", name, err, differ(got, want))
 		}
-		// The rows of a file can be added to an empty file.
+		// An empty file of each dialect takes the rows, except rows that need quotes.
 		for _, d := range codec.Dialects() {
 			f, err := New(d)
 			if err != nil {
@@ -330,8 +330,8 @@ func TestDialectsAreThoseOfCodec(t *testing.T) {
 	}
 }
 
-// TestDialects checks that the files of every dialect equal the golden files, and that the
-// imitated SDK reads them.
+// TestDialects checks that the file of every dialect equals the golden file, and that the imitated
+// SDK reads the file.
 func TestDialects(t *testing.T) {
 	t.Parallel()
 	cid := codec.Fields{ID: "11", UserName: "o'neil, \"sean\"", ClientID: "1000.GHI", ClientSecret: "s5", RefreshToken: "1000.r3", AccessToken: "1000.a3"}
@@ -594,8 +594,8 @@ func TestUnchangedRowsStay(t *testing.T) {
 
 func eolOf(line string) string { return line[len(strings.TrimRight(line, "\r\n")):] }
 
-// TestEnds checks that a file keeps its final line break, or the lack of it, when rows are
-// deleted and appended.
+// TestEnds checks that a file ends with a line break after rows are deleted and appended if, and
+// only if, the file ended with one before.
 func TestEnds(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -721,8 +721,8 @@ func TestRowsDoNotPrint(t *testing.T) {
 	}
 }
 
-// FuzzFile checks that Parse does not panic, that it reads written values back, and that
-// unchanged rows keep their bytes.
+// FuzzFile checks that Parse does not panic, that Parse reads the values that Bytes writes, and
+// that unchanged rows keep their bytes.
 func FuzzFile(f *testing.F) {
 	for _, name := range []string{"python_filestore.csv", "node_filestore.txt"} {
 		data, _ := sdkFile(f, name)

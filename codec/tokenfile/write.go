@@ -40,9 +40,9 @@ func (f *File) Row(i int) (codec.Fields, error) { return f.rows[i].Fields, f.row
 // It returns 0 for a new row.
 func (f *File) Line(i int) int { return f.rows[i].line }
 
-// Set replaces the i-th row with r. If an SDK that might read the file would misread r, Set
-// does not change the file, and the error matches ErrDialect. The error also matches
-// ErrDialect if the expiry time of the replaced row is unreadable.
+// Set replaces the i-th row with r. If the file cannot represent r, Set does not change the file,
+// and the error matches ErrDialect. The error also matches ErrDialect if r changes a row whose
+// expiry time is unreadable.
 func (f *File) Set(i int, r codec.Fields) error {
 	was := &f.rows[i]
 	if was.Fields == r {
@@ -58,8 +58,8 @@ func (f *File) Set(i int, r codec.Fields) error {
 	return nil
 }
 
-// Append adds r at the end. If an SDK that might read the file would misread r, Append does
-// not change the file, and the error matches ErrDialect.
+// Append adds the row r at the end. If the file cannot represent r, Append does not change the
+// file, and the error matches ErrDialect.
 func (f *File) Append(r codec.Fields) error {
 	if err := f.check(r, true); err != nil {
 		return err
@@ -72,8 +72,8 @@ func (f *File) Append(r codec.Fields) error {
 func (f *File) Delete(i int) { f.rows = slices.Delete(f.rows, i, i+1) }
 
 // NextID returns the ID for a new row: the number after the larger of used and the largest ID in
-// the file. NextID ignores used if no ID remains after used. The error matches ErrDialect if no
-// ID remains.
+// the file that codec.IDNumber accepts. NextID ignores used if no ID is left after used. The error
+// matches ErrDialect if no ID is left after the largest ID.
 func (f *File) NextID(used int64) (string, error) {
 	var biggest int64
 	for _, r := range f.rows {
@@ -91,7 +91,7 @@ func (f *File) NextID(used int64) (string, error) {
 	return strconv.FormatInt(biggest+1, 10), nil
 }
 
-// biggestID returns the largest ID that the SDKs of all dialects of f can increment.
+// biggestID returns the largest ID that is within the limits of all dialects of f.
 func (f *File) biggestID() int64 {
 	limit := int64(tenDigits)
 	for _, d := range f.dialects {
@@ -101,7 +101,7 @@ func (f *File) biggestID() int64 {
 }
 
 // Bytes returns the content of the file. The content begins with a header of ten columns,
-// because the SDKs skip the first row. Rows of nine columns get the tenth column, because the
+// because the SDKs skip the first row. Rows of nine columns get an empty tenth column, because the
 // SDKs fail for a row of nine columns.
 func (f *File) Bytes() []byte {
 	var b strings.Builder
@@ -148,8 +148,8 @@ func (d dialect) line(r codec.Fields) string {
 	return strings.Join(text, ",")
 }
 
-// check returns an error if an SDK that might read the file would misread the row r. If newID
-// is set, the SDKs must also be able to increment the ID.
+// check returns an error that matches ErrDialect if the file cannot represent the row r. If newID
+// is set, check also returns an error for an ID that the SDKs cannot increment.
 func (f *File) check(r codec.Fields, newID bool) error {
 	text := r.Columns()
 	for i, value := range text {
