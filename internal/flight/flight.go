@@ -1,5 +1,4 @@
-// Package flight runs a function once for all goroutines that request it
-// concurrently.
+// Package flight runs a function once for all goroutines that need its result concurrently.
 package flight
 
 import (
@@ -19,14 +18,14 @@ type flight[T any] struct {
 
 	value  T
 	err    error
-	gaveUp bool // waiters must call their own function
+	gaveUp bool // whether waiters must not use the result
 }
 
-// Do returns the result of fly. If several goroutines call Do with the same ID concurrently,
-// the first goroutine calls its fly. The other goroutines wait for the result of fly, each
-// until its own ctx is done. A waiter returns the result if adopt reports true. If adopt
-// reports false, or fly gave up, the waiter calls its own fly or waits for the next flight. A
-// fly that panics or ends its goroutine counts as having given up.
+// Do returns the result of fly. If several goroutines call Do with the same ID concurrently, the
+// first goroutine calls its fly, and the other goroutines wait. If ctx of a waiting goroutine is
+// done, Do returns the error of ctx. If fly returns a true gaveUp, or adopt returns false for the
+// result of fly, the waiting goroutine calls its own fly or waits for the fly of another goroutine.
+// A fly that panics or ends its goroutine has the same effect as a true gaveUp.
 func (g *Group[T]) Do(ctx context.Context, id string, fly func() (value T, gaveUp bool, err error), adopt func(T, error) bool) (T, error) {
 	for {
 		f, leader := g.join(id)
@@ -45,7 +44,7 @@ func (g *Group[T]) Do(ctx context.Context, id string, fly func() (value T, gaveU
 	}
 }
 
-// join returns the flight for the ID, and reports whether the caller leads it.
+// join returns the flight for the ID, and reports whether the caller must call lead.
 func (g *Group[T]) join(id string) (*flight[T], bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -60,7 +59,7 @@ func (g *Group[T]) join(id string) (*flight[T], bool) {
 	return mine, true
 }
 
-// lead calls fly. It releases the waiters even if fly panics.
+// lead calls fly. It releases the waiting goroutines even if fly panics.
 func (g *Group[T]) lead(id string, mine *flight[T], fly func() (T, bool, error)) (T, error) {
 	defer func() {
 		g.mu.Lock()

@@ -1,5 +1,5 @@
-// Package handover passes a record from the call that finds the record to the call that
-// refreshes it, so that a process that starts reads the record only once.
+// Package handover passes a record from the call that finds the record to the call that refreshes
+// the record, so that a starting process reads the record only once.
 package handover
 
 import (
@@ -11,7 +11,7 @@ import (
 
 type key struct{}
 
-// A memory holds the record that the last call found.
+// A memory holds the record of the last call of Keep, unless Take has removed the record.
 type memory struct {
 	mu     sync.Mutex
 	store  any
@@ -19,17 +19,17 @@ type memory struct {
 	record any
 }
 
-// Format prints only "*handover.memory", so that package fmt does not print tokens.
+// Format prints "*handover.memory", so that package fmt does not print tokens.
 func (m *memory) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*handover.memory") }
 
-// Context returns a copy of ctx with room for one record. The record is kept as long as the
-// result is referenced, so the result must not outlive the operation that needs it.
+// Context returns a copy of ctx with room for one record. The copy keeps the record in memory, so
+// only the operation that needs the record may use the copy.
 func Context(ctx context.Context) context.Context {
 	return context.WithValue(ctx, key{}, &memory{})
 }
 
-// Keep keeps record, which store has found under the ID, in place of any earlier record. It
-// does nothing if ctx does not derive from a result of Context.
+// Keep keeps record, which store has found under the ID, in place of any earlier record. Keep does
+// nothing if ctx does not derive from a result of Context.
 func Keep[T any](ctx context.Context, store any, id string, record T) {
 	m, ok := ctx.Value(key{}).(*memory)
 	if !ok {
@@ -40,8 +40,8 @@ func Keep[T any](ctx context.Context, store any, id string, record T) {
 	m.store, m.id, m.record = store, id, record
 }
 
-// Take removes and returns the kept record. It returns nil if there is no record, or if the
-// record is of another store or ID.
+// Take removes and returns the kept record. Take returns nil if no record is kept, if the kept
+// record is of another store or ID, or if ctx does not derive from a result of Context.
 func Take(ctx context.Context, store any, id string) (record any) {
 	m, ok := ctx.Value(key{}).(*memory)
 	if !ok {

@@ -1,5 +1,5 @@
-// Package refusal decides which refusals of an authorization server are stored, and how long
-// each refusal counts.
+// Package refusal decides which refusals of an authorization server are stored, and how long a
+// stored refusal prevents further requests.
 package refusal
 
 import (
@@ -12,13 +12,14 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/stored"
 )
 
-// Zoho throttles a refresh token for ThrottleWait, with the error code Throttled.
+// Throttled is the error code with which Zoho throttles a refresh token, and ThrottleWait is the
+// time for which Zoho does so.
 const (
 	Throttled    = "Access Denied"
 	ThrottleWait = 10 * time.Minute
 )
 
-// LongestWait is the maximum back-off if the server does not state a time.
+// LongestWait is the maximum back-off if the server does not state a time to wait.
 const LongestWait = 30 * time.Minute
 
 const (
@@ -35,7 +36,7 @@ type Answer struct {
 	Client     bool
 }
 
-// Error returns a text with the code, which says whether the refusal is permanent.
+// Error returns a text that contains the code, and the word "permanent" or "temporary".
 func (a Answer) Error() string {
 	kind := "temporary"
 	if a.Permanent {
@@ -44,9 +45,9 @@ func (a Answer) Error() string {
 	return fmt.Sprintf("refresh refused: %q (%s)", a.Code, kind)
 }
 
-// Keep returns the failure to store for an answer that follows last. of is the digest of the
-// refused credentials. Keep returns nil if the server refuses the client itself, because a
-// corrected configuration works immediately.
+// Keep returns the failure to store for the refusal a. last is the stored failure before a, or nil.
+// of is the digest of the refused credentials. Keep returns nil if the server refuses the client
+// itself, because a corrected configuration works immediately.
 func Keep(last *stored.Failure, a Answer, of string, now time.Time) *stored.Failure {
 	if a.Client || ofClient(a.Code) {
 		return nil
@@ -55,7 +56,7 @@ func Keep(last *stored.Failure, a Answer, of string, now time.Time) *stored.Fail
 }
 
 // Note is like Keep, but also returns a failure for a refusal of the client. longest is the
-// maximum back-off if the server does not state a time.
+// maximum back-off if the server does not state a time to wait.
 func Note(last *stored.Failure, a Answer, of string, now time.Time, longest time.Duration) *stored.Failure {
 	f := &stored.Failure{Code: a.Code, Permanent: a.Permanent, At: now.UnixMilli(), Count: 1, Of: of}
 	if last != nil && last.Of == of {
@@ -72,9 +73,10 @@ func Note(last *stored.Failure, a Answer, of string, now time.Time, longest time
 	return f
 }
 
-// Counts returns the answer in f, and reports whether the answer still counts for credentials
-// whose digest is of. A temporary refusal does not count if the remaining time exceeds the
-// original time plus clockSkew, because one of the clocks is then wrong.
+// Counts returns the refusal in f, and reports whether the refusal still applies to credentials
+// whose digest is of. A permanent refusal always applies to the same credentials. A temporary
+// refusal does not apply if its remaining time exceeds its original time plus clockSkew, because
+// one of the clocks is then wrong. If f is nil, Counts returns false.
 func Counts(f *stored.Failure, of string, now time.Time) (Answer, bool) {
 	if f == nil || f.Of != of {
 		return Answer{}, false
@@ -99,8 +101,8 @@ func Digest(parts ...string) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// ofClient reports whether a code refuses the client itself rather than the credentials of the
-// record.
+// ofClient reports whether code means that the server refuses the client itself rather than the
+// credentials of the record.
 func ofClient(code string) bool {
 	for _, prefix := range []string{"invalid_client", "unauthorized_client", "invalid_redirect_uri"} {
 		if strings.HasPrefix(code, prefix) {

@@ -9,7 +9,7 @@ import (
 
 var now = time.Date(2026, 7, 1, 12, 0, 0, 123456789, time.UTC)
 
-// retriedAfter returns the time for which a refusal counts after it was stored.
+// retriedAfter returns the time for which f applies, and checks that f applies for at least 300 ms.
 func retriedAfter(t *testing.T, f *stored.Failure) time.Duration {
 	t.Helper()
 	for _, d := range []time.Duration{0, 300 * time.Millisecond} {
