@@ -13,10 +13,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/members"
 )
 
-// Versions of the format. Decode reads both versions and keeps unknown members, which Encode
-// writes again. Version 2 adds the fields that codec.Fields.Extended names. A record without
-// extended fields is written in version 1, so that programs that read only version 1 can read the
-// record.
+// Versions of the format. Decode reads both versions. Version 2 adds the fields that
+// codec.Fields.Extended names. Encode writes a record without these fields in version 1, so that
+// programs that read only version 1 can read the record.
 const (
 	firstVersion = 1
 	version      = 2
@@ -29,14 +28,14 @@ func versionOf(r Record) int {
 	return firstVersion
 }
 
-// A member is one member of the JSON object. Members are decoded separately, by their exact
-// names. Package encoding/json would accept "ID" for "id" and drop unknown members.
+// A member is one member of the JSON object. Decode sets the members separately, by their exact
+// names. Package encoding/json would accept "ID" for "id", and would drop unknown members.
 type member struct {
 	name string
 	of   func(*Record) any // a pointer to the field
 }
 
-// table has the fields of the token, followed by the other members of a record.
+// table lists the members for the fields of the token, followed by the other members of a record.
 var table = func() []member {
 	var all []member
 	for d := range (codec.Fields{}).All() {
@@ -99,8 +98,8 @@ func Encode(r Record) ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-// Estimates, in bytes, of the size of a record without its fields and labels, and of each
-// label. With these estimates, Encode needs only one allocation for most records.
+// Estimates, in bytes, of the JSON text of a record without its fields and labels, and of one
+// label. They let Encode allocate the text of most records at once.
 const (
 	sizeOfRest  = 512
 	sizeOfLabel = 96
@@ -130,7 +129,7 @@ func appendMember(b []byte, name string, value any) ([]byte, error) {
 	return append(b, text...), nil
 }
 
-// isEmpty reports whether Encode leaves out a member with the given value.
+// isEmpty reports whether value, a pointer to the field of a member, points to an empty value.
 func isEmpty(value any) bool {
 	switch v := value.(type) {
 	case *string:
@@ -195,8 +194,7 @@ func appendString(b []byte, s string) []byte {
 	return append(append(b, s[from:]...), '"')
 }
 
-// encode returns the JSON text of v as package encoding/json writes it, without HTML
-// escapes.
+// encode returns the JSON text of v as package encoding/json writes it, without HTML escapes.
 func encode(v any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -205,9 +203,9 @@ func encode(v any) ([]byte, error) {
 	return bytes.TrimRight(b.Bytes(), "\n"), err
 }
 
-// Decode reads the output of Encode. The error matches codec.ErrFormat if data is not a
-// record, is encrypted, or is a record of a later version. The error names a member of the
-// wrong type, but does not quote values.
+// Decode returns the record whose JSON text is data. It keeps unknown members, which Encode writes
+// again. The error matches codec.ErrFormat if data is not a record, is encrypted, or is a record of
+// a later version. The error names a member of the wrong type, but does not quote values.
 func Decode(data []byte) (Record, error) {
 	if !utf8.Valid(data) {
 		return Record{}, fmt.Errorf("%w: not valid UTF-8", codec.ErrFormat)
@@ -269,8 +267,7 @@ func split(data []byte) (p parts, err error) {
 	return p, err
 }
 
-// readable returns an error if the record is encrypted, or has no version or a later
-// version.
+// readable returns an error if the record is encrypted, has no version, or has a later version.
 func (p parts) readable() error {
 	v, err := strconv.Atoi(string(p.version))
 	switch {
@@ -279,14 +276,15 @@ func (p parts) readable() error {
 	case v > version:
 		return fmt.Errorf("%w: version %d, this program reads up to %d", codec.ErrFormat, v, version)
 	case p.sealed:
-		// If the member "aead" counted as unknown, the record would have no token, and the next
-		// save would overwrite the record.
+		// If the member "aead" counted as unknown, Decode would return a record without a token,
+		// and the next save would overwrite the encrypted token.
 		return fmt.Errorf("%w: it is encrypted", codec.ErrFormat)
 	}
 	return nil
 }
 
-// set sets a member to value, and reports whether value has the type of the member.
+// set sets the field to which member points to the JSON text value, and reports whether value has
+// the type of the field.
 func set(member any, value []byte) bool {
 	switch m := member.(type) {
 	case *string:
@@ -311,8 +309,8 @@ func set(member any, value []byte) bool {
 	return json.Unmarshal(value, member) == nil
 }
 
-// setTexts sets a list of strings without escapes, and reports whether value is such
-// a list.
+// setTexts sets list if value is a list of strings without escapes. It reports whether value is
+// such a list.
 func setTexts(list *[]string, value []byte) bool {
 	all := make([]string, 0, bytes.Count(value, []byte(`,`))+1)
 	ok := members.Elements(value, func(element []byte) bool {
@@ -326,8 +324,8 @@ func setTexts(list *[]string, value []byte) bool {
 	return ok
 }
 
-// setLabels sets labels in the form that Encode writes, and reports whether value
-// has that form.
+// setLabels sets list if value is a list of labels in the form that Encode writes. It reports
+// whether value has that form.
 func setLabels(list *[]Label, value []byte) bool {
 	all := make([]Label, 0, bytes.Count(value, []byte(`{`)))
 	ok := members.Elements(value, func(element []byte) bool {

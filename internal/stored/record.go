@@ -13,48 +13,48 @@ import (
 )
 
 // A Record is the content of one secret: a token, and the state that the store keeps with the
-// token. Its credentials are plain strings; a Record prints and logs only the name of its
-// type. Times are in milliseconds since the epoch, and durations in milliseconds.
+// token. Credentials are plain strings, but a Record prints and logs only the name of its type.
+// Times are in milliseconds since the epoch, and durations in milliseconds.
 type Record struct {
-	// Fields are the fields of the token. ID is the ID that the caller chose. If the caller
-	// chose no ID, the name of the secret is the ID.
+	// Fields holds the fields of the token. ID is the ID that the caller chose. If the caller chose
+	// no ID, ID is empty, and the name of the secret is the ID of the token.
 	codec.Fields
 
-	// Born is a random nonce that the record keeps from its creation to its deletion.
-	// It distinguishes the record from other incarnations of the same name.
+	// Born is a random nonce that the record keeps from its creation to its deletion. Born
+	// distinguishes the record from other incarnations of the same name.
 	Born string
 
-	// Nonces are the nonces of the last writes, the newest first. A writer that received no
-	// response finds its own nonce in Nonces, even if other processes have written since.
+	// Nonces lists the nonces of the last writes, the newest first. If a write was executed, but
+	// its response was lost, the writer finds the nonce of the write in Nonces, even after writes
+	// of other processes.
 	Nonces []string
 
 	// Updated is the time of the last write by the writer's clock.
 	Updated int64
 
-	// Writes counts the writes in each of the last 25 hours, the hour of Updated first. Writes
-	// is kept if a service limits the number of writes per day.
+	// Writes counts the writes in each of the last 25 hours, the hour of Updated first. Stores set
+	// Writes only if their service limits the number of writes per day.
 	Writes []int
 
 	// Labels are the labels with which the record was committed.
 	Labels []Label
 
-	// Former are labels of earlier states that might still be attached to the secret. Labels
-	// does not contain them, so the store can remove the former labels at any time. Former is
-	// kept if removing labels requires additional calls.
+	// Former lists labels of earlier states that might still be attached to the secret. No label in
+	// Former is in Labels, so the store can remove the labels in Former at any time. Stores set
+	// Former only if removing a label requires an additional call.
 	Former []Label
 
-	// NoAccess is set if the record has no label for its access token.
+	// NoAccess reports whether the record has no label for its access token.
 	NoAccess bool
 
 	// Earlier lists the names that are derived from earlier tokens of the record.
 	Earlier []string
 
-	// Joining lists the records that are about to be merged into this record, and Absorbed
-	// lists the records that were merged. Package ledger describes both lists under "A
-	// promotion".
+	// Joining lists the records that are about to be merged into this record. Absorbed lists the
+	// records that were merged. The file promote.go of package ledger describes both lists.
 	Joining, Absorbed []Ref
 
-	// IDs lists further names that find the record. These are the names of merged records, and
+	// IDs lists further names by which a search finds the record: the names of merged records, and
 	// the names derived from the IDs that callers chose for merged records.
 	IDs []string
 
@@ -62,20 +62,20 @@ type Record struct {
 	// redirect can be deleted once searches find the record by all IDs of the redirect.
 	Redirects []Redirect
 
-	// Moved is set in a frozen record, which is being merged into another record. Alias is set in
-	// the redirect that remains after the merge.
+	// Moved is set while this record is being merged into the record that Moved names. Alias is set
+	// in the redirect that remains after the merge, and names the target of the redirect.
 	Moved, Alias *Ref
 
-	// Lease is the right to refresh the token. Failure is the refusal of the last attempt, if
-	// the authorization server refused that attempt.
+	// Lease is the current lease, or nil. Failure is the refusal of the last attempt to refresh the
+	// token, or nil if the authorization server did not refuse that attempt.
 	Lease   *Lease
 	Failure *Failure
 
-	// Took is the time from the lease of the last refresh to the new token, in milliseconds.
-	// Waiters derive their pauses from Took.
+	// Took is the time from the lease of the last refresh to the new token. Processes that wait for
+	// a refresh derive their pauses from Took.
 	Took int64
 
-	unknown map[string]json.RawMessage // members of a later version of the format
+	unknown map[string]json.RawMessage // members that table does not list
 }
 
 // A Label is a searchable attribute: see package driver.
@@ -91,8 +91,8 @@ type Ref struct {
 	Born string `json:"born"`
 }
 
-// A Redirect names a redirect to a record and the time at which it was made, by the
-// writer's clock.
+// A Redirect names a redirect to a record. Since is the time at which the redirect was made, by the
+// clock of its writer.
 type Redirect struct {
 	Ref
 	Since int64 `json:"since"`
@@ -102,15 +102,15 @@ type Redirect struct {
 type Lease struct {
 	ID    string `json:"id"`             // random, for one acquisition
 	Until int64  `json:"until"`          // when the holder must stop, by the holder's clock
-	For   int64  `json:"for,omitempty"`  // how long waiters watch the lease before they take it over; 0 means their own LeaseTTL
-	Seen  int64  `json:"seen,omitempty"` // the part of For that earlier waiters have already watched
+	For   int64  `json:"for,omitempty"`  // how long other processes wait before they take over the lease; 0 means their own LeaseTTL
+	Seen  int64  `json:"seen,omitempty"` // the part of For for which other processes have already waited
 }
 
 // A Failure is the stored refusal of an authorization server.
 type Failure struct {
 	Code      string `json:"code"`
 	Permanent bool   `json:"permanent,omitempty"`
-	At        int64  `json:"at"`
+	At        int64  `json:"at"`              // the time of the refusal
 	Retry     int64  `json:"retry"`           // no attempt before this time
 	Count     int    `json:"count,omitempty"` // number of consecutive failures
 	Of        string `json:"of"`              // a digest of the refused credentials

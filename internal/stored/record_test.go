@@ -222,7 +222,7 @@ func TestMembersOfARecordMayStandInAnyOrder(t *testing.T) {
 // secretText is a secret in the data that Decode refuses in these tests.
 const secretText = "s3cr3t-value"
 
-// notRecords maps the reason why Decode refuses data to the data.
+// notRecords lists data that Decode refuses, by the reason.
 var notRecords = map[string]string{
 	"nothing":                    ``,
 	"a space":                    ` `,
@@ -256,8 +256,8 @@ var notRecords = map[string]string{
 	"invalid UTF-8":              "{\"v\":1,\"refresh_token\":\"" + secretText + "\xff\"}",
 	"invalid UTF-8 in a name":    "{\"v\":1,\"x\xff\":\"" + secretText + "\"}",
 	"a control character":        "{\"v\":1,\"refresh_token\":\"" + secretText + "\n\"}",
-	// If Decode accepted the members as unknown members, the record would have no token, and a
-	// save would overwrite the record.
+	// If Decode accepted "aead" as an unknown member, the record would have no token, and a save
+	// would overwrite the encrypted token.
 	"an encrypted record": `{"v":1,"aead":"` + secretText + `"}`,
 	"depth without end":   `{"v":1,"x":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + `}`,
 }
