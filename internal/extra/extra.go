@@ -1,6 +1,6 @@
-// Package extra converts the additional members of token responses between three
-// representations: the JSON or form of a response, codec.Fields.Extra of a record, and the
-// values that Token.Extra of golang.org/x/oauth2 returns.
+// Package extra converts the additional members of token responses between three representations:
+// the JSON or form of a response, codec.Fields.Extra of a record, and the values that the Extra
+// method of an oauth2.Token returns. In this package, an Extra is the text of a codec.Fields.Extra.
 package extra
 
 import (
@@ -19,7 +19,7 @@ import (
 
 // whole is the suffix of number literals that Values returns as an int64. x/oauth2 returns whole
 // numbers in form-encoded responses as int64, and all other numbers as float64. The suffix does
-// not change the value of a number, and servers do not write whole numbers with this suffix.
+// not change the value of a number. If a server writes such a literal, JSON removes the suffix.
 const whole = "e0"
 
 // Form returns a form value as JSON. The result is a number if x/oauth2 returns a number for the
@@ -49,9 +49,9 @@ func marshal(v any) json.RawMessage {
 	return text
 }
 
-// Join returns an Extra with the given members. It leaves out members that an Extra cannot
-// hold, such as a member that is nested too deeply. If an object within a member repeats a
-// name, the last value counts, as in x/oauth2.
+// Join returns an Extra with the given members. It leaves out members that an Extra cannot hold,
+// such as a member that is nested too deeply. If an object within a member repeats a name, Join
+// keeps only the last value, as x/oauth2 does.
 func Join(members map[string]json.RawMessage) string {
 	joined := ""
 	for name, value := range members {
@@ -78,8 +78,8 @@ func one(name string, value json.RawMessage) string {
 	return text
 }
 
-// JSON returns value, from a token response in JSON, as a member of an Extra. The result
-// differs from value only if value has the form that Int returns. JSON then removes the
+// JSON returns value, a member of a token response in JSON, as a member of an Extra. The result
+// differs from value only if value has the form that Int returns. In that case, JSON removes the
 // suffix, so that Values returns a float64.
 func JSON(value json.RawMessage) json.RawMessage {
 	if n, ok := isInt(json.Number(value)); ok {
@@ -106,7 +106,8 @@ func isInt(literal json.Number) (int64, bool) {
 	return n, err == nil
 }
 
-// Values returns the members of an Extra as x/oauth2 returns them. The map is never nil.
+// Values returns the members of the Extra text, with the types that x/oauth2 returns. If text is
+// not a JSON object, the map is empty but not nil.
 func Values(text string) map[string]any {
 	values := map[string]any{}
 	v, ok := decode(json.RawMessage(text))
@@ -148,10 +149,10 @@ func plain(v any) any {
 	return v
 }
 
-// Fit returns the part of the Extra text that can be merged into the Extra of a record. It also
-// returns the number of members that it left out. It leaves out the largest members first. If the
-// record has a member that Fit leaves out, fitting has null for that member. Otherwise the record
-// would keep the old value of the member.
+// Fit returns the part of the Extra text that can be merged into record, the Extra of a record,
+// without exceeding codec.MaxExtra. left is the number of members that Fit left out, the largest
+// first. If the record has a member that Fit leaves out, fitting has null for that member, because
+// the record would otherwise keep the old value of the member.
 func Fit(record, text string) (fitting string, left int) {
 	if len(codec.MergeExtra(record, text)) <= codec.MaxExtra {
 		return text, 0
@@ -175,8 +176,8 @@ func Fit(record, text string) (fitting string, left int) {
 	return "", left
 }
 
-// Token returns t as an x/oauth2 token whose Extra method returns the members that
-// Members lists.
+// Token returns t as an x/oauth2 token whose Extra method returns the members that Members
+// returns.
 func Token(t tokenstore.Token) *oauth2.Token {
 	o := &oauth2.Token{
 		AccessToken: string(t.AccessToken), RefreshToken: string(t.RefreshToken),

@@ -16,7 +16,7 @@ import (
 )
 
 // TestForm checks that Form and Values together return the same value for a form member as
-// x/oauth2. A test of package initializer compares whole responses.
+// x/oauth2.
 func TestForm(t *testing.T) {
 	t.Parallel()
 	for _, value := range []string{"", "7", "-7", "+7", " 7 ", "007", "9223372036854775808", "1.5", "1.", ".5", "1e5", "1.e5", "1.0e999", "1.2.3", "0x1.8p1", "text", "a\nb", "null", "nan.", "\u00e9"} {
@@ -85,7 +85,7 @@ func TestFit(t *testing.T) {
 	}
 }
 
-// TestGiven checks that raw reads the field in which x/oauth2 keeps the values of Extra.
+// TestGiven checks that Given returns the members that WithExtra has added to a token.
 func TestGiven(t *testing.T) {
 	t.Parallel()
 	for what, raw := range map[string]any{"JSON": map[string]any{"x": "1"}, "a form": url.Values{"x": {"one"}}} {

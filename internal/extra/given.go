@@ -11,9 +11,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Given returns the record of an x/oauth2 token, including all values of o.Extra. The error
-// matches tokenstore.ErrInvalidToken if JSON cannot represent a value. The error does not
-// quote the token.
+// Given returns a record with the tokens, type and expiry of an x/oauth2 token, and with all values
+// that o.Extra returns. The error matches tokenstore.ErrInvalidToken if JSON cannot represent a
+// value. The error does not quote the token.
 func Given(o *oauth2.Token) (tokenstore.Token, error) {
 	members, err := raw(o)
 	if err != nil {
@@ -38,9 +38,9 @@ func Given(o *oauth2.Token) (tokenstore.Token, error) {
 	return t, nil
 }
 
-// raw returns the members that the Extra method of a token returns. The method returns single
-// members by name, so raw reads the unexported field in which x/oauth2 keeps all members.
-// TestGiven fails if that field changes.
+// raw returns the members that the Extra method of o returns. That method requires the name of a
+// member, so raw reads the unexported field in which x/oauth2 keeps all members. TestGiven fails if
+// x/oauth2 renames the field or changes its type.
 func raw(o *oauth2.Token) (map[string]json.RawMessage, error) {
 	members := map[string]json.RawMessage{}
 	v := reflect.ValueOf(o).Elem().FieldByName("raw")
@@ -81,8 +81,9 @@ func literal(v reflect.Value) (json.RawMessage, error) {
 
 var errKind = fmt.Errorf("%w: a type that JSON does not have", tokenstore.ErrInvalidToken)
 
-// copied returns a copy of v that package json can marshal. A value from an unexported field
-// cannot be passed to package json. For a kind that JSON does not have, the error is errKind.
+// copied returns a copy of v that package json can marshal, because a value from an unexported
+// field cannot be passed to package json. If JSON does not have the kind of v or of a value in v,
+// the error is errKind.
 func copied(v reflect.Value) (any, error) {
 	switch v.Kind() {
 	case reflect.Invalid:

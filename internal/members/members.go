@@ -9,12 +9,12 @@ import (
 
 var errNoObject = errors.New("not a JSON object")
 
-// ErrTwice is the error of Split for an object that repeats a name.
+// ErrTwice is the error that Split returns for an object that repeats a name.
 var ErrTwice = errors.New("a member is repeated")
 
-// Split returns the members of a JSON object by their exact names. (Package encoding/json would
-// accept "ID" for "id".) If a name appears twice, Split returns ErrTwice, because readers could
-// choose different values. Errors do not quote data.
+// Split returns the members of the JSON object data by their exact names. If a name appears twice,
+// Split returns ErrTwice, because readers could choose different values. If data is not a JSON
+// object, Split returns an error that does not quote data. The members do not refer to data.
 func Split(data []byte) (map[string]json.RawMessage, error) {
 	members := map[string]json.RawMessage{}
 	err := Each(data, func(name, value []byte) error {
@@ -30,11 +30,11 @@ func Split(data []byte) (map[string]json.RawMessage, error) {
 	return members, nil
 }
 
-// Each calls f with the name and value of each member of a JSON object, in order. Name and value
-// are parts of data, except that escapes in names are resolved. A value is valid JSON without
-// surrounding spaces. A name may be repeated. Each returns the first error of f. If data is not a
-// JSON object, Each returns an error that does not quote data. Each can call f for some members
-// before it detects that data is not a JSON object.
+// Each calls f with the name and value of each member of the JSON object data, in order. The slices
+// name and value are parts of data, but name is a new slice if it has escapes or is not ASCII. A
+// value is valid JSON without surrounding spaces. A name may be repeated. If f returns an error,
+// Each returns the error. If data is not a JSON object, Each returns an error that does not quote
+// data, possibly after calls of f.
 func Each(data []byte, f func(name, value []byte) error) error {
 	s := scanner{data: data}
 	s.space()
@@ -52,7 +52,7 @@ func Each(data []byte, f func(name, value []byte) error) error {
 	return nil
 }
 
-// Elements calls f with each element of a JSON array, until f returns false. value must be
+// Elements calls f with each element of the JSON array value, until f returns false. value must be
 // valid JSON. Elements reports whether value is an array and f returned true for every element.
 func Elements(value []byte, f func(element []byte) bool) bool {
 	s := scanner{data: value}
@@ -85,7 +85,7 @@ func Text(value []byte) (text []byte, plain bool) {
 	return value[1 : len(value)-1], true
 }
 
-// maxDepth is the maximum nesting of values in package encoding/json.
+// maxDepth is the maximum depth of nested objects and arrays, as in package encoding/json.
 const maxDepth = 10_000
 
 type scanner struct {
@@ -112,8 +112,8 @@ func (s *scanner) take(c byte) bool {
 	return false
 }
 
-// members scans an object from after its opening brace up to and including its closing brace.
-// It calls f, unless f is nil, for each member.
+// members scans the remainder of an object after its opening brace, including its closing brace.
+// Unless f is nil, members calls f for each member.
 func (s *scanner) members(depth int, f func(name, value []byte) error) error {
 	s.space()
 	if s.take('}') {

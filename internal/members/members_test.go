@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// split is an implementation of Split with package encoding/json.
+// split implements Split with package encoding/json.
 func split(data []byte) (map[string]string, error) {
 	if !json.Valid(data) {
 		return nil, errNoObject
@@ -33,7 +33,7 @@ func split(data []byte) (map[string]string, error) {
 	return members, nil
 }
 
-// texts lists JSON objects, and texts that are almost JSON objects.
+// texts lists JSON objects, and texts that are similar to JSON objects.
 var texts = []string{
 	`{}`, ` { } `, `{"a":1}`, " {\t\"a\" :\r\n [ 1 , {} , \"x\" ] } ", `{"a":1,"b":"c","d":null,"e":true,"f":false}`, `{"a":{"b":{"c":[[[]]]}}}`,
 	`{"a":-0.5e+10,"b":0,"c":1E9,"d":-1}`, `{"a":"\"\\\/\b\f\n\r\t\u00e9\ud83d\udd11\ud800"}`, `{"\u0061":1,"é":2,"":3}`, "{\"\xff\":\"\xff\"}",
@@ -50,7 +50,7 @@ func compare(t *testing.T, data []byte) {
 	kept := bytes.Clone(data)
 	got, err := Split(data)
 	want, wrong := split(data)
-	// Split reports a repeated name before a later syntax error.
+	// If data repeats a name before a syntax error, Split returns ErrTwice, and split does not.
 	if (err == nil) != (wrong == nil) || wrong != nil && errors.Is(wrong, ErrTwice) && !errors.Is(err, ErrTwice) {
 		t.Fatalf("%q: error %v, want %v", data, err, wrong)
 	}
