@@ -8,9 +8,9 @@ type challenge struct {
 	params map[string]string // by name in lower case
 }
 
-// parseChallenges parses a WWW-Authenticate field (RFC 9110, 11.6.1): a list of
-// challenges, each with a scheme and either a token68 or a list of parameters.
-// Commas separate the elements of both lists, and elements may be empty.
+// parseChallenges returns the challenges in a WWW-Authenticate field (RFC 9110, 11.6.1), which
+// consists of a list of challenges. Each challenge has a scheme and either a token68 or a list of
+// parameters. Commas separate the elements of both lists, and elements may be empty.
 // parseChallenges skips text that does not match the grammar, up to the next comma.
 func parseChallenges(field string) (list []challenge) {
 	l := &lexer{field}

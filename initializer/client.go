@@ -89,7 +89,7 @@ func (c *Client) Token(ctx context.Context) (tokenstore.Token, error) {
 
 // APIDomain returns the base URL of the API from the record or, if the record has none, from the
 // Environment. It returns "" if neither has a base URL, or if the token must not be sent to that
-// URL. After Close or Revoke, APIDomain returns the APIURL of the Environment.
+// URL. After Close or a successful Revoke, APIDomain returns the APIURL of the Environment.
 func (c *Client) APIDomain() string {
 	s := c.current.Load()
 	if s == nil {
@@ -103,13 +103,13 @@ func (c *Client) APIDomain() string {
 
 // Persisted reports whether the token that the Client uses is stored. It returns false after an
 // error that matches tokenstore.ErrNotPersisted, until a later call of Token has stored the token.
+// After Close or a successful Revoke, it returns true.
 func (c *Client) Persisted() bool {
 	s := c.current.Load()
 	return s == nil || s.unsaved == nil
 }
 
-// TokenSource returns a source of access tokens for packages that use
-// golang.org/x/oauth2.
+// TokenSource returns a source of access tokens for packages that use golang.org/x/oauth2.
 //
 // The returned tokens have no refresh token, so that no other code refreshes them. The Type method
 // of a token returns the scheme for the Authorization header. If the server states no other type,

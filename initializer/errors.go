@@ -45,13 +45,13 @@ var (
 	// Retrying rarely helps. Config.Refusals can assign a class to the code.
 	ErrRefused = errors.New("the authorization server refused")
 
-	// ErrUntrustedURL means that a token was not sent because of its destination: a URL without
-	// https, or a host that the configuration does not allow. See Config.Hosts.
+	// ErrUntrustedURL means that a token was not sent because of its destination: a URL that is
+	// neither https nor on the loopback interface, or a host that the configuration does not
+	// allow. See Config.Hosts.
 	ErrUntrustedURL = errors.New("a token must not be sent to this URL")
 
-	// ErrTokenType means that a token was not sent because of its type: a type that
-	// cannot be sent without a proof, such as DPoP or mac, or an unknown type. See
-	// Config.TokenTypes.
+	// ErrTokenType means that a token was not sent because of its type: a type that requires a
+	// proof of possession, such as DPoP or mac, or an unknown type. See Config.TokenTypes.
 	ErrTokenType = errors.New("a token of this type cannot be sent")
 
 	// ErrClosed means that the Client was closed.

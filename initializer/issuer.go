@@ -126,7 +126,8 @@ func (c *Client) adoptable(ctx context.Context, err error) bool {
 	return err == nil && !zohos && t.Issuer == "" && (like.RefreshToken == "" || like.RefreshToken == t.RefreshToken)
 }
 
-// explain adds errNoIssuer to a not-found error if a record without an issuer exists.
+// explain adds errNoIssuer to err if err matches tokenstore.ErrNotFound and a record without an
+// issuer exists. Otherwise, it returns err.
 func (c *Client) explain(ctx context.Context, err error) error {
 	if !errors.Is(err, tokenstore.ErrNotFound) {
 		return err

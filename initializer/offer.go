@@ -12,7 +12,8 @@ import (
 // Offer stores given as the token of the user, client, issuer and resource of c, unless the store
 // has a newer token. It returns the resulting record. It sends no request to the authorization
 // server. c.Token must have a UserName and, with an Environment, a ClientID; otherwise the error
-// matches tokenstore.ErrInvalidToken. Offer ignores the tokens in c.Token.
+// matches tokenstore.ErrInvalidToken. If the user has no record except one without an issuer, and c
+// has an issuer, the error matches tokenstore.ErrIDMismatch. Offer ignores the tokens in c.Token.
 //
 // The given token can result from a new consent, or can be an old copy, for example from a file. An
 // authorization server might treat the use of an old refresh token as theft. Offer therefore

@@ -26,9 +26,10 @@ const maxPeek = 64 << 10
 // INVALID_OAUTHTOKEN, or its WWW-Authenticate field has error="invalid_token" (RFC 6750). After
 // such a response, the client refreshes the token once, unless another process has already
 // refreshed the token. The client repeats the request if the request has no body or a body that can
-// be rewound (http.Request.GetBody). If the API also rejects the new token, the caller gets the
-// second response. The client then does not replace the token again for a minute. If the token
-// cannot be replaced, the request fails with the reason, such as ErrReauthRequired.
+// be rewound (http.Request.GetBody). Otherwise, the caller gets the response with status 401. If
+// the API also rejects the new token, the caller gets the second response. The client then does not
+// replace the token again for a minute. If the token cannot be replaced, the request fails with the
+// reason, such as ErrReauthRequired.
 //
 // The client sends the token only over https or on the loopback interface, and not to another host
 // after a redirect. A request to a host that must not receive the token fails with ErrUntrustedURL;

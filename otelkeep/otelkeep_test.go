@@ -35,7 +35,7 @@ const (
 	clientSecret = "canary-client-secret"
 )
 
-// exporters keep the spans and metrics of an Observer in memory.
+// An exporters keeps the spans and metrics of an Observer in memory.
 type exporters struct {
 	spans   *tracetest.InMemoryExporter
 	tracers *trace.TracerProvider
