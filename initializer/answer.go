@@ -57,7 +57,6 @@ func read(res *http.Response, limit int64) (reply, error) {
 	return reply{res.StatusCode, res.Header, body, err != nil || int64(len(body)) > limit}, nil
 }
 
-// good reports whether the status is a success.
 func (r reply) good() bool { return r.status >= 200 && r.status <= 299 }
 
 // members holds the members of a response as JSON. The keys are the names in lower case, because

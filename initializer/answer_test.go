@@ -75,7 +75,6 @@ func TestAnswer(t *testing.T) {
 		}
 		for _, name := range names {
 			for _, value := range values {
-				// The member precedes the tokens in one response, and follows the tokens in the other.
 				w.keeps(conf, ok(`{"`+name+`":`+value+`,"access_token":"canary-new","refresh_token":"canary-2"}`))
 				again()
 				w.keeps(conf, ok(`{"access_token":"canary-new","refresh_token":"canary-2","`+name+`":`+value+`}`))

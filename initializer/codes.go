@@ -140,7 +140,6 @@ func plain(code string) string {
 	}, code)
 }
 
-// class returns the error class of a refusal with the meaning m.
 func (m meaning) class() error {
 	switch m {
 	case meansConsent:

@@ -26,7 +26,6 @@ const (
 	user     = "abc.a@zoho.com:60012345"
 )
 
-// consent returns the consent that users give in these tests.
 func consent() zohoaccounts.Consent {
 	return zohoaccounts.Consent{ClientID: clientID, Email: "abc.a@zoho.com", ZGID: "60012345"}
 }
@@ -93,7 +92,6 @@ func (w *world) handle() *tokenstore.Store {
 	return s
 }
 
-// config returns a configuration with the Token t.
 func (w *world) config(t tokenstore.Token) initializer.Config {
 	return initializer.Config{
 		Environment: initializer.US.Production(),

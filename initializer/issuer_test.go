@@ -34,7 +34,6 @@ func (n internet) at(domain string) *oauth2.Config {
 
 func issuerOf(domain string) string { return "https://id." + domain + "/token" }
 
-// code returns a one-time code from the server at domain.
 func (n internet) code(domain string) tokenstore.Secret { return tokenstore.Secret(n.Code(domain)) }
 
 // told reports whether a request to the servers at domain contained text.

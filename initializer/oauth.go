@@ -133,7 +133,7 @@ func (s *standard) ask(ctx context.Context, t tokenstore.Token, do request, styl
 	return minted, second.RefreshError
 }
 
-// orNil returns err if err is not nil. Otherwise it returns the refusal, or nil if v is nil.
+// orNil returns err or, if err is nil, the refusal v. A nil v stands for no refusal.
 func (v *verdict) orNil(err error) error {
 	if err != nil || v == nil {
 		return err

@@ -50,7 +50,6 @@ func (c *Client) lead(ctx context.Context, stale tokenstore.Secret, rejected boo
 	return next, err
 }
 
-// replaces reports whether s is fresh and has an access token other than stale.
 func (s *session) replaces(stale tokenstore.Secret, now time.Time) bool {
 	return s.token.AccessToken != stale && s.fresh(now)
 }

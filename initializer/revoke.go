@@ -20,11 +20,11 @@ func EnvironmentOf(apiDomain string) (Environment, bool) {
 	return e, err == nil
 }
 
-// RevokeToken revokes the refresh token of t, or its access token if it has no refresh token, at
-// the authorization server of c. It requests no new token and does not use the store: c.Store may
-// be nil. A token that the server does not know counts as revoked. If t has no token, the error is
-// nil. If the Issuer or Resource of t differs from that of c, RevokeToken sends no request, and the
-// error matches tokenstore.ErrIDMismatch.
+// RevokeToken revokes the refresh token of t at the authorization server of c, or the access token
+// if t has no refresh token. RevokeToken requests no new token and does not use the store: c.Store
+// may be nil. A token that the server does not know counts as revoked. If t has no token, the error
+// is nil. If the Issuer or Resource of t differs from that of c, RevokeToken sends no request, and
+// the error matches tokenstore.ErrIDMismatch.
 func RevokeToken(ctx context.Context, c Config, t tokenstore.Token) error {
 	c.Token = t
 	c.Token.Issuer, c.Token.Resource = "", "" // belongs compares t with c
@@ -39,8 +39,6 @@ func RevokeToken(ctx context.Context, c Config, t tokenstore.Token) error {
 	return client.fail("revoke", client.revoke(ctx, client.configured(t)))
 }
 
-// revoke revokes the refresh token of t, or its access token if it has no refresh token. If t has
-// no token, the error is nil.
 func (c *Client) revoke(ctx context.Context, t tokenstore.Token) error {
 	token := cmp.Or(t.RefreshToken, t.AccessToken)
 	if token == "" {
@@ -51,9 +49,9 @@ func (c *Client) revoke(ctx context.Context, t tokenstore.Token) error {
 
 // Revoke revokes the refresh token, or the access token if there is no refresh token, at the
 // authorization server, and then deletes the record. If the record does not exist, or the token in
-// memory could not be stored, Revoke revokes the token in memory. After Revoke succeeds, calls that
-// need a token fail with ErrReauthRequired. After Close or a successful Revoke, Revoke fails with
-// ErrClosed.
+// memory could not be stored, Revoke revokes the token in memory. If Revoke fails, it can be called
+// again. After Revoke succeeds, calls that need a token fail with ErrReauthRequired. After Close or
+// a successful Revoke, Revoke fails with ErrClosed.
 func (c *Client) Revoke(ctx context.Context) error {
 	s := c.current.Load()
 	if s == nil {
