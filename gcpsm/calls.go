@@ -22,17 +22,17 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// A service makes calls about the secrets with a prefix. Each method makes at most one call,
-// apart from repetitions and two exceptions: list makes one call for each page, and create and
-// add undo a write that the server has not stored completely.
+// A service makes calls about the secrets with a prefix. Each method makes at most one call, apart
+// from repetitions and two exceptions: list makes one call for each page, and create and add make a
+// second call to undo a write that the server has not stored completely.
 type service struct {
 	client *secretmanager.Client
 	parent string
 	prefix string // including the '-' before the name of a record
 }
 
-// path returns the resource name of the secret name. The service may return another
-// resource name for the same secret, with the project's number in place of its ID.
+// path returns the resource name of the named secret. The service may return another resource name
+// for the same secret, with the project's number in place of its ID.
 func (s *service) path(name string) string { return s.parent + "/secrets/" + s.prefix + name }
 
 func (s *service) version(name string, number int64) string {
@@ -73,10 +73,10 @@ func (r *retryer) Retry(err error) (time.Duration, bool) {
 	return pause, time.Now().Add(pause + leastTime).Before(r.until)
 }
 
-// reading are the codes after which the driver repeats a read, and writing are the codes after
-// which it repeats a write. The driver repeats a write only if the service has rejected the
-// write. If the service had applied the write, the service would refuse the repetition, as it
-// refuses the write of a slower writer.
+// reading and writing are the codes after which the driver repeats a read or a write. The driver
+// repeats a write only if the service has certainly not applied the write. The service would refuse
+// the repetition of an applied write, and the driver would take that refusal for the success of
+// another writer.
 var (
 	reading = []codes.Code{codes.Unavailable, codes.ResourceExhausted}
 	writing = []codes.Code{codes.ResourceExhausted}
@@ -108,8 +108,8 @@ func call[In, Out any](
 	return out, nil
 }
 
-// read returns one version with its data. id is the number of the version or an alias. The
-// error matches ErrCorrupt if the payload does not have the form that this package writes, and
+// read returns one version with its data. id is the number of the version, or an alias. The error
+// matches ErrCorrupt if the payload does not have the form that this package writes, and
 // ErrUnavailable if the payload was damaged in transit.
 func (s *service) read(ctx context.Context, name, id string) (state, error) {
 	const method = "AccessSecretVersion"
@@ -171,9 +171,9 @@ func (s *service) create(ctx context.Context, name string, m *secretmanagerpb.Se
 	return metadataOf(made), nil
 }
 
-// dropped returns the first of fields that the server has not stored as sent, or "" if the
-// server has stored all these fields. dropped also returns "etags" if the etag is empty or has
-// not changed, because each write changes the etag.
+// dropped returns a description of the first of fields that the server has not stored as sent,
+// or "" if the server has stored all these fields. dropped returns "etags" if the etag is empty
+// or has not changed, because each write changes the etag.
 func dropped(sent, got *secretmanagerpb.Secret, fields ...string) string {
 	if got.GetEtag() == "" || got.GetEtag() == sent.GetEtag() {
 		return "etags"
@@ -241,8 +241,9 @@ func (s *service) add(ctx context.Context, name string, payload []byte) (added, 
 }
 
 // update replaces the given fields of a secret with those of m if the etag of m is current.
-// Otherwise the error matches ErrConflict. The error matches errDrops if the response shows that
-// the server has not stored the fields.
+// Otherwise the error matches ErrConflict. If the secret does not exist, the error matches
+// ErrNotFound. If the response shows that the server has not stored the fields, the error matches
+// errDrops.
 func (s *service) update(ctx context.Context, name string, m *secretmanagerpb.Secret, fields ...string) (metadata, error) {
 	const method = "UpdateSecret"
 	m.Name = s.path(name)
@@ -257,8 +258,8 @@ func (s *service) update(ctx context.Context, name string, m *secretmanagerpb.Se
 	return metadataOf(updated), nil
 }
 
-// remove deletes a secret if its etag is etag. Otherwise the error matches ErrConflict, or
-// ErrNotFound if the secret does not exist.
+// remove deletes a secret if its etag is etag, or if etag is empty. Otherwise the error matches
+// ErrConflict. If the secret does not exist, the error matches ErrNotFound.
 func (s *service) remove(ctx context.Context, name, etag string) error {
 	do := func(ctx context.Context, in *secretmanagerpb.DeleteSecretRequest, opts ...gax.CallOption) (struct{}, error) {
 		return struct{}{}, s.client.DeleteSecret(ctx, in, opts...)
@@ -276,9 +277,9 @@ func (s *service) destroy(ctx context.Context, name string, number int64, etag s
 	return err
 }
 
-// list calls f with the name and metadata of each secret that has the prefix and that the
-// service lists for filter. The list of the service may lag. list stops when f returns
-// false.
+// list calls f with the name and metadata of each secret that the service lists for filter. list
+// skips secrets without the prefix, and secrets whose names are not legal names of records. The
+// list of the service may lag. If f returns false, list stops and returns nil.
 func (s *service) list(ctx context.Context, filter string, f func(name string, m metadata) bool) error {
 	if err := ctx.Err(); err != nil {
 		return err

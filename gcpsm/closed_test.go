@@ -19,7 +19,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// atOnce is the maximum duration of operations that do not retry. Retries would take 20 s.
+// atOnce is the maximum duration of operations that do not retry. Retries would take 20 seconds.
 const atOnce = 10 * time.Second
 
 // refuse makes the server answer calls of the given methods with err if their resource
@@ -346,8 +346,8 @@ func TestServerThatDrops(t *testing.T) {
 	}
 }
 
-// TestRefusedWritesAreUndone checks that a permanently refused write destroys the version
-// that it has added, and deletes the secret if the same call has created it.
+// TestRefusedWritesAreUndone checks that a permanently refused write destroys the version that the
+// write has added. A refused Create also deletes the secret.
 func TestRefusedWritesAreUndone(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{"AddSecretVersion", "UpdateSecret"} {

@@ -40,7 +40,7 @@ func newClient(t testing.TB, server *fakegcp.Server, more ...option.ClientOption
 	return client
 }
 
-// A backend is a server on which each namespace has its own prefix, and each driver its own
+// A backend is a server on which each namespace has its own prefix, and each driver has its own
 // client. The clients have exactly the permissions that Permissions returns.
 type backend struct {
 	server *fakegcp.Server
@@ -178,15 +178,15 @@ func change(t testing.TB, server *fakegcp.Server, m *secretmanagerpb.Secret) {
 	}
 }
 
-// fast returns a clock on which an hour passes within the real duration hour. Tests that
-// wait for the end of a lag then take little time.
+// fast returns a clock on which an hour passes within the real duration hour, so that tests can
+// wait for the end of a lag.
 func fast(hour time.Duration) func() time.Time {
 	start := time.Now()
 	return func() time.Time { return start.Add(time.Since(start) * (time.Hour / hour)) }
 }
 
-// lagging returns the options of a server whose reads lag by up to an hour. The lag changes
-// from read to read.
+// lagging returns the options of a server whose reads lag by up to an hour on the clock that fast
+// returns. The lag changes from read to read.
 func lagging(hour time.Duration) *fakegcp.Options {
 	lag := fakegcp.All(time.Hour)
 	lag.Uneven = true

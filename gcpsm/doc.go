@@ -21,15 +21,16 @@
 //	secretmanager.versions.destroy
 //	secretmanager.versions.get
 //
-// A store works without versions.get and versions.destroy, but old versions then remain and
-// cost money. To limit the role to the prefix, grant the role with a condition that contains
-// the project's number, not its ID:
+// The last two permissions are optional. Without versions.destroy, replaced versions stay active
+// and cost money. Without versions.get, versions that were never committed may stay active. To
+// limit the role to the prefix, grant the role with a condition that contains the number, not the
+// ID, of the project:
 //
 //	resource.name.startsWith("projects/123456789/secrets/oauth-")
 //
-// The permissions secrets.list and secrets.create apply to the project, whose name does not
-// match the condition. Grant both in a second role without the condition. An account that may
-// list secrets can see the names, labels and annotations of all secrets in the project.
+// The permissions secrets.list and secrets.create apply to the project, whose name does not match
+// the condition. Grant these two permissions in a second role, without the condition. An account
+// that may list secrets can see the names, labels and annotations of all secrets in the project.
 //
 // If you set Options.KMSKey or the KMSKey of a Replica, Secret Manager's service agent needs
 // the role roles/cloudkms.cryptoKeyEncrypterDecrypter on each key.
@@ -40,57 +41,57 @@
 //
 //	<parent>/secrets/<prefix>-<name>
 //
-// The state of the record is the version to which the alias "current" points; "latest" may
-// point to a version that was never committed. The payload is the line
+// The state of the record is the version to which the alias "current" points; "latest" may point to
+// a version that was never committed. The payload of a version is the line
 //
 //	tokenkeep1 <incarnation>
 //
-// followed by the record. The incarnation is random, and does not change from the creation of
-// the secret to its deletion. To see a record:
+// followed by the record. The incarnation is random, and stays the same until the secret is
+// deleted. To see a record:
 //
 //	gcloud secrets versions access current --secret=oauth-u4fz…
 //
 // Searches find a record by its labels. Each label has the key and the value
 //
-//	<kind>_<24 characters of a digest>: <the other 8>
+//	<kind>_<24 characters of a digest>: <the other 8 characters>
 //
-// A digest is split, because a key has at most 63 characters. The value alone cannot hold the
-// digest, because a secret can have several labels of one kind. One ListSecrets finds a record
-// by any of several labels. The annotation "tokenkeep" holds the incarnation, the lease of a
-// refresh, and the versions to destroy. The annotation also holds the number and etag of the
-// current version, and a digest of the record. The driver preserves other labels, annotations
-// and aliases of a secret.
+// The key contains part of the digest, because a secret can have several labels of one kind, and no
+// two labels of a secret have the same key. One call of ListSecrets can search for several labels.
+// The annotation "tokenkeep" holds the incarnation, the lease of a refresh, and the versions to
+// destroy. The annotation also holds the number and etag of the current version, and a digest of
+// the record. The driver preserves other labels, annotations and aliases of a secret.
 //
-// Names, labels and annotations appear in audit logs and in notifications to Pub/Sub topics.
-// Names, labels and annotations contain digests, but no token and no user name. The digests in
-// names and labels are keyed if tokenstore.Options has keys.
+// Names, labels and annotations appear in audit logs and in notifications to Pub/Sub topics. The
+// driver writes no token and no user name into names, labels and annotations. The digests in names
+// and labels are HMACs if tokenstore.Options has a NameKey.
 //
-// A write first adds a version, to which the alias does not point yet. Then one UpdateSecret
-// makes that version the state. The update changes the alias, the labels and the annotation
-// together, and carries the etag that the writer has read. If several writers have read the
-// same state, one writer succeeds. Every other writer destroys its own version if the service
-// has certainly refused the update. The next commit finds the version of a killed writer,
-// because the number of that version lies between the numbers of two states.
+// A write first adds a version, to which the alias does not point yet. Then one UpdateSecret makes
+// that version the state. The update changes the alias, the labels and the annotation together, and
+// carries the etag that the writer has read. If several writers have read the same state, at most
+// one succeeds. A writer whose update is refused, or conflicts with another update, destroys the
+// version that it has added. The next commit finds the version of a killed writer, because the
+// number of that version lies between the numbers of the old and the new state.
 //
-// A replaced version stays for two hours, because readers may lag. The next write after that
-// time destroys the version, together with versions that never became the state. A destruction
-// carries the etag of the version. If the annotation does not hold the etag, one write stores
-// the etag, and a later write destroys the version. If the secret is deleted and created again,
-// its new versions have the old numbers but different etags. Each write checks at most 16
-// versions.
+// A replaced version stays for two hours, because readers may lag. The next write after that time
+// destroys the version. Versions that never became the state are destroyed in the same way. A
+// destruction carries the etag of the version. If the annotation does not hold the etag, one write
+// stores the etag, and a later write destroys the version. If the secret is deleted and created
+// again, the new versions have the old numbers but different etags. Each write destroys or examines
+// at most 16 versions.
 //
-// A write destroys versions only after its commit. The commit proves that none of these
-// versions is the state. In three cases, a version that no annotation lists may remain. The
-// process was killed between commit and destruction, the response to the commit was lost, or a
-// destruction failed. After a failed destruction, only the next write of the same process tries
-// again. A remaining version costs as much as any active version until an operator destroys the
-// version or the record is deleted.
+// A write destroys earlier versions only after its UpdateSecret, which proves that none of these
+// versions is the state. A commit also removes these versions from the annotation. A version
+// therefore remains if the process is killed between commit and destruction, if the response to the
+// commit is lost, or if the destruction fails. After a failed destruction, only the next commit of
+// the same process tries again. A remaining version costs as much as any active version until an
+// operator destroys the version or the record is deleted.
 //
-// A refresh takes its lease with one UpdateSecret of the annotation, without a new version.
+// A refresh of a record with a user takes its lease with one UpdateSecret of the annotation,
+// without a new version.
 //
-// A deletion is final, and also carries the etag. A process that is killed during a creation
-// may leave a secret without a state. That secret is not a record. The next save of the same
-// record uses the secret.
+// A deletion is permanent, and carries the etag of the secret. A process that is killed during a
+// creation may leave a secret without a state. Such a secret is not a record. The next save of the
+// same record reuses the secret.
 //
 // # Calls
 //
@@ -108,14 +109,15 @@
 //	List      1 for each 25,000; then 1 for each secret, 16 at a time
 //	Names     1 for each 25,000
 //
-// The driver caches the metadata of up to 256 secrets that it has written or for which Fresh
-// was called. Update and Delete make one call fewer if the metadata are in the cache. An
-// outdated etag in the cache causes one more call. An Update with an outdated base destroys the
-// version that it has added. Concurrent writers and stale reads cause further calls.
+// The driver caches the metadata of up to 256 secrets that the driver has written or that Fresh has
+// read. Update and Delete make one call fewer if the metadata are in the cache. If the cached etag
+// is outdated, Update and Delete make one call more than without the cache. An Update with an
+// outdated base may make one more call, which destroys the version that the Update has added.
+// Concurrent writers and stale reads cause further calls.
 //
 // The driver repeats reads if the service is unavailable or a quota is exhausted. The driver
-// repeats writes only if a quota is exhausted. Pauses are random: the first is up to 0.1
-// seconds, later pauses are up to 3 seconds. Repetitions end after 20 seconds, or shortly
+// repeats writes only if a quota is exhausted. Pauses are random: the first takes at most 0.1
+// seconds, and later pauses take at most 3 seconds. Repetitions end after 20 seconds, or shortly
 // before the deadline of the context. After the last repetition, the error matches
 // tokenstore.ErrUnavailable, or tokenstore.ErrThrottled for a quota. A refresh that waits for
 // another process does not repeat throttled reads, because the refresh soon reads again anyway.
@@ -124,55 +126,54 @@
 //
 // According to https://cloud.google.com/secret-manager/pricing a version that is not destroyed
 // costs $0.06 a month in each location. Automatic replication counts as one location. 10,000
-// accesses cost $0.03. Management calls are free. A record that is refreshed every hour has
-// about 3 active versions at any time. These versions cost $0.18 a month. After the last write
-// of a record, its replaced versions stay active.
+// accesses cost $0.03. Management calls are free. A record that is refreshed every hour has about 3
+// active versions at any time, at a cost of $0.18 a month. After the last write of a record, the
+// versions that were replaced within the previous two hours stay active.
 //
-// A program that finds a record by user and client once a minute makes 43,200 accesses a month.
-// These accesses cost $0.13.
+// A program that finds a record by user and client once a minute makes 43,200 accesses a month, at
+// a cost of $0.13.
 //
 // # Limits
 //
-// A record has at most 65,508 bytes: 64 KiB without the first line. A secret has at
-// most the 64 labels that Google Cloud allows, including those in Options.Labels.
+// A record has at most 65,508 bytes: 64 KiB without the first line. Google Cloud allows at most 64
+// labels on a secret, including those in Options.Labels.
 //
-// According to https://cloud.google.com/secret-manager/quotas a project has 90,000 accesses,
-// 600 reads of metadata and 600 writes a minute. A secret accepts about 2 writes a second, and
-// a regional secret 80. A refresh takes 4 writes (lease, version, commit, destruction of a
-// version), and 1 or 2 reads of metadata. A project can make 150 refreshes a minute, enough for
-// 9,000 tokens with a lifetime of one hour. A look-up by user and client, or by a derived ID,
+// According to https://cloud.google.com/secret-manager/quotas a project has 90,000 accesses, 600
+// reads of metadata and 600 writes a minute. A secret accepts about 2 writes a second, and a
+// regional secret 80. A refresh takes 4 writes (lease, version, commit, destruction of a version),
+// and 1 or 2 reads of metadata. A project can make 150 refreshes a minute, enough for 9,000 tokens
+// with a lifetime of one hour. A look-up by user and client, or by an ID that SaveToken has chosen,
 // takes only accesses. Waiting for the refresh of another process also takes only accesses. A
-// search by user alone, or by token, takes one of the 600 reads. GetTokens takes one read for
-// each 25,000 secrets, and one access for each record.
+// search by user alone, or by token, takes one of the 600 reads of metadata. GetTokens takes one
+// read of metadata for each 25,000 secrets, and one access for each record.
 //
 // # Consistency
 //
-// Secret Manager promises one thing about reads: a version can be read by its number as soon as
-// it has been added. Everything else, including the alias, the metadata and lists, "typically
+// Secret Manager guarantees only that a version can be read by its number as soon as the version
+// has been added. Everything else, including the alias, the metadata and lists, "typically
 // converges within minutes, but may take a few hours"
 // (https://cloud.google.com/secret-manager/docs/consistency). Therefore ListLag and ReadLag are
 // driver.Unbounded. Etags protect writes, because the service compares an etag with that of the
 // newest state. The driver handles stale reads as follows:
 //
 //   - A reader by the alias may see an earlier state for a while, and a search may miss a new
-//     record. If the version to which the alias points was destroyed, the driver reads the
-//     metadata to find the newest version. If a later version is readable, the metadata are
-//     also stale. The error then matches ErrUnavailable, never ErrNotFound.
-//   - A driver reads its own writes: if the driver has seen a later state than the alias shows,
-//     it reads the later state by number.
-//   - If the service returns no metadata, Fresh looks for version 1 by number before it reports
-//     that the record does not exist.
-//   - Secret Manager refuses a write with the etag of stale metadata. The driver waits until
-//     the metadata catch up. If the metadata do not catch up within ten seconds, the error
-//     matches ErrConflict.
+//     record. If the version to which the alias points was destroyed, the driver reads the metadata
+//     to find the newest version. If the metadata also stay stale for ten seconds, the error
+//     matches ErrUnavailable, and not ErrNotFound.
+//   - A driver reads its own writes: if the cache shows a later state than the alias, the driver
+//     reads the later state by number.
+//   - If the service returns no metadata, Fresh reads version 1 by number. Fresh then reports that
+//     the record does not exist only if there is no version 1.
+//   - Secret Manager refuses a write with the etag of stale metadata. The driver waits at most ten
+//     seconds for current metadata. After that time, the error matches ErrConflict.
 //
-// A lag causes waiting and repeated attempts. A lag never causes the loss of a record or an
-// update, or a second request for a token.
+// A lag causes waiting and repeated attempts, but never the loss of a record or an update, or a
+// second request to the authorization server.
 //
 // # Errors
 //
-// The code of a service error determines its class. If the code is not specific, the reason in
-// the details or the text of the error determines the class:
+// The class of an error depends on the code that the service returns. For some codes, the class
+// also depends on the reason in the details, or on the text of the error:
 //
 //	NOT_FOUND            ErrNotFound; ErrRefused if the project, the location or the
 //	                     key does not exist
@@ -188,7 +189,7 @@
 //	OUT_OF_RANGE,        payload was damaged in transit
 //	UNIMPLEMENTED
 //	RESOURCE_EXHAUSTED   ErrThrottled; ErrRefused if the quota is 0
-//	other codes          ErrUnavailable; ErrRefused if a certificate is invalid
+//	other codes          ErrUnavailable; ErrRefused if the TLS handshake fails
 //
 // # Emulators
 //
@@ -197,17 +198,17 @@
 //
 // # Other programs
 //
-// Operators can add other labels, annotations and aliases to a secret at any time. An operator
-// can roll a record back by moving the alias "current" to an earlier version. The write of a
-// writer that had read the later version then fails. A version that another tool adds is not
+// Operators can add other labels, annotations and aliases to a secret at any time. An operator can
+// roll a record back by moving the alias "current" to an earlier version. An Update over the later
+// version then fails with an error matching ErrConflict. A version that another tool adds is not
 // the state until the alias points to the version. If the alias points to a version without the
 // line "tokenkeep1 <incarnation>", the error of a read matches ErrCorrupt. A record without the
-// alias is unreadable, too; "tokenkeep doctor --repair" restores the alias.
+// alias is also unreadable; "tokenkeep doctor --repair" restores the alias.
 //
-// A record is also unreadable if an operator has disabled or destroyed its version, or disabled
-// the key. The error matches ErrRefused and contains the service's text. If a permission on one
-// secret is missing, the error matches ErrDenied. Lists report an unreadable record by name and
-// continue.
+// A record is also unreadable if an operator has disabled or destroyed the current version, or
+// disabled the key. The error matches ErrRefused and contains the service's text. If a permission
+// on one secret is missing, the error matches ErrDenied. Lists report an unreadable record by name
+// and continue.
 //
 // Do not set an expiration, which deletes the record, or version_destroy_ttl, which delays the
 // destruction of old versions. "tokenkeep doctor" reports a secret that expires.

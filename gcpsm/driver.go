@@ -22,21 +22,21 @@ const (
 	// maxSize is the maximum size of a record: a payload of 64 KiB without its first line.
 	maxSize = 64<<10 - header
 
-	// grace is how long a replaced version stays, because reads by the alias may lag.
+	// grace is the minimum time for which a replaced version stays readable, because reads by the
+	// alias may lag.
 	grace = 2 * time.Hour
 
-	// cleanup limits how long a write waits for each round of clean-up, such as the destruction of
+	// cleanup is the maximum duration of one clean-up by a write, such as the destruction of due
 	// versions.
 	cleanup = 5 * time.Second
 
-	// catchUp limits how long a call waits for metadata that are known to be stale.
+	// catchUp limits how long a call waits for stale metadata to become current.
 	catchUp = 10 * time.Second
 
 	// doubt limits how long a call waits if the metadata name a disabled version and may be stale.
 	doubt = time.Second
 
-	// creation is how long Fresh waits for the first state of a secret that has metadata and a
-	// version.
+	// creation is how long Fresh waits for the first commit of a secret that already has a version.
 	creation = 250 * time.Millisecond
 )
 
@@ -62,9 +62,9 @@ func (s *secrets) Properties() driver.Properties {
 	return driver.Properties{Name: "gcpsm", Place: place, MaxSize: maxSize, ListLag: driver.Unbounded, ReadLag: driver.Unbounded}
 }
 
-// Get implements driver.Secrets. Get reads by the alias. If the alias shows an earlier state
-// than this driver has seen, Get reads the later state by its number. If the alias points to an
-// unreadable version, Get calls Fresh.
+// Get implements driver.Secrets. Get reads by the alias. If the cache has a later state than the
+// alias shows, Get reads the later state by its number. If the alias points to an unreadable
+// version, Get calls Fresh.
 func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 	now, err := s.read(ctx, name, alias)
 	closed := errors.Is(err, errGone) || errors.Is(err, errKey)
@@ -92,9 +92,9 @@ func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 }
 
 // Fresh implements driver.Secrets. Metadata may be stale, but a read of a version by its number
-// never lags. Fresh never returns a state older than the cached metadata or the argument than.
-// A secret without version 1 does not exist. If a read has just reported that the secret does
-// not exist, Fresh reads version 1 first, and the metadata only if version 1 exists.
+// never lags. Fresh never returns a state older than the cached metadata or the argument than. A
+// secret without version 1 has no state. If than is zero and Get has just not found the secret,
+// Fresh reads version 1 first. If version 1 does not exist, Fresh does not read the metadata.
 func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (driver.Secret, error) {
 	if than.Version == "" && s.missed.Take(name, time.Now()) {
 		if err := s.vanished(ctx, name); errors.Is(err, driver.ErrNotFound) {
@@ -110,11 +110,11 @@ func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (d
 	return n.found, err
 }
 
-// errBehind means that the metadata do not yet show a state that is known to exist.
+// errBehind is the error of await if the metadata are still stale after catchUp.
 var errBehind = fmt.Errorf("%w: the metadata are behind", driver.ErrUnavailable)
 
-// await calls try until try returns true or an error. await returns errBehind if catchUp passes
-// first.
+// await calls try until try returns true or an error, and returns that error. If catchUp passes
+// first, await returns errBehind. If ctx is done first, await returns ctx.Err().
 func await(ctx context.Context, try func() (bool, error)) error {
 	lag := driverkit.Backoff{Pause: 10 * time.Millisecond, Longest: time.Second, Patience: catchUp}
 	done, err := lag.Until(ctx, try)
@@ -124,21 +124,21 @@ func await(ctx context.Context, try func() (bool, error)) error {
 	return err
 }
 
-// A newest is one search for the newest state that reads can prove to exist.
+// A newest is one search of Fresh for the newest state that reads can prove to exist.
 type newest struct {
 	*secrets
 	name    string
 	than    driver.Secret
-	known   state // parsed from than; number is 0 if the caller has no state
+	known   state // parsed from than; known.number is 0 if the caller has no state
 	begun   time.Time
 	found   driver.Secret
-	refused error // error of reading the version in the metadata
-	asked   bool  // whether ask has been called
-	value   state // the state to which the alias points, read concurrently with the metadata; number is 0 if it was not read
+	refused error // the last error of reading the version that the metadata name
+	asked   bool  // whether ask has tried to read value
+	value   state // the state to which the alias points; value.number is 0 if the state was not read
 }
 
-// try reports whether it has found the state. If try returns false and no error, the metadata
-// may still catch up.
+// try makes one attempt, and reports whether the attempt has set n.found. If try returns false and
+// no error, the metadata may be stale, and a later attempt may succeed.
 func (n *newest) try(ctx context.Context) (bool, error) {
 	m, err := n.ask(ctx)
 	absent := errors.Is(err, driver.ErrNotFound) || err == nil && m.empty()
@@ -168,8 +168,8 @@ func (n *newest) try(ctx context.Context) (bool, error) {
 	return n.current(ctx, m)
 }
 
-// ask returns the metadata. If the caller has no state, the first call of ask also reads
-// n.value, concurrently.
+// ask returns the metadata. If the caller has no state, the first call of ask concurrently reads
+// n.value.
 func (n *newest) ask(ctx context.Context) (metadata, error) {
 	if n.asked || n.than.Version != "" {
 		return n.look(ctx, n.name)
@@ -182,9 +182,9 @@ func (n *newest) ask(ctx context.Context) (metadata, error) {
 	return m, err
 }
 
-// missing returns an error matching ErrNotFound if the secret has no state, and nil if the
-// secret may have a state. created reports whether the secret has metadata. Any other error
-// means that reads do not show whether the secret has a state.
+// missing returns an error matching ErrNotFound if the secret has no state, and nil if the secret
+// may have a state. Any other error means that reads do not show whether the secret has a state.
+// created reports whether the service has returned metadata of the secret.
 func (n *newest) missing(ctx context.Context, created bool) error {
 	if created && time.Since(n.begun) > creation {
 		// The creator of the secret has had enough time to commit.
@@ -206,7 +206,7 @@ func (n *newest) finds(now state, m metadata) (bool, error) {
 }
 
 // current reads the version that m names, and reports whether the search has found the state.
-// It returns false and no error if m may be stale.
+// current returns false and no error if m may be stale.
 func (n *newest) current(ctx context.Context, m metadata) (bool, error) {
 	now, err := n.value, error(nil)
 	if now.number != m.number || !m.is(now) {
@@ -229,9 +229,9 @@ func (n *newest) current(ctx context.Context, m metadata) (bool, error) {
 	return false, nil
 }
 
-// closed returns the error for m, whose version was read with the error refused, or nil if m
-// may be stale. A driver destroys a version only if a later state exists, and never disables a
-// version.
+// closed returns the error of a search that finds a disabled or destroyed version, or nil if m may
+// be stale. refused is the error of reading the version that m names. A driver destroys a committed
+// version only if a later state exists, and never disables a version.
 func (n *newest) closed(ctx context.Context, m metadata, refused error) error {
 	later, err := n.later(ctx, m)
 	if err != nil {
@@ -247,9 +247,10 @@ func (n *newest) closed(ctx context.Context, m metadata, refused error) error {
 	return fmt.Errorf("%w (version %d is %s)", refused, m.number, state)
 }
 
-// later reports whether a later state than the one in m may exist. It returns true if one of
-// the next driverkit.Width versions is readable, or if all of these versions exist. A readable
-// version may be uncommitted, and may belong to a later incarnation.
+// later reports whether a later state than the one in m may exist. later returns true if one of the
+// next driverkit.Width versions is readable, or if all of these versions exist. A readable version
+// may be uncommitted, and may belong to a later incarnation. An error means that the read of a
+// version failed.
 func (n *newest) later(ctx context.Context, m metadata) (bool, error) {
 	for i := range int64(driverkit.Width) {
 		switch _, err := n.readNumber(ctx, n.name, m.number+1+i); {
@@ -264,8 +265,8 @@ func (n *newest) later(ctx context.Context, m metadata) (bool, error) {
 	return true, nil
 }
 
-// stateOf returns the service's state of an unreadable version. stateOf uses the text of
-// refused or, if the text does not name the state, makes a call.
+// stateOf returns the state of an unreadable version. If the text of refused does not name the
+// state, stateOf asks the service.
 func (n *newest) stateOf(ctx context.Context, number int64, refused error) secretmanagerpb.SecretVersion_State {
 	for _, state := range []secretmanagerpb.SecretVersion_State{secretmanagerpb.SecretVersion_DISABLED, secretmanagerpb.SecretVersion_DESTROYED} {
 		if strings.Contains(text(refused), state.String()) {
@@ -289,8 +290,9 @@ func (s *secrets) foreign(name string, m metadata) error {
 	return fmt.Errorf("%w: %q: %s", driver.ErrCorrupt, s.prefix+name, why)
 }
 
-// have returns want with its data if the secret still has that version, and the zero state if
-// not. An error means that have could not read the version.
+// have returns want with its data if want is still readable. have returns the zero state if the
+// version does not exist, is disabled or destroyed, or differs from want. An error means that the
+// read failed for another reason.
 func (s *secrets) have(ctx context.Context, name string, want state) (state, error) {
 	st, err := s.readNumber(ctx, name, want.number)
 	switch {
@@ -302,8 +304,8 @@ func (s *secrets) have(ctx context.Context, name string, want state) (state, err
 	return state{}, nil
 }
 
-// vanished returns an error matching ErrNotFound if the secret has no version at all, and nil
-// if the secret has a version. Any other error means that the read of version 1 failed.
+// vanished returns an error matching ErrNotFound if the secret has no version, and nil if the
+// secret has a version. Any other error means that the read of version 1 failed.
 func (s *secrets) vanished(ctx context.Context, name string) error {
 	if _, err := s.readNumber(ctx, name, 1); !exists(err) {
 		return err
@@ -312,8 +314,8 @@ func (s *secrets) vanished(ctx context.Context, name string) error {
 }
 
 // look returns the metadata that the service returns, or newer metadata from the cache. If the
-// service does not find the secret, look returns the cached metadata as long as the version in
-// them exists.
+// service does not find the secret, look returns the cached metadata, provided that the version in
+// the cached metadata is still readable.
 func (s *secrets) look(ctx context.Context, name string) (metadata, error) {
 	m, err := s.describe(ctx, name)
 	if err == nil {
@@ -363,9 +365,9 @@ func (s *secrets) unused() *secretmanagerpb.Secret {
 	return m
 }
 
-// uncreate deletes a secret that this driver has created, after the commit of the first state
-// was refused. uncreate keeps the secret if another writer has committed a state. If the
-// deletion fails, the next save reuses the secret.
+// uncreate deletes a secret that this driver has created, after the service has refused the first
+// commit. uncreate keeps the secret if another writer has committed a state. If the deletion fails,
+// the next Create reuses the secret.
 func (s *secrets) uncreate(ctx context.Context, name, incarnation string) {
 	ctx, cancel := context.WithTimeout(ctx, cleanup)
 	defer cancel()
@@ -376,7 +378,7 @@ func (s *secrets) uncreate(ctx context.Context, name, incarnation string) {
 }
 
 // Update implements driver.Secrets. If the metadata of the secret are not in the cache, Update
-// reads the metadata while it adds the version.
+// concurrently reads the metadata and adds the version.
 func (s *secrets) Update(ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
 	again := func(refused string) (metadata, error) { return s.based(ctx, name, base, refused) }
 	want, ok := parse(base.Version)
@@ -405,9 +407,10 @@ func (s *secrets) Update(ctx context.Context, name string, base driver.Secret, p
 	return s.point(ctx, name, m, v, p, again)
 }
 
-// based returns metadata in which base is the state of the secret, and whose etag differs from
-// refused. If base is not the state, or if the metadata do not catch up, the error matches
-// ErrConflict. If the secret does not exist, the error matches ErrNotFound.
+// based returns metadata that show base as the state of the secret, and whose etag differs from
+// refused. refused is an etag that the service has refused, or "". If base is not the state, or if
+// the metadata stay stale for catchUp, the error matches ErrConflict. If the secret does not exist,
+// the error matches ErrNotFound.
 func (s *secrets) based(ctx context.Context, name string, base driver.Secret, refused string) (metadata, error) {
 	want, ok := parse(base.Version)
 	if !ok {
@@ -435,15 +438,15 @@ func (s *secrets) based(ctx context.Context, name string, base driver.Secret, re
 	return found, err
 }
 
-// errLate means that the metadata did not show the base of a writer within catchUp.
+// errLate means that the metadata were still stale after catchUp.
 var errLate = fmt.Errorf("%w: the metadata are behind", driver.ErrConflict)
 
 func (s *secrets) conflict(name string) error {
 	return fmt.Errorf("%w: %q", driver.ErrConflict, s.prefix+name)
 }
 
-// replaced returns an error if base is not the state of the secret, and nil if the metadata may
-// be stale. m and err are the results of look.
+// replaced returns an error if base is certainly not the state of the secret, and nil if the
+// metadata may be stale. m and err are the results of look.
 func (s *secrets) replaced(ctx context.Context, name string, base state, m metadata, err error) error {
 	switch {
 	case err != nil && !errors.Is(err, driver.ErrNotFound):
@@ -460,8 +463,8 @@ func (s *secrets) replaced(ctx context.Context, name string, base state, m metad
 	return cmp.Or(s.vanished(ctx, name), s.conflict(name))
 }
 
-// commit adds a version with p, and makes that version the state of the secret. See point for
-// m, again and the errors.
+// commit adds a version with p, and makes that version the state of the secret. See point for m,
+// again and the error.
 func (s *secrets) commit(ctx context.Context, name string, m metadata, p driver.Payload, again func(refused string) (metadata, error)) (driver.Version, error) {
 	v, err := s.add(ctx, name, encode(m.account.Incarnation, p.Data))
 	if err != nil {
@@ -470,11 +473,12 @@ func (s *secrets) commit(ctx context.Context, name string, m metadata, p driver.
 	return s.point(ctx, name, m, v, p, again)
 }
 
-// point makes the version v the state of the secret, whose metadata are m. If the service
-// refuses the etag of m, point calls again. The function again returns the metadata for another
-// attempt. If again returns an error matching ErrConflict, point destroys v. It also destroys v
-// if the service denies the update, or refuses the update for a reason other than the etag.
-// After any other failure, v may become the state, or the next commit lists v as due.
+// point makes the version v the state of the secret, whose metadata are m. If the service refuses
+// the etag of m, point calls again with the etag, and makes another attempt with the metadata that
+// again returns. If again returns an error, point returns that error. If the error matches
+// ErrConflict, point destroys v. point also destroys v if the service denies the update, or refuses
+// the update for a reason other than the etag. After any other failure, v may become the state, or
+// the next commit lists v as due.
 func (s *secrets) point(ctx context.Context, name string, m metadata, v added, p driver.Payload, again func(refused string) (metadata, error)) (driver.Version, error) {
 	for {
 		over, pending := s.due(ctx, name, m, v.at)
@@ -505,19 +509,19 @@ func (s *secrets) point(ctx context.Context, name string, m metadata, v added, p
 	}
 }
 
-// discard destroys a version that its writer could not commit. If the destruction fails,
-// the next commit lists the version as due.
+// discard destroys the version v, which could not be committed. If the destruction fails, the next
+// commit lists the version as due.
 func (s *secrets) discard(ctx context.Context, name string, v added) {
 	ctx, cancel := context.WithTimeout(ctx, cleanup)
 	defer cancel()
 	_ = s.destroy(ctx, name, v.number, v.etag)
 }
 
-// due returns over, the versions to destroy after the next commit, and pending, the versions
-// that remain due. over has only versions whose etag is in the account. The update that stored
+// due returns over, the versions to destroy after the next commit, and pending, the versions that
+// remain due. over contains only versions whose etags are in the account. The update that stored
 // such an etag carried the etag of the secret, so the version belongs to this incarnation. due
-// requests unknown etags. The next commit stores these etags, and a later commit destroys the
-// versions.
+// requests unknown etags, and leaves out versions that do not exist or are already destroyed. The
+// next commit stores these etags, and a later commit destroys the versions.
 func (s *secrets) due(ctx context.Context, name string, m metadata, now time.Time) (over, pending []due) {
 	work, pending := m.ripe(now, driverkit.Width)
 	var unknown []due
@@ -535,10 +539,10 @@ func (s *secrets) due(ctx context.Context, name string, m metadata, now time.Tim
 	})...)
 }
 
-// sweep destroys the versions in over, and returns those that it could not destroy. The next
-// commit of this driver tries these versions again. The caller calls sweep after a commit. The
-// commit has proved that none of over is the state. Before the commit, the metadata may be
-// stale, because another tool may have moved the alias back to one of these versions.
+// sweep destroys the versions in over, and returns the versions that could not be destroyed. The
+// next commit of this driver tries these versions again. The caller must have committed an update,
+// which proves that no version in over is the state. Before such an update, the metadata may be
+// stale, and another tool may have moved the alias back to one of these versions.
 func (s *secrets) sweep(ctx context.Context, name string, over []due) []due {
 	return s.each(ctx, over, func(ctx context.Context, d *due) (left bool) {
 		err := s.destroy(ctx, name, d.Number, d.Etag)
@@ -549,8 +553,9 @@ func (s *secrets) sweep(ctx context.Context, name string, over []due) []due {
 	})
 }
 
-// Sweep implements driver.Sweeper. The caller has just called Note. The service has accepted
-// the etag of that update, which proves that the cached metadata are current.
+// Sweep implements driver.Sweeper. Sweep destroys due versions whose etags are known. The caller
+// has just called Note. The service has accepted the etag of the update by Note, so the cached
+// metadata are current.
 func (s *secrets) Sweep(ctx context.Context, name string, base driver.Secret) {
 	now, ok := parse(base.Version)
 	m, known := s.seen.get(name)
@@ -574,8 +579,8 @@ func (s *secrets) Sweep(ctx context.Context, name string, base driver.Secret) {
 	s.seen.add(name, m)
 }
 
-// each calls step concurrently for each element of some, and returns the elements for which
-// step returns true. The context of step ends after the duration cleanup.
+// each calls step concurrently for each element of some, and returns the elements for which step
+// returns true. The context of step ends after the duration cleanup at the latest.
 func (s *secrets) each(ctx context.Context, some []due, step func(context.Context, *due) (left bool)) []due {
 	ctx, cancel := context.WithTimeout(ctx, cleanup)
 	defer cancel()
@@ -652,15 +657,15 @@ func (s *secrets) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 	return s.fetch(ctx, s.all(), func(map[string]string) bool { return true })
 }
 
-// listed describes a secret in a list. A listed omits the metadata, because the metadata of a
-// long list take much memory.
+// A listed is a secret in a list, without the metadata, because the metadata of a long list take
+// much memory.
 type listed struct {
 	name string
 	ours bool
 }
 
-// fetch yields the secrets that the service lists for filter and for whose labels match
-// returns true.
+// fetch reads and yields the secrets that the service lists for filter, if match returns true for
+// their labels.
 func (s *secrets) fetch(ctx context.Context, filter string, match func(labels map[string]string) bool) iter.Seq2[driver.Named, error] {
 	return driverkit.Seq(func(yield func(driver.Named, error) bool) error {
 		var found []listed
@@ -678,10 +683,10 @@ func (s *secrets) fetch(ctx context.Context, filter string, match func(labels ma
 	})
 }
 
-// getListed returns the state of a listed secret. If a read by the alias does not find the
-// secret, getListed reads the metadata. The error matches ErrCorrupt if the secret is not a
-// record or lacks the alias. The error matches ErrNotFound if the secret has no version or no
-// state. Unlike Fresh, getListed does not wait.
+// getListed returns the state of a listed secret. If a read by the alias does not find the secret,
+// getListed reads the metadata. The error matches ErrCorrupt if the secret is not a record or lacks
+// the alias. The error matches ErrNotFound if the secret has no version or no state. Unlike Fresh,
+// getListed does not wait for the first state of a secret.
 func (s *secrets) getListed(ctx context.Context, l listed) (driver.Named, error) {
 	secret, err := s.Get(ctx, l.name)
 	if errors.Is(err, driver.ErrNotFound) {
@@ -719,7 +724,7 @@ func (s *secrets) Names(ctx context.Context) iter.Seq2[string, error] {
 	})
 }
 
-// Close implements driver.Secrets. There is nothing to release.
+// Close implements driver.Secrets. Close does nothing.
 func (s *secrets) Close() error { return nil }
 
 // Note implements driver.Leaser.

@@ -17,19 +17,19 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// Refusals of access to a version. errGone means that the version is disabled or destroyed.
-// errKey means that the key of the version cannot be used.
+// Refusals of access to a version. errGone means that the version is probably disabled or
+// destroyed. errKey means that the key of the version cannot be used.
 var (
 	errGone = fmt.Errorf("%w: the version cannot be accessed", driver.ErrRefused)
 	errKey  = fmt.Errorf("%w: the key of the version cannot be used", driver.ErrRefused)
 )
 
-// conditional contains the methods whose requests carry an etag. A FAILED_PRECONDITION of such
-// a method means that the etag is outdated, unless the text names another cause.
+// conditional contains the methods whose requests carry an etag. A FAILED_PRECONDITION error of
+// such a method means that the etag is outdated, unless the text names another cause.
 var conditional = map[string]bool{"UpdateSecret": true, "DeleteSecret": true, "DestroySecretVersion": true}
 
-// Patterns for causes in the text of an error. These patterns are necessary because some errors
-// have no reason in their details.
+// Patterns for causes in the text of an error. Some errors have no reason in their details, and
+// then only the text names the cause.
 var (
 	namesSetUp = sync.OnceValue(func() *regexp.Regexp {
 		return regexp.MustCompile(`(?i)constraint|org(anization('s)?)?[ _-]?policy|billing|has not been used|api .*disabled|vpcServiceControls`)
@@ -52,8 +52,8 @@ var (
 	})
 )
 
-// reasons maps values of google.api.ErrorReason to classes. reasons contains the reasons that
-// are more specific than the code of the error.
+// reasons maps values of google.api.ErrorReason to classes, if the reason is more specific than the
+// code of the error.
 var reasons = map[string]error{
 	"SERVICE_DISABLED":              driver.ErrRefused,
 	"SERVICE_NOT_VISIBLE":           driver.ErrRefused,
@@ -108,7 +108,7 @@ func classify(method string, err error) error {
 	}
 }
 
-// either returns yes if text matches the pattern, and otherwise no.
+// either returns yes if text matches pattern, and otherwise no.
 func either(pattern *regexp.Regexp, text string, yes, no error) error {
 	if pattern.MatchString(text) {
 		return yes
@@ -116,8 +116,8 @@ func either(pattern *regexp.Regexp, text string, yes, no error) error {
 	return no
 }
 
-// absent returns the class of a NOT_FOUND of method. In the errors of CreateSecret and
-// ListSecrets, the missing resource is the project or location.
+// absent returns the class of a NOT_FOUND error of method. In the errors of CreateSecret and
+// ListSecrets, the missing resource is the project, the location or a key.
 func absent(method, text string) error {
 	if method == "CreateSecret" || method == "ListSecrets" || namesKey().MatchString(text) {
 		return driver.ErrRefused
@@ -142,7 +142,7 @@ func unknown(text string) error {
 	return driver.ErrUnavailable
 }
 
-// precondition returns the class of a FAILED_PRECONDITION of method.
+// precondition returns the class of a FAILED_PRECONDITION error of method.
 func precondition(method, text string) error {
 	switch key := namesKey().MatchString(text); {
 	case method == "AccessSecretVersion" && key:
@@ -155,7 +155,7 @@ func precondition(method, text string) error {
 	return driver.ErrRefused
 }
 
-// errCredentials is the class of refused credentials, and errNoCredentials the class of
+// errCredentials is the class of refused or absent credentials. errNoCredentials is the class of
 // credentials that could not be fetched.
 var (
 	errCredentials   = fmt.Errorf("%w: %w", driver.ErrDenied, driver.ErrCredentials)

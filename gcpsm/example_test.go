@@ -54,7 +54,7 @@ func ExampleNew() {
 	// 1000.refresh
 }
 
-// A regional secret never leaves its region. A customer-managed key can encrypt regional
+// A regional secret is stored only in its region. A customer-managed key can encrypt regional
 // secrets.
 func ExampleOptions() {
 	ctx := context.Background()

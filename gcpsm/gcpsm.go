@@ -16,49 +16,49 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// Options configures a store. A nil *Options is equivalent to the zero value. With the zero
-// value, Google manages replication and keys.
+// Options configures a store. A nil *Options is equivalent to the zero value. With the zero value,
+// Secret Manager replicates secrets automatically, and Google manages the keys.
 type Options struct {
-	// Store holds the options that all backends have in common. Nil means the default
-	// options.
+	// Store holds the options that all backends have in common. Nil means the defaults.
 	Store *tokenstore.Options
 
-	// KMSKey is the customer-managed key that encrypts new secrets,
-	// "projects/…/locations/…/keyRings/…/cryptoKeys/…". The key must be in the location "global"
-	// for a global secret, and in the secret's location for a regional secret. If KMSKey is empty,
-	// Google manages the key.
+	// KMSKey is the name of the customer-managed key that encrypts new secrets, such as
+	// "projects/p/locations/global/keyRings/r/cryptoKeys/k". The key must be in the location
+	// "global" for a global secret, and in the secret's location for a regional secret. If KMSKey
+	// is empty, Google manages the key.
 	KMSKey string
 
-	// Replicas are the locations of new secrets. If Replicas is nil, Google chooses the
-	// locations. Otherwise Replicas must have an element, and Options.KMSKey must be empty.
-	// Replicas must be nil for regional secrets, whose location is that of the parent.
+	// Replicas are the locations of new secrets. If Replicas is nil, Google chooses the locations.
+	// Otherwise Replicas must have an element, and Options.KMSKey must be empty. Replicas must be
+	// nil for regional secrets, because parent contains the location of these secrets.
 	Replicas []Replica
 
-	// Labels are up to 24 labels that the driver adds to every secret that it writes, for billing
-	// reports and policies. A label must not look like a label of a record (see Storage in the
-	// package documentation).
+	// Labels holds up to 24 labels that every save of a record adds to the secret, for billing
+	// reports and policies. A label must not have the form of a record's label; see Storage in the
+	// package documentation.
 	Labels map[string]string
 }
 
 // A Replica is one location of a secret.
 type Replica struct {
 	Location string // such as "europe-west1"
-	KMSKey   string // key in that location, or empty for a key managed by Google; set in all replicas or none
+	KMSKey   string // key in Location, or "" for a key that Google manages; set in all replicas or in none
 }
 
-// New returns a store that keeps each record in a secret of parent, "projects/p" or
-// "projects/p/locations/l". The IDs of the secrets begin with prefix and '-'. The prefix
-// consists of 1 to 128 letters, digits, '-' and '_'. Programs that share a store must all write
-// parent with the project's ID, or all with its number, because encrypted records are bound to
-// parent.
+// New returns a store that keeps each record in a secret of parent. parent has the form
+// "projects/p" or "projects/p/locations/l". The IDs of the secrets begin with prefix and '-'.
+// prefix consists of 1 to 128 ASCII letters, digits, '-' and '_'. All programs that share a store
+// must pass the same parent, either with the project's ID or with the project's number, because
+// encrypted records are bound to parent.
 //
 // Secrets in a location are regional secrets. For regional secrets, client must use the
 // endpoint of the location:
 //
 //	secretmanager.NewClient(ctx, option.WithEndpoint("secretmanager.europe-west1.rep.googleapis.com:443"))
 //
-// New does no I/O, and returns an error only if an argument is invalid. The store uses the
-// endpoint, credentials and interceptors of client, and never closes client. opts may be nil.
+// New does no I/O, and returns an error only if an argument is invalid. client must not be nil, and
+// opts may be nil. The store uses the endpoint, credentials and interceptors of client, and never
+// closes client.
 func New(client *secretmanager.Client, parent, prefix string, opts *Options) (*tokenstore.Store, error) {
 	d, err := NewDriver(client, parent, prefix, opts)
 	if err != nil {
@@ -68,7 +68,7 @@ func New(client *secretmanager.Client, parent, prefix string, opts *Options) (*t
 }
 
 // NewDriver returns the driver that New uses, for decorators and tests. The driver is a
-// driver.Leaser. See New for the parameters.
+// driver.Sweeper and a driver.Inspector. See New for the parameters and the error.
 func NewDriver(client *secretmanager.Client, parent, prefix string, opts *Options) (driver.Secrets, error) {
 	if client == nil {
 		return nil, errors.New("gcpsm: the client is nil")
@@ -100,14 +100,15 @@ var (
 	legalParent = sync.OnceValue(func() *regexp.Regexp {
 		return regexp.MustCompile(`^projects/[a-z0-9][a-z0-9.:_-]*(/locations/[a-z0-9-]+)?$`)
 	})
-	// NewDriver checks the length of a prefix. The expression does not contain the count {1,128},
-	// which takes package regexp long to compile.
+	// legalPrefix omits the count {1,128}, because package regexp compiles such a count slowly.
+	// NewDriver checks the length instead.
 	legalPrefix = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_-]+$`) })
 	labelKey    = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[\p{Ll}\p{Lo}][\p{Ll}\p{Lo}\p{N}_-]{0,62}$`) })
 	labelValue  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[\p{Ll}\p{Lo}\p{N}_-]{0,63}$`) })
 )
 
-// checkReplicas returns an error if Secret Manager would refuse the locations and keys in o.
+// checkReplicas returns an error if o.Replicas is not valid together with o.KMSKey and the parent.
+// regional reports whether the parent is a location.
 func (o *Options) checkReplicas(regional bool) error {
 	switch {
 	case o.Replicas == nil:
@@ -127,8 +128,8 @@ func (o *Options) checkReplicas(regional bool) error {
 	return nil
 }
 
-// checkLabels returns an error if there are too many labels, or if Secret Manager would refuse
-// a label. checkLabels also returns an error if a label looks like a label of a record.
+// checkLabels returns an error if o has too many labels, or if Secret Manager would refuse a label.
+// checkLabels also returns an error if a label has the form of a record's label.
 func (o *Options) checkLabels() error {
 	if len(o.Labels) > maxExtraLabels {
 		return fmt.Errorf("%d Labels, the limit is %d", len(o.Labels), maxExtraLabels)
@@ -144,7 +145,7 @@ func (o *Options) checkLabels() error {
 	return nil
 }
 
-// secret returns the common part of all new secrets.
+// secret returns the labels, replication and keys of all new secrets.
 func (o *Options) secret(regional bool) *secretmanagerpb.Secret {
 	key := func(name string) *secretmanagerpb.CustomerManagedEncryption {
 		if name == "" {
@@ -174,8 +175,8 @@ func (o *Options) secret(regional bool) *secretmanagerpb.Secret {
 	return m
 }
 
-// Permissions returns the permissions that the program's service account needs,
-// for a custom role.
+// Permissions returns the permissions that a custom role for the program's service account must
+// contain.
 func Permissions() []string {
 	return []string{
 		"secretmanager.secrets.create",

@@ -82,7 +82,7 @@ func (e *env) cold() driver.Leaser {
 	return d.(driver.Leaser)
 }
 
-// create creates the secret with data and returns its state.
+// create creates the secret with data and returns the state.
 func (e *env) create(data string, labels ...driver.Label) driver.Secret {
 	e.Helper()
 	p := driver.Payload{Data: []byte(data), Labels: labels}
@@ -104,7 +104,7 @@ func (e *env) update(base driver.Secret, data string, labels ...driver.Label) dr
 	return driver.Secret{Payload: p, Version: v}
 }
 
-// holds checks that the secret is in the given state.
+// holds checks that a driver with an empty cache reads the state want.
 func (e *env) holds(want driver.Secret) {
 	e.Helper()
 	got, err := e.cold().Get(e.Context(), name)
@@ -398,8 +398,8 @@ func TestStoresMakeAsFewCallsAsDocumented(t *testing.T) {
 			save := func(t tokenstore.Token) func(s *tokenstore.Store) error {
 				return func(s *tokenstore.Store) error { _, err := s.SaveToken(ctx, t); return err }
 			}
-			// The first write of a Store with keys also reads the secret that identifies the
-			// keys.
+			// The first search, creation or update by a Store with keys also reads the secret that
+			// identifies the keys.
 			for _, c := range []struct {
 				name string
 				run  func(s *tokenstore.Store) error
@@ -491,8 +491,8 @@ func TestSaveTokenRace(t *testing.T) {
 				if n := len(b.server.Names()); n != round+1 {
 					t.Fatalf("round %d: there are %d records", round, n)
 				}
-				// Each write checks at most sixteen versions. After enough writes, only the
-				// current version and the previous one are active.
+				// Each write examines at most sixteen versions. After enough writes, only the
+				// current version and the previous version are active.
 				secret := project + "/secrets/" + app + "-" + all.ID
 				versions := len(b.server.Versions(secret))
 				writes := versions/16 + 4
@@ -591,7 +591,7 @@ func TestUpdateDestroysOrphans(t *testing.T) {
 	s = e.update(s, "z")
 	e.active(1, 2, 3, 4, 5) // replaced versions stay for two hours, because reads may lag
 	e.clock.pass(3 * time.Hour)
-	s = e.update(s, "1") // destroys the replaced version, and requests the etags of the other versions
+	s = e.update(s, "1") // destroys the replaced versions, and requests the etags of the uncommitted versions
 	e.active(2, 3, 5, 6)
 	s = e.update(s, "2")
 	e.active(5, 6, 7)
@@ -729,16 +729,16 @@ func TestGetDestroyedVersion(t *testing.T) {
 	if err == nil || errors.Is(err, driver.ErrNotFound) {
 		t.Errorf("Get with metadata that are behind too: error %v", err)
 	}
-	// This driver has written the record, so it returns the newest state despite stale reads.
+	// The driver of e has written the record, and returns the newest state despite stale reads.
 	got, err := e.Get(t.Context(), name)
 	if err != nil || got.Version != s.Version {
 		t.Errorf("Get returns version %q and error %v, want %q", got.Version, err, s.Version)
 	}
 }
 
-// TestLostAnswersDoubleNothing checks that an operation succeeds, or can be repeated, if the
-// response to one of its calls is lost. The operation then leaves the expected number of
-// records. The test repeats each operation, and loses another response each time.
+// TestLostAnswersDoubleNothing checks that an operation succeeds, at once or on its repetition,
+// although the response to one call is lost. The operation leaves the expected number of records.
+// Each run of an operation loses the response to another call.
 func TestLostAnswersDoubleNothing(t *testing.T) {
 	t.Parallel()
 	ann := tokenstore.Token{UserName: "ann", ClientID: "c1", RefreshToken: "r1", AccessToken: "a1"}

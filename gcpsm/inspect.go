@@ -25,12 +25,12 @@ func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, erro
 	})
 }
 
-// orphanAge is the age from which Inspect reports a secret without a state.
+// orphanAge is the age after which Inspect reports a secret without a state.
 const orphanAge = time.Minute
 
 // faults returns the faults of a secret. faults returns nil for a secret that is not a record,
-// because List reports that secret. It also returns nil for a secret without a state that was
-// created less than orphanAge ago.
+// because List reports that secret. faults also returns nil for a secret without a state whose age
+// is at most orphanAge.
 func (s *secrets) faults(name string, m metadata) []driver.Fault {
 	switch now := time.Now(); {
 	case m.empty() && now.Sub(m.secret.GetCreateTime().AsTime()) > orphanAge:
@@ -71,7 +71,7 @@ func (s *secrets) faults(name string, m metadata) []driver.Fault {
 	}
 }
 
-// ripe returns the number of versions in all that became due at least grace before now.
+// ripe returns the number of versions in all that became due at least grace before the time now.
 func ripe(all []due, now time.Time) (n int64) {
 	for _, d := range all {
 		if d.ripe(now) {
@@ -81,8 +81,8 @@ func ripe(all []due, now time.Time) (n int64) {
 	return n
 }
 
-// unmake deletes a secret without a state. If a writer has committed a state in the meantime,
-// the error matches ErrConflict.
+// unmake deletes the secret that m describes as a secret without a state. If a writer has committed
+// a state in the meantime, the error matches ErrConflict.
 func (s *secrets) unmake(ctx context.Context, name string, m metadata) error {
 	err := s.remove(ctx, name, m.secret.GetEtag())
 	s.seen.drop(name)
@@ -92,8 +92,9 @@ func (s *secrets) unmake(ctx context.Context, name string, m metadata) error {
 	return err
 }
 
-// realias moves the alias back to the version of the last commit, if the metadata are still m.
-// Otherwise the error matches ErrConflict. The labels do not change.
+// realias moves the alias back to the version of the last commit. The labels do not change. If the
+// metadata are no longer m, or if the version does not exist or has been replaced, the error
+// matches ErrConflict.
 func (s *secrets) realias(ctx context.Context, name string, m metadata) error {
 	there, err := s.readNumber(ctx, name, m.account.Current)
 	switch {
@@ -113,9 +114,8 @@ func (s *secrets) realias(ctx context.Context, name string, m metadata) error {
 // version with an unknown etag takes two rounds.
 const sweeps = 100
 
-// destroyDue destroys the versions that are due. destroyDue destroys at most sweeps times
-// driverkit.Width versions. If more versions are due, the error matches ErrConflict. If a
-// destruction failed, the error matches ErrUnavailable.
+// destroyDue destroys the versions that are due, in at most sweeps rounds. If more versions are
+// due, the error matches ErrConflict. If a destruction failed, the error matches ErrUnavailable.
 func (s *secrets) destroyDue(ctx context.Context, name string) error {
 	for range sweeps {
 		m, err := s.describe(ctx, name)
@@ -188,8 +188,8 @@ func (s *secrets) Unlabel(ctx context.Context, name string, labels []driver.Labe
 	return s.put(ctx, name, next, "labels", "annotations")
 }
 
-// Probe implements driver.Inspector. The second call creates a secret for the following calls,
-// and the last call deletes it. If Probe cannot create the secret, the following calls name a
+// Probe implements driver.Inspector. The second call creates a secret for the following calls, and
+// the last call deletes that secret. If Probe cannot create the secret, the following calls name a
 // secret that does not exist.
 func (s *secrets) Probe(ctx context.Context) iter.Seq2[driver.Probed, error] {
 	return driverkit.Probes(ctx, s.probes())
@@ -234,8 +234,8 @@ func (s *secrets) probes() []driverkit.Probe {
 }
 
 // compares returns an error matching errDrops if the server accepts an update with an outdated
-// etag. compares first makes an update with the current etag. After that update, the etag is
-// outdated. compares sets *made to the latest metadata.
+// etag. compares first makes an update with the current etag, which is outdated after that update.
+// compares sets *made to the latest metadata.
 func (s *secrets) compares(ctx context.Context, name string, made *metadata, number int64) error {
 	move := func(m metadata) (metadata, error) {
 		next := m.annotate(m.account)

@@ -19,8 +19,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// A ward has a store that a test damages and Check repairs. The server's clock is three hours
-// slow, so all versions seem more than three hours old to Check.
+// A ward has a store that a test damages and Check repairs. The server's clock is three hours slow,
+// so Check takes all versions for at least three hours old.
 type ward struct {
 	testing.TB
 	server *fakegcp.Server
@@ -236,8 +236,8 @@ func TestCheckRepair(t *testing.T) {
 	})
 }
 
-// TestProbeMissingPermission removes one permission at a time. It checks that Probe names the
-// missing permission and leaves no secret if it may delete secrets.
+// TestProbeMissingPermission removes one permission at a time, and checks that Probe names the
+// missing permission. If Probe may delete secrets, no secret is left.
 func TestProbeMissingPermission(t *testing.T) {
 	t.Parallel()
 	for _, permission := range append(gcpsm.Permissions(), "") {

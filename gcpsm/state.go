@@ -23,9 +23,8 @@ import (
 // alias is the version alias that points to the state of a secret.
 const alias = "current"
 
-// The first line of a payload distinguishes the payload from those of other programs. The first
-// line also distinguishes a version from the version with the same number in another
-// incarnation.
+// The first line of a payload distinguishes the payload from the payloads of other programs. The
+// first line also distinguishes versions that have the same number in different incarnations.
 const (
 	magic           = "tokenkeep1 "
 	incarnationSize = 16
@@ -152,15 +151,15 @@ func (m metadata) is(s state) bool {
 // committed yet, or was killed.
 func (m metadata) empty() bool { return m.ours && m.number == 0 && m.account.Current == 0 }
 
-// newer reports whether m is provably later than n: m has a later incarnation, or more changes
-// of the account.
+// newer reports whether m is provably later than n. m is later if its incarnation is later, or if
+// the incarnations are equal and the account in m has more changes.
 func (m metadata) newer(n metadata) bool {
 	a, b := m.secret.GetCreateTime().AsTime(), n.secret.GetCreateTime().AsTime()
 	return cmp.Or(a.Compare(b), cmp.Compare(m.account.Writes, n.account.Writes)) > 0
 }
 
-// commit returns the update that makes v, whose payload is p, the state of the secret. extra
-// are labels that every secret has, and pending are the versions that remain due.
+// commit returns the update that makes v, whose payload is p, the state of the secret. extra holds
+// the labels that every secret has, and pending holds the versions that remain due.
 func (m metadata) commit(v added, p driver.Payload, extra map[string]string, pending []due) *secretmanagerpb.Secret {
 	a := m.account
 	a.Due = pending
@@ -198,7 +197,8 @@ func (m metadata) commit(v added, p driver.Payload, extra map[string]string, pen
 	return next
 }
 
-// annotate returns the update that replaces the account of the secret with a.
+// annotate returns the update that replaces the account of the secret with a, and counts the
+// change.
 func (m metadata) annotate(a account) *secretmanagerpb.Secret {
 	a.Writes++
 	text, err := json.Marshal(a)
@@ -228,10 +228,10 @@ const (
 	slot = 10 * time.Minute
 )
 
-// fewer returns all, sorted by number. If there are more than maxDue entries, fewer joins
-// adjacent entries that became due in the same slot. If there are still too many entries, for
-// example because the permission to destroy is missing, fewer joins the oldest entries. A range
-// has no etags; due requests them when the range is ripe.
+// fewer returns the entries in all, sorted by number. If there are more than maxDue entries, fewer
+// joins adjacent entries that became due in the same slot. If there are still too many entries, for
+// example because the permission to destroy is missing, fewer joins the oldest entries. A range has
+// no etags. The method due requests the etags once the range is ripe.
 func fewer(all []due) []due {
 	slices.SortFunc(all, func(a, b due) int { return cmp.Compare(a.Number, b.Number) })
 	if len(all) <= maxDue {
@@ -255,8 +255,8 @@ func fewer(all []due) []due {
 	return some
 }
 
-// ripe reports whether the version became due at least grace ago. Until then, lagging readers
-// may use the version.
+// ripe reports whether d became due at least grace before now. Until then, lagging readers may use
+// the version.
 func (d due) ripe(now time.Time) bool { return now.Sub(time.Unix(d.Since, 0)) >= grace }
 
 // ripe returns work, up to most single versions that are ripe, and pending, the remaining due
@@ -299,8 +299,8 @@ var (
 // records.
 func ours(key, value string) bool { return ourKey().MatchString(key) && ourValue().MatchString(value) }
 
-// labelsOf returns the labels of a secret by which records are found. Their nonces are empty,
-// because the service does not store nonces.
+// labelsOf returns the labels of a secret by which records are found. The nonces of these labels
+// are empty, because the driver does not store nonces.
 func labelsOf(labels map[string]string) []driver.Label {
 	var found []driver.Label
 	for _, k := range slices.Sorted(maps.Keys(labels)) {
@@ -311,9 +311,9 @@ func labelsOf(labels map[string]string) []driver.Label {
 	return found
 }
 
-// A cache holds the last known metadata of some secrets, but no token. The service checks an
-// etag from the cache as it checks an etag that was just read. The cache spares the read before
-// a write, and shows when a read lags behind this process's own writes.
+// A cache holds the last known metadata of some secrets, but no token. The service checks an etag
+// from the cache as it checks an etag that was just read. The cache saves the read before a write,
+// and shows whether a read lags behind this process's own writes.
 type cache struct {
 	mu sync.Mutex
 	of map[string]metadata
@@ -329,8 +329,8 @@ func (c *cache) get(name string) (metadata, bool) {
 	return m, ok
 }
 
-// add stores m unless the cache has newer metadata, and returns the newer metadata. If the
-// cache is full, add first removes an arbitrary secret.
+// add stores m unless the cache has newer metadata. add returns the metadata that the cache then
+// has. If the cache is full, add first removes an arbitrary secret.
 func (c *cache) add(name string, m metadata) metadata {
 	c.mu.Lock()
 	defer c.mu.Unlock()
