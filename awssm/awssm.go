@@ -21,8 +21,7 @@ import (
 
 // Options configures a store. A nil *Options is equivalent to the zero value.
 type Options struct {
-	// Store holds the options that all backends have in common. Nil means the default
-	// options.
+	// Store holds the options that all backends have in common. Nil means the defaults.
 	Store *tokenstore.Options
 
 	// KMSKeyID identifies the KMS key that encrypts new records: an ARN, a key ID, or an alias.
@@ -30,15 +29,15 @@ type Options struct {
 	// encrypts new records.
 	KMSKeyID string
 
-	// Tags are up to ten additional tags for new records. Existing records keep their tags. Keys
-	// have 1 to 128 characters and values at most 256: letters, digits, spaces and "_.:/=+-@".
-	// Keys must not begin with "aws:" or "tokenkeep:", in upper or lower case.
+	// Tags holds up to ten additional tags for new records. Existing records keep their tags. Keys
+	// have 1 to 128 characters, and values at most 256. The characters are letters, digits, spaces
+	// and "_.:/=+-@". Keys must not begin with "aws:" or "tokenkeep:", in upper or lower case.
 	Tags map[string]string
 
 	// KeepDeleted makes Delete keep the secret of a deleted record, for accounts that deny forced
-	// deletion. Delete then only makes a tombstone the current version of the secret. A new record
-	// with the same name reuses the secret. AWS bills the secret until an operator deletes it. The
-	// earlier versions of the secret stay until Secrets Manager removes them.
+	// deletion. Delete then only stores a tombstone as the current version of the secret. A new
+	// record with the same name reuses the secret. AWS bills the secret until an operator deletes
+	// the secret. The earlier versions of the secret stay until Secrets Manager removes them.
 	KeepDeleted bool
 }
 
@@ -47,19 +46,19 @@ const (
 	// at most 256 characters, and the name of a record follows the prefix.
 	maxPrefix = 150
 
-	// maxOwnTags is the maximum number of Options.Tags. A secret has at most 50 tags. The
-	// other 40 tags are for the 32 labels of a record, and for labels that a write adds before
-	// it removes old labels.
+	// maxOwnTags is the maximum number of Options.Tags. A secret has at most 50 tags. The other 40
+	// tags are for the 32 labels of a record, and for the labels that a write adds before the write
+	// removes old labels.
 	maxOwnTags = 10
 )
 
 // New returns a store that keeps each record in a secret. The names of the secrets begin with
-// prefix and "/". The prefix has at most 150 characters. A prefix such as "oauth/crm" consists
-// of path elements, joined by "/". A path element consists of letters, digits, and the
+// prefix and "/". prefix has at most 150 characters, and consists of path elements joined by "/",
+// such as "oauth/crm". A path element consists of one or more ASCII letters, digits, and the
 // characters "_+=.@-".
 //
-// New does no I/O, and returns an error only if an argument is invalid. The store uses the
-// credentials, region, endpoint and retries of client. opts may be nil.
+// New does no I/O, and returns an error only if an argument is invalid. client must not be nil, and
+// opts may be nil. The store uses the credentials, region, endpoint and retries of client.
 func New(client *secretsmanager.Client, prefix string, opts *Options) (*tokenstore.Store, error) {
 	d, err := NewDriver(client, prefix, opts)
 	if err != nil {
@@ -68,8 +67,8 @@ func New(client *secretsmanager.Client, prefix string, opts *Options) (*tokensto
 	return tokenstore.New(d, cmp.Or(opts, &Options{}).Store)
 }
 
-// NewDriver returns the driver that New uses, for decorators and tests. See New for the
-// parameters.
+// NewDriver returns the driver that New uses, for decorators and tests. The driver is a
+// driver.Labeler and a driver.Inspector. See New for the parameters and the error.
 func NewDriver(client *secretsmanager.Client, prefix string, opts *Options) (driver.Secrets, error) {
 	if client == nil {
 		return nil, errors.New("awssm: the client is nil")
@@ -87,8 +86,8 @@ func NewDriver(client *secretsmanager.Client, prefix string, opts *Options) (dri
 	}, nil
 }
 
-// wallClock returns the current time without a monotonic reading. The monotonic clock might
-// stop while an AWS Lambda function is suspended between invocations.
+// wallClock returns the current time without a monotonic reading. A monotonic clock may stop while
+// an AWS Lambda function is suspended between invocations.
 func wallClock() time.Time { return time.Now().Round(0) }
 
 var pathElement = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_+=.@-]+$`) })

@@ -90,7 +90,7 @@ func split(v driver.Version) (arn, id string) {
 	return arn, id
 }
 
-// create creates the secret with data and returns its state.
+// create creates the secret with data and returns the state.
 func (e *env) create(data string, labels ...driver.Label) driver.Secret {
 	e.Helper()
 	p := driver.Payload{Data: []byte(data), Labels: labels}
@@ -119,7 +119,7 @@ func (e *env) remove(base driver.Secret) {
 	}
 }
 
-// holds checks that the secret is in the given state.
+// holds checks that Fresh returns the state want.
 func (e *env) holds(want driver.Secret) {
 	e.Helper()
 	got, err := e.Fresh(e.Context(), name, driver.Secret{})
@@ -128,8 +128,8 @@ func (e *env) holds(want driver.Secret) {
 	}
 }
 
-// operator writes text as the AWS console does: the ID of the new version is not derived from
-// the previous version. It returns the ID.
+// operator writes text as the AWS console does, and returns the ID of the new version. The ID is
+// not derived from the previous version.
 func (e *env) operator(text string) string {
 	e.Helper()
 	out, err := e.client.PutSecretValue(e.Context(), &secretsmanager.PutSecretValueInput{SecretId: aws.String(path), SecretString: &text})
@@ -189,7 +189,7 @@ func label(key string, value, nonce byte) driver.Label {
 	return driver.Label{Key: key, Value: strings.Repeat(string(value), 32), Nonce: strings.Repeat(string(nonce), 16)}
 }
 
-// all returns the number of values that seq yields before its first error, and the error.
+// all returns the number of values that seq yields before the first error, and that error.
 func all[T any](seq iter.Seq2[T, error]) (int, error) {
 	n := 0
 	for _, err := range seq {
@@ -373,9 +373,9 @@ func TestDeleteInterrupted(t *testing.T) {
 
 func TestCreateOverTombstone(t *testing.T) {
 	t.Parallel()
-	// A process without KeepDeleted has left a tombstone. A process with KeepDeleted deletes
-	// that secret instead of reusing it, because a late DeleteSecret of the first process
-	// would delete the new record.
+	// A process without KeepDeleted has left a tombstone. A process with KeepDeleted deletes that
+	// secret instead of reusing the secret, because a late DeleteSecret of the first process would
+	// delete the new record.
 	e := newEnv(t, nil, nil)
 	base := e.create("old")
 	e.server.Inject(on("DeleteSecret", 1, fakeaws.Fault{Code: "AccessDeniedException"}))
@@ -545,8 +545,7 @@ func TestRollback(t *testing.T) {
 	_, err = e.Update(t.Context(), name, got, driver.Payload{Data: []byte("lost")})
 	is(t, "Update of a version that has successors", err, driver.ErrConflict)
 	e.holds(third)
-	// Writing the restored content as the version after the last one makes the rollback
-	// permanent.
+	// An Update over the last version with the restored content makes the rollback permanent.
 	again := e.update(third, "first")
 	e.holds(again)
 	if got, err := e.Get(t.Context(), name); err != nil || got.Version != again.Version {
@@ -603,7 +602,7 @@ func TestFreshPrefersTheYoungerOfTwoChains(t *testing.T) {
 	e.server.Advance(time.Second)
 	e.operator(`{"note": "edited"}`)
 	e.server.Advance(time.Second)
-	second := e.update(first, "second") // over the edit
+	second := e.update(first, "second") // replaces the edit
 	e.server.SetLag(500*time.Millisecond, 0)
 	// A read by name still returns the edit.
 	got, err := e.Fresh(t.Context(), name, second)

@@ -17,8 +17,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// A backend opens drivers. Each call of Open starts a server, so that cases do not share a
-// clock. Each driver has a separate client, whose permissions are exactly those of Policy.
+// A backend opens drivers. Each call of Open starts a server, so that cases do not share a clock.
+// Each driver has a separate client, with exactly the permissions that Policy returns.
 type backend struct {
 	server fakeaws.Options
 	opts   *awssm.Options
@@ -112,7 +112,7 @@ func (b *backend) tamper(t testing.TB, d driver.Secrets, name string, data []byt
 	}
 }
 
-// anHour are the options of a server whose reads and lists lag by an hour. AWS documents five
+// anHour holds the options of a server whose reads and lists lag by an hour. AWS documents five
 // minutes for lists.
 var anHour = fakeaws.Options{ReadLag: time.Hour, ListLag: time.Hour}
 
@@ -136,8 +136,8 @@ func TestDriverConformsKeepDeleted(t *testing.T) {
 	conformance.RunDriver(t, newBackend(fakeaws.Options{}, &awssm.Options{KeepDeleted: true}).driver())
 }
 
-// localStack are the options of a server that behaves like LocalStack. Contributors and
-// continuous integration use LocalStack.
+// localStack holds the options of a server that behaves like LocalStack, which contributors and
+// continuous integration use.
 var localStack = fakeaws.Options{LocalStack: true}
 
 func TestDriverConformsOnLocalStack(t *testing.T) {

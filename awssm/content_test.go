@@ -99,8 +99,8 @@ func (e *env) saveAsBytes(user string) tokenstore.Token {
 	return saved
 }
 
-// TestContent checks that the content of a record is read back unchanged, even if it looks
-// like a tombstone or a marked record.
+// TestContent checks that the content of a record is read back unchanged, even if the content looks
+// like a tombstone, or begins like a stored record.
 func TestContent(t *testing.T) {
 	t.Parallel()
 	for what, data := range map[string]string{
@@ -127,9 +127,9 @@ func TestContent(t *testing.T) {
 	}
 }
 
-// TestForeignContent checks that Get of a tombstone, with or without a mark, fails with
-// ErrNotFound. Get of other foreign content fails with ErrCorrupt, and the error does not quote
-// the content.
+// TestForeignContent checks that Get of a tombstone, with or without its first line, fails with
+// ErrNotFound. Get of other foreign content fails with ErrCorrupt, and the error does not quote the
+// content.
 func TestForeignContent(t *testing.T) {
 	t.Parallel()
 	for what, c := range map[string]struct {
@@ -163,8 +163,8 @@ func TestForeignContent(t *testing.T) {
 	}
 }
 
-// TestAnswersAreChecked checks that a write fails if the server assigns a version ID other
-// than the requested one. Such a server does not refuse a second write over the same version.
+// TestAnswersAreChecked checks that a write fails if the server assigns a version ID other than the
+// requested ID. Such a server does not refuse a second write over the same version.
 func TestAnswersAreChecked(t *testing.T) {
 	t.Parallel()
 	const answer = `{"ARN":"arn:aws:secretsmanager:us-east-1:123456789012:secret:x","Name":"x","VersionId":"` + "00000000-0000-0000-0000-000000000000" + `"}`
@@ -296,7 +296,7 @@ func TestSecretWithoutCurrentVersion(t *testing.T) {
 					t.Fatal(err)
 				}
 				if mode == "LocalStack" {
-					return // moto makes the first version the current one, whatever its stages
+					return // LocalStack makes the first version current, regardless of VersionStages
 				}
 			}
 			if out, err := e.client.ListSecretVersionIds(t.Context(), &secretsmanager.ListSecretVersionIdsInput{SecretId: aws.String(path)}); err != nil || len(out.Versions) != 1 {

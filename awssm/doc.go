@@ -54,11 +54,10 @@
 //	  ]
 //	}
 //
-// IAM cannot limit the last two actions to a prefix. The role can therefore read the names and
-// tags of all secrets in the account, but only the values of the secrets under the prefix. The
-// policy for "oauth/crm" also covers the secrets under "oauth/crm/eu". To separate the roles of
-// two stores, choose two prefixes such as "oauth/crm" and "oauth/crm-eu": neither is a path
-// prefix of the other.
+// IAM cannot limit the last two actions to a prefix. The role can therefore read the names and tags
+// of all secrets in the account, but values only under the prefix. The policy for "oauth/crm" also
+// covers the secrets under "oauth/crm/eu". To separate the roles of two stores, choose prefixes
+// such as "oauth/crm" and "oauth/crm-eu", neither of which is a path prefix of the other.
 //
 // # Storage
 //
@@ -70,22 +69,22 @@
 //
 //	tokenkeep record
 //
-// followed by the record as the store's codec encodes it. A record that is not UTF-8, or that
-// would be too long with the first line, is stored as binary. The driver reads every binary
-// value as a record.
+// followed by the encoded record. A record that is not UTF-8, or that would be too long with the
+// first line, is stored as binary. The driver reads every binary value as a record.
 //
-// Searches find a record by its tags. The key of each tag holds one label of the record (see
-// driver.Label). The value is the time at which a write added the tag:
+// Searches find a record by its tags. The value of such a tag is the time at which a write added
+// the tag. The key holds one label of the record (see driver.Label):
 //
 //	tokenkeep:<kind>:<digest>:<nonce>
 //
-// CreateSecret adds the tags of a new record. An Update adds the tags of new labels before it
-// stores the new state, and afterwards removes the tags of replaced labels. If the service
-// refuses a write, the driver removes the tags that only this write has added. If the outcome
-// of a write is unknown, the tags of the write stay for the next write over the same state.
+// CreateSecret adds the tags of a new record. Update adds the tags of new labels before the new
+// state is stored, and removes the tags of replaced labels afterwards. If the service refuses a
+// write, the driver removes the tags that only this write has added. If the outcome of a write is
+// unknown, the tags of the write stay for the next write over the same state.
 //
-// Names and tags appear in CloudTrail and in lists. Names and tags contain digests, but no
-// token and no user name. The digests are keyed if tokenstore.Options has keys.
+// Names and tags appear in CloudTrail and in lists. The driver writes no token and no user name
+// into names and tags. The digests in names and tags are keyed with the NameKey and IndexKeys of
+// tokenstore.Options, if these keys are set.
 //
 // Every write creates a new version. The ID of the first version is derived from the name of
 // the secret. The ID of each later version is derived from the ARN of the secret and the ID of
@@ -96,117 +95,115 @@
 //
 // Delete first replaces the record with a tombstone, a value with a different first line. The
 // service then refuses every other write over the same version. After that, Delete deletes the
-// secret without a recovery window. The next secret with that name has a different ARN. An
-// Update or Delete names the secret by its ARN, so a writer that has read the deleted record
-// cannot change the next secret. While the service is deleting a secret with the same name,
-// Create waits, usually for seconds and for at most two minutes.
+// secret without a recovery window. The next secret with that name has a different ARN. Update and
+// Delete name the secret by ARN, so a writer that has read the deleted record cannot change the
+// next secret. While the service is deleting a secret with the same name, Create waits, usually for
+// seconds and for at most two minutes.
 //
-// If a policy denies forced deletion, set Options.KeepDeleted. The tombstone then stays, and a
-// new record with the same name becomes the next version. The earlier versions stay until
-// Secrets Manager removes them, and the last of these versions stays as AWSPREVIOUS. The tokens
-// in these versions may still be valid: revoke tokens that must not leak. With KeepDeleted, the
-// name of a secret that an operator has scheduled for deletion cannot be used until the
-// deletion is complete or canceled. Without KeepDeleted, Create deletes a scheduled secret
-// before the end of the recovery window.
+// If a policy denies forced deletion, set Options.KeepDeleted. The tombstone then stays, and a new
+// record with the same name becomes the next version. The earlier versions stay until Secrets
+// Manager removes them, and the last of these versions stays as AWSPREVIOUS. The tokens in these
+// versions may still be valid: revoke tokens that must not leak. With KeepDeleted, the name of a
+// secret that an operator has scheduled for deletion cannot be used until the deletion is complete
+// or canceled. Without KeepDeleted, Create deletes such a secret before the end of the recovery
+// window.
 //
 // # Calls
 //
-// The operations of package driver, from which the operations of a store are built,
-// make these calls:
+// The operations of package driver, from which the operations of a store are built, make these
+// calls:
 //
 //	Get       1
 //	Fresh     2, or 1 immediately after a read; if reads lag, about 2 log n more for a lag of
 //	          n versions
 //	Create    1; more if a record with that name was just deleted, until the name is free
-//	Update    1; 1 before it to add labels, 1 after it to remove labels
+//	Update    1; 1 more to add labels, 1 more to remove labels
 //	Delete    2
 //	Lookup    1 for each twenty secrets that have one of up to ten labels
 //	List      1 for each twenty secrets; beyond forty secrets, 1 more for each hundred
 //	Names     1 for each hundred secrets
 //
-// An Update or Delete first makes the calls of Fresh if its base was read or written more than
-// an hour ago. The client determines retries, pauses and time-outs.
+// Update and Delete first make the calls of Fresh if the driver has not read or written the base
+// within the last hour. The client determines retries, pauses and time-outs.
 //
 // # Cost
 //
 // According to https://aws.amazon.com/secrets-manager/pricing a secret costs $0.40 a month, and
-// 10,000 calls cost $0.05. Versions are free, and so are secrets scheduled for deletion. A
-// record is one secret. Each refresh takes four calls, and every tenth refresh takes a fifth.
-// Hourly refreshes therefore take about 3,000 calls a month. These calls cost less than $0.02.
-// A look-up by user and client takes one call, so 10,000 look-ups cost $0.05. A
-// customer-managed KMS key, its requests and CloudTrail data events are billed separately.
+// 10,000 calls cost $0.05. Versions are free, and so are secrets scheduled for deletion. A record
+// is one secret. Each refresh takes four calls, and about every tenth refresh takes a fifth call.
+// Hourly refreshes therefore take about 3,000 calls a month, at a cost of less than $0.02. A
+// look-up by user and client takes one call, so 10,000 look-ups cost $0.05. A customer-managed KMS
+// key, requests to that key, and CloudTrail data events are billed separately.
 //
 // # Limits
 //
-// A record has at most 65,536 bytes. An account can have 500,000 secrets in a region, and make
-// 50 writes a second. The client retries throttled calls, by default until it has made three
+// A record has at most 65,536 bytes. An account can have 500,000 secrets in a region, and make 50
+// writes a second. The client retries throttled calls. By default, the client makes at most three
 // attempts.
 //
-// A secret has at most 50 tags: those of the record, of Options.Tags, and of writes in
-// progress. If there is no room for a tag, a write removes the tags of earlier states. The
-// write also removes tags over an hour old that the record does not list. If there is still no
-// room, the write stores the record without the tag, and lists the label in the first line.
-// Searches by that label then miss the record. Look-ups by a derived ID, or by user and client,
+// A secret has at most 50 tags: the tags of the record, of Options.Tags, and of writes in progress.
+// If there is no room for a tag, a write removes the tags of earlier states. The write also removes
+// tags over an hour old that neither the old nor the new state has. If there is still no room, the
+// write stores the record without the tag, and lists the label in the first line. Searches by that
+// label then miss the record. Look-ups by user and client, or by an ID that SaveToken has chosen,
 // still find the record. The next write tries to add the tag, and Check reports and repairs the
 // missing tag.
 //
-// Secrets Manager keeps 100 versions of a secret, including all versions of the last 24 hours.
-// The service therefore accepts about 100 writes of a record in a day. A refresh takes two
-// writes, one for the lease and one for the token, so hourly refreshes take 48 writes a day.
-// Each save that changes the record takes one more. A refresh starts only if there is room for
-// both of its writes and for four other writes. After 95 writes within a day, Refresh fails
-// with an error matching tokenstore.ErrUnavailable until the first of these writes is about a
-// day old. A Refresh that fails for this reason does not call the authorization server. Once
-// the authorization server has issued a token, Refresh tries to store the token regardless of
-// the number of writes left. Tokens with a lifetime below 32 minutes are refreshed more than 45
-// times a day, and are therefore not suitable for this service.
+// Secrets Manager keeps 100 versions of a secret, including all versions of the last 24 hours. The
+// service therefore accepts about 100 writes of a record in a day. A refresh takes two writes, one
+// for the lease and one for the token, so hourly refreshes take 48 writes a day. Each save that
+// changes the record takes one more write. A refresh starts only if there is room for its two
+// writes and for four other writes. After 95 writes within a day, Refresh fails with an error
+// matching tokenstore.ErrUnavailable until the first of these writes is about a day old. A Refresh
+// that fails for this reason does not call the authorization server. Once the authorization server
+// has issued a token, Refresh tries to store the token regardless of the number of writes left.
+// Tokens with a lifetime below 32 minutes are refreshed more than 45 times a day, and are therefore
+// not suitable for this service.
 //
 // # Consistency
 //
-// AWS documents that all operations of Secrets Manager are eventually consistent, and that
-// lists may not reflect the changes of the last five minutes. The documentation gives no bound
-// for reads. The documentation also does not state whether the service checks a write against
-// the latest state. This package relies on two properties. Of two creations of the same name,
-// the service refuses one. Of two different values for the same version ID, the service refuses
-// one. The package also expects that a version can be read by its ID once it is written,
-// because a version never changes. If a read does not find the version yet, writers wait and
-// retry.
+// AWS documents that all operations of Secrets Manager are eventually consistent, and that lists
+// may not reflect the changes of the last five minutes. The documentation gives no bound for reads.
+// The documentation also does not state whether the service checks a write against the latest
+// state. This package relies on two properties. Of two creations of the same name, the service
+// refuses one. Of two different values for the same version ID, the service refuses one. The
+// package also expects that a version can be read by its ID once the version is written, because a
+// version never changes. If a read does not find the version yet, writers wait and retry.
 //
 // While the service lags, a reader may see a replaced state or a deleted record, or miss a new
-// record. The service refuses a write over a replaced state, and the store then calls Fresh.
-// Stores also call Fresh before they report that a record does not exist. Fresh does not rely
-// on reads by name. The IDs of a secret's first version and of all following versions are known
-// in advance, and Fresh looks for the last version. A stale read causes waiting and additional
-// reads, but never the loss of a record.
+// record. The service refuses a write over a replaced state, and the store then calls Fresh. Stores
+// also call Fresh before they report that a record does not exist. Fresh may begin with a stale
+// read by name, but then looks for the last version by ID. The IDs of a secret's first version and
+// of all following versions are known in advance. A stale read causes waiting and additional reads,
+// but never the loss of a record.
 //
-// The service may remove a version once it is a day old and 100 other versions have followed. A
-// writer that was suspended for that long could write the version after its base a second time,
-// over newer versions. Therefore a base is valid for only an hour.
+// The service may remove a version that is a day old and that 100 other versions have followed. A
+// writer that was suspended for that long could write the version after its base a second time, and
+// so replace newer versions. Therefore a base is valid for only an hour.
 //
 // # Errors
 //
-// If the service refuses a call because of the secret, its tags, a tag policy or a KMS key, the
-// error matches tokenstore.ErrRefused. Examples are a replica, a secret that another service
-// manages, and a disabled key. If a permission is missing, the error matches
+// If the service refuses a call because of the state of the secret, its tags, a tag policy or a KMS
+// key, the error matches tokenstore.ErrRefused. Examples are a replica, a secret that another
+// service manages, and a disabled key. If a permission is missing, the error matches
 // tokenstore.ErrDenied. An error about expired or unknown credentials also matches
 // driver.ErrCredentials. The error of a throttled call matches tokenstore.ErrThrottled.
 // DecryptionFailure and EncryptionFailure match tokenstore.ErrUnavailable, because KMS may have
 // throttled the request. If the text names the state of the key, these errors match
 // tokenstore.ErrRefused.
 //
-// List and Lookup continue after an unreadable secret, and yield its name with the service's
-// reason. For example, a secret is unreadable if a policy denies access, if its KMS key cannot
-// be used, or if it has no current version. Another program may have created a secret without a
-// value under the name of a record. A store does not overwrite that secret, and Check reports
-// it.
+// List and Lookup yield the name of an unreadable secret with the service's reason, and continue.
+// For example, a secret is unreadable if a policy denies access, if the KMS key cannot be used, or
+// if no version is current. Another program may have created a secret without a value under the
+// name of a record. A store does not overwrite such a secret, and Check reports the secret.
 //
 // # Emulators
 //
 // The package works with LocalStack 4.14.0. If BatchGetSecretValue cannot read one of several
-// secrets, Secrets Manager reports that secret, but LocalStack fails the whole call. After this
-// failure, the package reads each secret with a separate call. Some servers assign an ID other
-// than the ClientRequestToken to a version. These servers cannot arbitrate between writers, so
-// the errors of writes match tokenstore.ErrRefused.
+// secrets, Secrets Manager returns an error for that secret only, but LocalStack fails the whole
+// call. After such a failure, the package reads each secret with a separate call. Some servers
+// assign an ID other than the ClientRequestToken to a version. These servers cannot arbitrate
+// between writers, so the errors of writes match tokenstore.ErrRefused.
 //
 // # Other programs
 //

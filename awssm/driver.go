@@ -30,13 +30,13 @@ const (
 	// documentation of ListSecrets.
 	listLag = 5 * time.Minute
 
-	// baseLife is how long a version can be used as a base after the driver has read or written
-	// it. The service keeps the next version for at least 24 hours. While the next version exists,
-	// the service refuses a second write over the same base.
+	// baseLife is how long a version can be used as a base after the driver has read or written the
+	// version. The service keeps the next version for at least 24 hours. While the next version
+	// exists, the service refuses a second write over the same base.
 	baseLife = time.Hour
 
-	// justRead is the maximum age of a read or write that Fresh relies on. Fresh then makes no
-	// read by name, and begins with the version that follows.
+	// justRead is the maximum age of a read or write on which Fresh relies. Fresh then makes no
+	// read by name, and begins with the version after the version that was read or written.
 	justRead = time.Second
 
 	// labelBatch is the number of replaced labels that a record collects before one UntagResource
@@ -46,11 +46,11 @@ const (
 
 	// labelLife is the age up to which a tag that no record lists may belong to a write in
 	// progress. A write that has spent more than labelLife/2 on its labels fails; the other half
-	// allows for differences between clocks. Abandoned tags take up room on the secret for at
-	// least labelLife.
+	// allows for differences between clocks. An abandoned tag stays on the secret for at least
+	// labelLife.
 	labelLife = time.Hour
 
-	// cleanup limits how long a write waits for the removal of tags.
+	// cleanup is the maximum time for which a write waits for one removal of tags.
 	cleanup = 5 * time.Second
 
 	// patience limits how long Create waits while the service deletes an earlier secret with the
@@ -58,7 +58,7 @@ const (
 	patience = 2 * time.Minute
 )
 
-// secrets implements driver.Secrets.
+// secrets implements driver.Labeler and driver.Inspector.
 type secrets struct {
 	service
 	prefix string
@@ -77,8 +77,8 @@ func (s *secrets) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("*awssm.se
 
 func (s *secrets) path(name string) string { return s.prefix + "/" + name }
 
-// name returns the name of the record at path, and reports whether path is that of a
-// record. Deeper paths belong to another prefix.
+// name returns the name of the record at path, and reports whether path is the path of a record.
+// Deeper paths belong to another prefix.
 func (s *secrets) name(path string) (string, bool) {
 	name, ok := strings.CutPrefix(path, s.prefix+"/")
 	return name, ok && driverkit.LegalName(name)
@@ -109,8 +109,8 @@ func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 	return s.secret(st)
 }
 
-// secret returns st as a driver.Secret, and records that the driver has just read the version.
-// If st has no data, secret only returns the reason.
+// secret returns st as a driver.Secret, and records that the driver has just read the version. If
+// st has no data, secret only returns st.err.
 func (s *secrets) secret(st state) (driver.Secret, error) {
 	if st.err != nil {
 		return driver.Secret{}, st.err
@@ -125,9 +125,10 @@ func (s *secrets) sighted(at place, lacks []driver.Label) driver.Version {
 	return at.version()
 }
 
-// Fresh implements driver.Secrets. Fresh follows the chain of versions to the last version.
-// Fresh begins with than if the driver has just read or written than, and otherwise with the
-// state that a read by name returns.
+// Fresh implements driver.Secrets. Fresh follows the chain of versions to the last version. The
+// chain begins with than if the driver has just read or written than, and otherwise with the state
+// that a read by name returns. If than is zero and Get has just not found the secret, Fresh first
+// reads the first version by ID.
 func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (driver.Secret, error) {
 	switch path := s.path(name); {
 	case than.Version == "" && s.missed.Take(path, s.now()):
@@ -148,7 +149,7 @@ func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (d
 }
 
 // after returns the newest state in the chain of than, which may be than itself. after returns
-// false if than has no data, or if the driver read or wrote than more than justRead ago. It
+// false if than has no data, or if the driver has not read or written than within justRead. after
 // also returns false if the newest state is unreadable or has no data.
 func (s *secrets) after(ctx context.Context, path string, than driver.Secret) (driver.Secret, bool) {
 	at, ok := parse(than.Version)
@@ -202,10 +203,10 @@ func (s *secrets) newest(ctx context.Context, name string, than driver.Version) 
 	}
 }
 
-// end returns the last state of the chain that contains st. If than is in another chain of the
-// same secret, end returns the younger of the last states of the two chains. There are two
-// chains if another tool has written a version whose ID is not that of the next version. The
-// error matches errGone if the secret of st was deleted.
+// end returns the last state of the chain that contains st. If than is in another chain of the same
+// secret, end returns the younger of the last states of the two chains. There are two chains if
+// another tool has written a version whose ID is not derived from the version before. The error
+// matches errGone if the secret of st was deleted.
 func (s *secrets) end(ctx context.Context, st state, than driver.Version) (state, error) {
 	known, ok := parse(than)
 	if !ok || known.arn != st.arn || known == st.place {
@@ -233,9 +234,9 @@ func (s *secrets) end(ctx context.Context, st state, than driver.Version) (state
 	return other, err
 }
 
-// follow returns the last state of the chain that contains st. At least n versions follow st.
-// The IDs of all versions are known in advance, so follow makes about 2 log m reads if m
-// versions follow st. The error matches errGone if the secret was deleted.
+// follow returns the last state of the chain that contains st. The caller knows that at least n
+// versions follow st. The IDs of all versions are known in advance, so follow makes about 2 log m
+// reads if m versions follow st. The error matches errGone if the secret was deleted.
 func (s *secrets) follow(ctx context.Context, st state, n int) (state, error) {
 	chain := []place{st.place}
 	at := func(i int) place {
@@ -300,9 +301,10 @@ func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (v 
 	return v, err
 }
 
-// succeed creates a record in the secret of a deleted record if the tombstone is to be kept.
-// Otherwise succeed deletes the secret. If the secret holds a record, succeed returns the error
-// exists. If Create must retry, succeed returns neither a version nor an error.
+// succeed handles exists, the error of CreateSecret if the name is in use. If the secret holds a
+// record, succeed returns exists. If the secret holds a tombstone to be kept, succeed stores the
+// new record as the next version. If the secret holds any other tombstone, succeed deletes the
+// secret. If Create must retry, succeed returns neither a version nor an error.
 func (s *secrets) succeed(ctx context.Context, name string, p driver.Payload, labels issued, exists error) (driver.Version, error) {
 	st, err := s.newest(ctx, name, "")
 	switch {
@@ -322,10 +324,10 @@ func (s *secrets) succeed(ctx context.Context, name string, p driver.Payload, la
 	return v, err
 }
 
-// evict deletes the secret at path if it is scheduled for deletion, without waiting for the end
-// of its recovery window. evict deletes by ARN, because another process may have created a new
-// secret at path in the meantime. With KeepDeleted, evict does not delete the secret, and
-// returns an error matching ErrUnavailable.
+// evict deletes the secret at path if the secret is scheduled for deletion, without waiting for the
+// end of the recovery window. scheduled is the error of CreateSecret. evict deletes by ARN, because
+// another process may have created a new secret at path in the meantime. With KeepDeleted, evict
+// does not delete the secret, and returns an error matching ErrUnavailable.
 func (s *secrets) evict(ctx context.Context, path string, scheduled error) error {
 	out, err := s.describe(ctx, path)
 	switch {
@@ -357,10 +359,10 @@ type base struct {
 	lacks []driver.Label // labels for which the secret had no room
 }
 
-// base returns the version v as the base of a write. If the driver read or wrote v more than
-// baseLife ago, base reads the record again. The service may have removed the version after v
-// since then, and would accept a second write over v. After such a read, the error matches
-// ErrConflict if v is not the newest version, or ErrNotFound if the secret does not exist.
+// base returns the version v as the base of a write. If the driver has not read or written v within
+// baseLife, base reads the newest state. The service may have removed the version after v in the
+// meantime, and would accept a second write over v. After such a read, the error matches
+// ErrConflict if v is not the newest version, and ErrNotFound if the secret does not exist.
 func (s *secrets) base(ctx context.Context, name string, v driver.Version) (base, error) {
 	at, ok := parse(v)
 	if !ok {
@@ -384,15 +386,15 @@ type change struct {
 	base
 	path    string
 	old     []driver.Label // labels of the base
-	spare   []driver.Label // labels of earlier states only; the write removes them while it stores the payload
-	issued  issued         // those of the new labels that the pool has issued
+	spare   []driver.Label // labels of earlier states only; the write removes these labels concurrently with the commit
+	issued  issued         // the new labels that the pool has issued
 	creates bool           // whether the base is a tombstone
 	begun   time.Time
 }
 
-// commit stores p as the version after the base of c. commit adds the new labels before it
-// stores p, and removes the replaced labels afterwards. It removes c.spare while it stores p.
-// If commit fails, takeBack removes the added labels.
+// commit stores p as the version after the base of c. commit adds the new labels before it stores
+// p, and removes the replaced labels afterwards. commit removes c.spare concurrently. If an
+// addition or the storing of p fails, commit calls takeBack.
 func (s *secrets) commit(ctx context.Context, c change, p driver.Payload) (driver.Version, error) {
 	missing := driverkit.Without(c.base.lacks, driverkit.Without(c.base.lacks, p.Labels))
 	lacks, err := s.label(ctx, c, slices.Concat(driverkit.Without(p.Labels, c.old), missing), slices.Concat(c.old, p.Labels))
@@ -418,9 +420,9 @@ func spare(base driver.Secret, p driver.Payload) []driver.Label {
 	return driverkit.Without(base.Former, slices.Concat(p.Labels, p.Former))
 }
 
-// label adds labels to the secret of c. held are labels that must stay on the secret. label
-// returns the labels for which the secret has no room. The caller lists these labels in the
-// first line of the record.
+// label adds labels to the secret of c. held holds the labels that must stay on the secret. label
+// returns the labels for which the secret has no room. The caller lists these labels in the first
+// line of the record.
 func (s *secrets) label(ctx context.Context, c change, labels, held []driver.Label) (lacks []driver.Label, err error) {
 	if len(labels) == 0 {
 		return nil, nil
@@ -515,9 +517,10 @@ func (s *secrets) takeBack(ctx context.Context, c change, err error) {
 	case !conflict:
 		s.pool.leave(c, used)
 	}
-	// A used label stays, because an earlier write over this base may have succeeded with the
-	// label although its response was lost. A label whose removal was requested may disappear at
-	// any later time, so no write uses that label again.
+	// A used label stays, because an earlier write over this base may have succeeded with the label
+	// although its response was lost. A label whose removal was requested may disappear at any
+	// later time. No write uses such a label again, unless the service has certainly refused the
+	// removal.
 	if kept := s.unlabel(ctx, c.arn, unused); kept && !conflict {
 		s.pool.leave(c, unused)
 	}
@@ -550,7 +553,7 @@ func (s *secrets) Delete(ctx context.Context, name string, base driver.Secret) e
 }
 
 // clear completes a deletion after the tombstone t was written. clear deletes the secret or, if
-// t.Kept is set, only removes labels.
+// t.Kept is set, only the labels.
 func (s *secrets) clear(ctx context.Context, arn string, t tombstone, labels []driver.Label) error {
 	if t.Kept {
 		s.unlabel(ctx, arn, labels)
@@ -621,7 +624,7 @@ func (s *secrets) Names(ctx context.Context) iter.Seq2[string, error] {
 	}
 }
 
-// Close implements driver.Secrets. There is nothing to release.
+// Close implements driver.Secrets. Close does nothing.
 func (s *secrets) Close() error { return nil }
 
 // Relabel implements driver.Labeler.

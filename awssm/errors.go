@@ -29,17 +29,17 @@ const (
 	textCurrent = " staging label" // no version has the label; the secret exists
 )
 
-// An InvalidRequestException contains one of deletionTexts if the secret is marked for
-// deletion, or if a deleted secret has the name of a new secret. An InvalidRequestException
-// about a KMS key that is pending deletion contains none of these texts.
+// The text of an InvalidRequestException contains one of deletionTexts if the secret is marked for
+// deletion, or if a deleted secret has the name of a new secret. The text about a KMS key that is
+// pending deletion contains none of deletionTexts.
 var deletionTexts = []string{
 	"because it was marked for deletion",
 	"because a secret with this name is already scheduled for deletion",
 	"on a secret that's currently marked deleted",
 }
 
-// errNoVersion means that the secret may exist but the version does not. errNoCurrent means
-// that the secret exists but has no current version.
+// errNoVersion means that the version does not exist, and that the secret may exist. errNoCurrent
+// means that the secret exists but has no current version.
 var (
 	errNoVersion = errors.New("no such version")
 	errNoCurrent = errors.New("no current version")
@@ -94,7 +94,7 @@ var codes = map[string]error{
 	"ServiceUnavailable":        driver.ErrUnavailable,
 }
 
-// An error about a key contains one of keyTexts if only an operator can make the key
+// The text of an error about a key contains one of keyTexts if only an operator can make the key
 // usable.
 var keyTexts = []string{"is disabled", "pending deletion", "pending import", "pending replica deletion", "does not exist", "unavailable key store"}
 
@@ -141,7 +141,8 @@ func classify(err error) error {
 	return nil
 }
 
-// classifyAnswer returns the class of err, which holds the error response answer, or nil.
+// classifyAnswer returns the class of err, which wraps the error response answer, or nil if err
+// fits no class.
 func classifyAnswer(err error, answer smithy.APIError) error {
 	code, text := answer.ErrorCode(), strings.Join(strings.Fields(answer.ErrorMessage()), " ")
 	says := func(t string) bool { return strings.Contains(text, t) }
@@ -165,7 +166,8 @@ func classifyAnswer(err error, answer smithy.APIError) error {
 	return classifyStatus(code, statusOf(err))
 }
 
-// classifyStatus returns the class of an error response whose code is not in codes, or nil.
+// classifyStatus returns the class of an error response whose code is not in codes, or nil if the
+// response fits no class.
 func classifyStatus(code string, status int) error {
 	_, throttled := retry.DefaultThrottleErrorCodes[code]
 	_, transient := retry.DefaultRetryableErrorCodes[code]
@@ -214,8 +216,8 @@ func callError(ctx context.Context, call string, err error, sent []byte) error {
 	return driverkit.CallError(ctx, err, classify(err))
 }
 
-// errUnreadable means that a response does not have the service's form, for example because a
-// proxy sent it.
+// errUnreadable means that a response does not have the service's form, for example because a proxy
+// sent the response.
 var errUnreadable = errors.New("the answer is not in Secrets Manager's form")
 
 // presentable returns an error for err that quotes neither sent nor a response that could not

@@ -289,7 +289,7 @@ func TestCallErrorHidesPayload(t *testing.T) {
 	}
 }
 
-// unwrap returns the last error that err wraps.
+// unwrap returns the last of the errors that err directly wraps.
 func unwrap(err error) error {
 	if many, ok := err.(interface{ Unwrap() []error }); ok {
 		return many.Unwrap()[len(many.Unwrap())-1]

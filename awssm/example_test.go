@@ -54,8 +54,8 @@ func ExampleNew() {
 	// 1000.refresh
 }
 
-// The account denies forced deletion, tags every secret with its owner, and has a separate key
-// for tokens.
+// In this example, the account denies forced deletion, tags every secret with an owner, and has a
+// separate KMS key for tokens.
 func ExampleOptions() {
 	client, stop := connect()
 	defer stop()

@@ -43,7 +43,7 @@ func (c *trail) choose(n int) int {
 	return c.chosen[c.at-1]
 }
 
-// next moves the trail to the next leaf. It returns false if the trail was at the last leaf.
+// next moves the trail to the next leaf, and returns false if the trail was at the last leaf.
 func (c *trail) next() bool {
 	c.at = 0
 	for i := len(c.chosen) - 1; i >= 0; i-- {
@@ -267,9 +267,9 @@ func (w writer) save(ctx context.Context, t testing.TB, base driver.Secret, valu
 	return base
 }
 
-// TestLabelsInEveryOrder checks that the secret has the labels of its current state at any
-// time. It tries all orders of the requests of two writers, and all outcomes of a limited
-// number of requests.
+// TestLabelsInEveryOrder checks that the secret has the labels of its current state at any time.
+// The test tries all orders of the requests of two writers, and all outcomes of a limited number of
+// requests.
 func TestLabelsInEveryOrder(t *testing.T) {
 	t.Parallel()
 	most, err := strconv.Atoi(os.Getenv("TOKENKEEP_EXPLORE_FAULTS"))
@@ -286,7 +286,7 @@ func TestLabelsInEveryOrder(t *testing.T) {
 	} {
 		faults := 1
 		if s.leaves {
-			faults = 0 // a write sends two requests concurrently, which makes ten times as many orders
+			faults = 0 // a write sends two concurrent requests, so there are ten times as many orders
 		}
 		if err == nil {
 			faults = most

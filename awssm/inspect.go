@@ -21,8 +21,8 @@ import (
 
 var _ driver.Inspector = (*secrets)(nil)
 
-// Inspect implements driver.Inspector. Inspect makes one ListSecrets for each hundred secrets,
-// and usually two GetSecretValue for each secret.
+// Inspect implements driver.Inspector. Inspect makes one call of ListSecrets for each hundred
+// secrets, and usually two calls of GetSecretValue for each secret.
 func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, error] {
 	return driverkit.Seq(func(yield func(driver.Inspection, error) bool) error {
 		in := &secretsmanager.ListSecretsInput{
@@ -63,7 +63,7 @@ func (s *secrets) inspect(ctx context.Context, e types.SecretListEntry) (driver.
 	return found, err
 }
 
-// faults returns the faults of a listed secret. It returns no faults and no error if the secret
+// faults returns the faults of a listed secret. faults returns no faults and no error if the secret
 // was deleted after the listing.
 func (s *secrets) faults(ctx context.Context, name string, e types.SecretListEntry) ([]driver.Fault, error) {
 	arn := aws.ToString(e.ARN)
@@ -101,9 +101,9 @@ func (s *secrets) faults(ctx context.Context, name string, e types.SecretListEnt
 	return nil, nil
 }
 
-// scheduled returns the fault of a secret that is scheduled for deletion at the time at. If at
-// is within an hour of now, scheduled returns no fault. The secret was then deleted without a
-// recovery window, as this package deletes secrets, and the service is about to remove it.
+// scheduled returns the fault of a secret that is scheduled for deletion at the time at. If at is
+// within an hour of now, scheduled returns no fault. Such a secret was deleted without a recovery
+// window, as this package deletes secrets, and the service is about to remove the secret.
 func (s *secrets) scheduled(arn string, at time.Time) []driver.Fault {
 	if s.now().Sub(at).Abs() < time.Hour {
 		return nil
@@ -177,10 +177,10 @@ func (s *secrets) Unlabel(ctx context.Context, name string, labels []driver.Labe
 	return err
 }
 
-// Probe implements driver.Inspector. IAM checks permissions before Secrets Manager looks for
-// the secret, so most calls name a secret that does not exist. CreateSecret uses the name of an
-// existing secret. If the store is empty, CreateSecret creates a secret, which Probe deletes.
-// If Probe cannot delete secrets, it leaves out CreateSecret in an empty store.
+// Probe implements driver.Inspector. IAM checks permissions before Secrets Manager looks for the
+// secret, so most calls name a secret that does not exist. CreateSecret uses the name of an
+// existing secret. If the store is empty, CreateSecret creates a secret, which Probe deletes. If
+// the store is empty and Probe cannot delete secrets, Probe leaves out CreateSecret.
 func (s *secrets) Probe(ctx context.Context) iter.Seq2[driver.Probed, error] {
 	return driverkit.Probes(ctx, s.probes())
 }

@@ -258,8 +258,8 @@ func TestCheckRepair(t *testing.T) {
 	})
 }
 
-// TestProbeMissingPermission removes one action at a time from the policy. It checks that Probe
-// names the missing permission and leaves no additional secret.
+// TestProbeMissingPermission removes one action at a time from the policy. The test checks that
+// Probe names the missing permission and leaves no additional secret.
 func TestProbeMissingPermission(t *testing.T) {
 	t.Parallel()
 	whole := awssm.Policy("*", "*", app, nil)
@@ -283,7 +283,7 @@ func TestProbeMissingPermission(t *testing.T) {
 		if err := w.server.Policy("app", whole); err != nil {
 			t.Fatal(err)
 		}
-		w.server.Advance(10 * time.Minute) // the lag of lists has passed
+		w.server.Advance(10 * time.Minute) // ends the lag of lists
 		var names []string
 		for name, err := range w.Names(t.Context()) {
 			if err != nil {
@@ -308,7 +308,7 @@ func TestProbeMissingPermission(t *testing.T) {
 				t.Parallel()
 				less := strings.Replace(whole, fmt.Sprintf("%q", action), `"secretsmanager:Nothing"`, 1)
 				got := refused(t, less)
-				if action == "secretsmanager:TagResource" { // CreateSecret sends tags, which needs this permission
+				if action == "secretsmanager:TagResource" { // CreateSecret with tags also needs this permission
 					got = slices.DeleteFunc(got, func(s string) bool { return strings.HasSuffix(s, ":CreateSecret") })
 				}
 				if action == "secretsmanager:GetSecretValue" || action == "secretsmanager:BatchGetSecretValue" || action == "secretsmanager:ListSecrets" {

@@ -271,9 +271,8 @@ func (e *env) fill(n int) {
 	}
 }
 
-// TestSaveAfterAnOutage checks that a program that repeats a failed save stores the token after
-// the outage. It also checks that the failed saves leave few tags, and that no label is
-// missing.
+// TestSaveAfterAnOutage checks that a program that repeats a failed save stores the token after the
+// outage. The test also checks that the failed saves leave few tags, and that no label is missing.
 func TestSaveAfterAnOutage(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil, nil)

@@ -38,7 +38,7 @@ func (p place) next() place { return place{p.arn, token("succ", p.arn, p.id)} }
 // farthest is the largest number of versions that distance returns.
 const farthest = 128
 
-// distance returns by how many versions b follows a in a chain. It returns 0 if b does not
+// distance returns by how many versions b follows a in a chain. distance returns 0 if b does not
 // follow a, or follows a by more than farthest versions.
 func distance(a, b place) int {
 	for n := range farthest {
@@ -102,11 +102,11 @@ type value struct {
 	bytes []byte
 }
 
-// encode returns the value of a record. lacks are the labels for which the secret has no room.
+// encode returns the value of a record. lacks holds the labels for which the secret has no room.
 // encode prefers text, because some servers do not handle bytes correctly. LocalStack 4.14.0
 // answers BatchGetSecretValue with status 500 after PutSecretValue has stored bytes. Earlier
-// versions of LocalStack return bytes that differ from the stored bytes. Data that is not
-// UTF-8, or that is too long with its first line, is stored as bytes without lacks.
+// versions of LocalStack return bytes that differ from the stored bytes. Data that is not UTF-8, or
+// that is too long with its first line, is stored as bytes without lacks.
 func encode(data []byte, lacks []driver.Label) value {
 	head := markRecord
 	for i, l := range lacks {
@@ -138,8 +138,8 @@ func (v value) sent() []byte {
 }
 
 // decode returns the state that a version with the value v represents. Every binary value is a
-// record. The err field matches ErrNotFound for a tombstone, and ErrCorrupt for text in any
-// other form.
+// record. The err field of the state matches ErrNotFound for a tombstone. The err field matches
+// ErrCorrupt for any other text, and for an empty value.
 func decode(path string, p place, created *time.Time, v value) state {
 	st := state{place: p, path: path, created: aws.ToTime(created)}
 	if v.text == nil && len(v.bytes) > 0 {
@@ -165,8 +165,8 @@ func decode(path string, p place, created *time.Time, v value) state {
 	return st
 }
 
-// lacking parses the first line of a record. It returns the labels that the line lists, and
-// reports whether head is the first line of a record.
+// lacking returns the labels that head lists, and reports whether head is the first line of a
+// record.
 func lacking(head string) (lacks []driver.Label, ok bool) {
 	rest, ok := strings.CutPrefix(head, markRecord)
 	if !ok || rest == "" {
@@ -203,7 +203,7 @@ func tagPrefix(l driver.Label) string { return tagSpace + l.Key + ":" + l.Value 
 
 func tagKey(l driver.Label) string { return tagPrefix(l) + l.Nonce }
 
-// labelOf returns the label that the tag key tag represents. It returns false if tag has
+// labelOf returns the label that the tag key tag represents. labelOf returns false if tag has
 // another form.
 func labelOf(tag string) (driver.Label, bool) {
 	parts := strings.Split(tag, ":")
@@ -238,7 +238,7 @@ func abandoned(tags []types.Tag, now time.Time) []driver.Label {
 	return labels
 }
 
-// tagsOf returns tags that represent labels. The value of each tag is the time now.
+// tagsOf returns the tags that represent labels. The value of each tag is the time now.
 func tagsOf(labels []driver.Label, now time.Time) []types.Tag {
 	at := aws.String(now.UTC().Format(time.RFC3339))
 	var tags []types.Tag
@@ -256,9 +256,9 @@ func keysOf(labels []driver.Label) []string {
 	return keys
 }
 
-// sightings records, by hash, which versions this driver has recently read or written. If there
-// are more than maxSightings versions, sightings discards some early. The driver then makes an
-// unnecessary read.
+// sightings records, by hash, which versions this driver has recently read or written. If there are
+// more than maxSightings versions, sightings discards some versions early. Before a write over such
+// a version, the driver makes an unnecessary read.
 type sightings struct {
 	mu          sync.Mutex
 	seed        maphash.Seed
@@ -288,7 +288,7 @@ func (s *sightings) add(v driver.Version, now sighting) {
 	s.young[maphash.String(s.seed, string(v))] = now
 }
 
-// since reports whether the driver read or wrote v at the given time or later. It also returns
+// since reports whether the driver read or wrote v at the given time or later. since also returns
 // the labels for which the secret of v had no room.
 func (s *sightings) since(v driver.Version, at time.Time) (lacks []driver.Label, ok bool) {
 	s.mu.Lock()
@@ -340,7 +340,7 @@ const (
 	maxPool = 1 << 12
 )
 
-// relabel returns a copy of added with nonces, for a write over base. It reuses nonces that
+// relabel returns a copy of added with nonces, for a write over base. relabel reuses nonces that
 // earlier writes over base may have left on the secret.
 func (p *pool) relabel(base driver.Version, added []driver.Label, now time.Time) []driver.Label {
 	p.mu.Lock()
@@ -368,7 +368,8 @@ func (p *pool) relabel(base driver.Version, added []driver.Label, now time.Time)
 	return labels
 }
 
-// use returns those of labels that the pool has issued, and removes them from the pool.
+// use returns the elements of labels that the pool has issued, and removes these labels from the
+// pool.
 func (p *pool) use(labels []driver.Label) issued {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -63,7 +63,7 @@
 //
 // Names, labels and annotations appear in audit logs and in notifications to Pub/Sub topics. The
 // driver writes no token and no user name into names, labels and annotations. The digests in names
-// and labels are HMACs if tokenstore.Options has a NameKey.
+// and labels are keyed with the NameKey and IndexKeys of tokenstore.Options, if these keys are set.
 //
 // A write first adds a version, to which the alias does not point yet. Then one UpdateSecret makes
 // that version the state. The update changes the alias, the labels and the annotation together, and
