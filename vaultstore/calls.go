@@ -22,8 +22,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// A vault makes calls with the caller's client. If auth is not nil, the vault logs in when the
-// token is missing or invalid.
+// A vault makes calls with the caller's client. If auth is not nil, the vault logs in if the token
+// is missing or invalid.
 type vault struct {
 	client *api.Client
 	auth   api.AuthMethod // nil if only the client's own token is used
@@ -44,8 +44,8 @@ type vault struct {
 	instead  string    // the client's token that own replaces
 	expires  time.Time // when own expires; zero if unknown
 	attempts int       // number of failed logins
-	failure  error     // error of the last login; nil if it succeeded
-	pause    time.Time // when a login may be retried
+	failure  error     // error of the last login; nil if the login succeeded
+	pause    time.Time // when a refused login may be retried
 }
 
 // loginPause is the time for which a refused login is not retried. Without the pause, each
@@ -70,7 +70,7 @@ type request struct {
 	query  url.Values
 	body   any    // sent as JSON unless nil
 	secret []byte // the part of body that errors must not quote
-	active bool   // request an answer of the active node, not of a standby
+	active bool   // whether to request a response of the active node
 }
 
 // do makes a call and decodes the response into out, unless out is nil. If the token is
@@ -192,7 +192,8 @@ func (v *vault) token(ctx context.Context) (string, error) {
 	return v.login(ctx, "")
 }
 
-// current returns the client's token, or the token of the login that replaced it.
+// current returns the token of the last login if that login replaced the client's token, and
+// otherwise the client's token.
 func (v *vault) current() string {
 	t := v.client.Token()
 	v.mu.Lock()
@@ -301,7 +302,7 @@ func (v *vault) authenticate(ctx context.Context) (*api.SecretAuth, error) {
 	return s.Auth, nil
 }
 
-// do is like vault.do, but its error matches errNoEngine if no engine is mounted at s.mount.
+// do is like vault.do. If no engine is mounted at s.mount, the error matches errNoEngine.
 func (s *secrets) do(ctx context.Context, q request, out any) error {
 	err := s.vault.do(ctx, q, out)
 	if cause := (*refusal)(nil); says(err, textNoRoute) && strings.HasPrefix(q.path, s.mount+"/") && errors.As(err, &cause) {
@@ -321,8 +322,8 @@ type engine struct {
 	hidden atomic.Bool            // whether the token may read neither the mount nor its configuration
 }
 
-// where identifies the server of an engine by namespace and address. The caller may change both
-// in the client.
+// where identifies the server of an engine by namespace and address. The caller may change the
+// namespace and the address of the client at any time.
 func (s *secrets) where() string { return s.client.Namespace() + " " + s.client.Address() }
 
 // prove records that the engine at where is KV version 2.
@@ -337,9 +338,9 @@ func (s *secrets) proved() bool {
 	return where != nil && *where == s.where()
 }
 
-// reads returns nil if the engine is KV version 2, or if the token's permissions hide the
-// version. If the engine is not KV version 2, the error matches errNotKV2 or errNoEngine. Any
-// other error is that of a failed call.
+// reads returns nil if the engine is KV version 2, or if the token's permissions hide the version.
+// If the engine is not KV version 2, the error matches errNotKV2 or errNoEngine. Any other error
+// means that a call failed.
 func (s *secrets) reads(ctx context.Context) error {
 	if s.proved() || s.engine.hidden.Load() {
 		return nil
@@ -452,7 +453,7 @@ func (s *secrets) compares(ctx context.Context) error {
 	case err == nil:
 		err = errNotKV2
 	}
-	// An engine of version 1 has stored the write.
+	// An engine of version 1 may have stored the write.
 	_ = s.do(ctx, request{method: http.MethodDelete, path: s.data(probeName)}, nil)
 	return fmt.Errorf("mount %q: %w: it does not compare versions", s.mount, err)
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // A backend is a server on which each driver has its own client and token. The token has the
-// capabilities of Policy, except those that Refuse denies.
+// capabilities that Policy returns, except capabilities that Refuse has denied.
 type backend struct {
 	server *fakevault.Server
 	opts   *vaultstore.Options
@@ -68,7 +68,7 @@ func (b *backend) open(t testing.TB, prefix string) driver.Secrets {
 	return d
 }
 
-// grant sets the policy of a prefix: Policy and the rules in denied.
+// grant sets the policy of a prefix to the result of Policy and the rules in denied.
 func (b *backend) grant(t testing.TB, prefix string) {
 	t.Helper()
 	b.mu.Lock()

@@ -1,7 +1,7 @@
 // Package vaultstore keeps OAuth token records in HashiCorp Vault, in a KV version 2 secrets
 // engine. The package also works with OpenBao.
 //
-//	client, err := api.NewClient(api.DefaultConfig()) // VAULT_ADDR, VAULT_TOKEN, VAULT_NAMESPACE, …
+//	client, err := api.NewClient(api.DefaultConfig()) // VAULT_ADDR, VAULT_TOKEN, VAULT_NAMESPACE
 //	...
 //	store, err := vaultstore.New(client, "secret", "oauth/crm", nil)
 //	...
@@ -9,8 +9,7 @@
 //
 // # Setup
 //
-// Mount a KV version 2 secrets engine, preferably a separate one with settings that
-// suit tokens (see "Storage"):
+// Mount a KV version 2 secrets engine, preferably one for tokens only (see "Storage"):
 //
 //	vault secrets enable -path=oauth -version=2 kv
 //	vault write oauth/config max_versions=2
@@ -23,23 +22,23 @@
 //	path "secret/destroy/oauth/crm/tokens/*"  { capabilities = ["update"] }
 //	path "secret/metadata/oauth/crm/index/*"  { capabilities = ["create", "update", "list", "delete"] }
 //
-// With Options.Auth, the store logs in when the client has no token, or when the token has
-// expired or was revoked. A program therefore needs no goroutine that renews the token, even if
-// the program is frozen between calls. The tokens should have the policy "default", which
-// logins grant unless configured otherwise. With this policy, a store can always distinguish an
-// expired token from a missing permission. OpenBao, and Vault before 1.17, send the same text
-// in both cases. On these servers, a store whose token lacks the policy logs in again after a
+// With Options.Auth, the store logs in if the client has no token, or if the token has expired or
+// was revoked. A program therefore needs no goroutine that renews the token, even if the program is
+// frozen between calls. The tokens should have the policy "default", which logins grant unless
+// configured otherwise. With this policy, a store can distinguish an expired token from a missing
+// permission. OpenBao, and Vault before 1.17, send the same text for an expired token and for a
+// missing permission. On these servers, a store whose token lacks the policy logs in again after a
 // denied call, at most once every 30 seconds.
 //
 // A KV version 1 engine answers reads as an empty version 2 engine does, and stores any write
-// unchanged. Therefore a store checks the engine once: before its first write, or before it
-// first reports that a record does not exist. A response that only version 2 sends proves the
-// version. Without such a response, the store reads sys/internal/ui/mounts/<mount>, which a
-// token with a policy for the mount may read. If a proxy or a policy forbids that call, the
-// store reads <mount>/config. If that call is also forbidden, a store that is about to write
-// first makes a conditional write that version 2 refuses. If the mount has another engine or no
-// engine, the error matches ErrRefused. The first element of the prefix must not be "data" or
-// another path element of the engine's API.
+// unchanged. Therefore a store checks the engine once: before the store first writes, or first
+// reports that a record does not exist. A response that only version 2 sends proves the version.
+// Without such a response, the store reads sys/internal/ui/mounts/<mount>, which a token with a
+// policy for the mount may read. If a proxy or a policy forbids that call, the store reads
+// <mount>/config. If that call is also forbidden, a store that is about to write first makes a
+// conditional write that version 2 refuses. If the mount has another engine or no engine, the error
+// matches ErrRefused. The first element of the prefix must not be "data" or another path element of
+// the engine's API.
 //
 // # Storage
 //
@@ -47,9 +46,9 @@
 //
 //	<mount>/data/<prefix>/tokens/<name>
 //
-// with one field, "record", or "record_base64" if the record is not valid UTF-8. The driver
-// writes the secret with check-and-set. If several writers have read the same version, only one
-// of their writes succeeds. The driver finds a record by index entries, which are secrets with
+// with one field, "record", or "record_base64" if the record is not valid UTF-8. The driver writes
+// the secret with check-and-set. If several writers have read the same version, at most one of
+// their writes succeeds. The driver finds a record by index entries, which are secrets with
 // metadata only:
 //
 //	<mount>/metadata/<prefix>/index/<kind>/<digest>/<name>.<nonce>
@@ -59,15 +58,16 @@
 // the record without the label, or during a later write.
 //
 // A deletion writes a tombstone, which is a version with the field "deleted", and destroys the
-// earlier versions. The driver does not delete the secret itself. If the driver deleted the
-// secret, Vault would number the versions of a new record from 1 again. A writer that had read
-// version 1 of the old record would then overwrite version 1 of the new record. A
-// driver.Version also contains a time, which distinguishes the two versions 1. The time does
-// not stop that writer, because Vault compares only the number. Delete secrets together with
-// their metadata only while no process writes.
+// earlier versions. The driver does not delete the secret itself. If the driver deleted the secret,
+// Vault would number the versions of a new record from 1 again. A writer that had read version 1 of
+// the old record could then overwrite version 1 of the new record. A driver.Version also contains a
+// time, which distinguishes the two versions 1. The time does not stop that writer, because Vault
+// compares only the number. Delete secrets together with their metadata only while no process
+// writes.
 //
-// Paths appear in the audit log and in the responses to LIST. Paths contain digests, which are
-// keyed if tokenstore.Options has keys, but never a token or a user name.
+// Paths appear in the audit log and in the responses to LIST. Paths contain digests, but never a
+// token or a user name. The digests are keyed with the NameKey and IndexKeys of tokenstore.Options,
+// if these keys are set.
 //
 // By default KV keeps ten versions of a secret. The earlier versions contain earlier tokens,
 // which may still be valid. Except during checks, a store reads an earlier version only to find
@@ -78,8 +78,8 @@
 //
 // # Calls
 //
-// The operations of package driver, from which the operations of a store are built,
-// make these calls:
+// The operations of package driver, from which the operations of a store are built, make these
+// calls:
 //
 //	Get, Fresh    1
 //	Create        1 for each label, concurrently; then 1, or 3 if the name has a tombstone
@@ -123,11 +123,11 @@
 //     setting, Vault refuses such a request. OpenBao ignores the header.
 //   - Set ListLag and ReadLag to the maximum lag of a standby.
 //
-// With a lag set, Fresh and the reads of writing methods request the active node with that
-// header, until Vault refuses the header. If the server refuses or ignores the header, Fresh
-// waits up to ten seconds for the answering node to catch up with the caller's state. Writes
-// always go to the active node, which compares the version. A lag can cause waiting and
-// retries, but no lost record.
+// With a lag set, Fresh and the reads of writing methods request the active node with the header
+// X-Vault-Forward, until Vault refuses the header. If the server refuses or ignores the header,
+// Fresh waits up to ten seconds for the answering node to catch up with the caller's state. Writes
+// always go to the active node, which compares the version. A lag can cause waiting and retries,
+// but no lost record.
 //
 // # Errors
 //

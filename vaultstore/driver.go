@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// maxSize is the smallest size limit of the supported services, so that records can move
-	// between services. Vault itself accepts larger records: a record of maxSize bytes takes at
-	// most 384 KiB as JSON, and a storage entry may take 512 KiB.
+	// maxSize is the maximum size of a record: the smallest limit of the supported services, so
+	// that records can move between services. Vault itself accepts larger records: a record of
+	// maxSize bytes takes at most 384 KiB as JSON, and a storage entry may take 512 KiB.
 	maxSize = 64 << 10
 
 	// fewVersions is the largest number of versions that destroyUpTo destroys without first
@@ -25,14 +25,14 @@ const (
 	// each number, even that of a version that does not exist.
 	fewVersions = 32
 
-	// cleanup limits the time for which the removal of index entries may delay a write.
+	// cleanup is the maximum time for which the removal of index entries delays a write.
 	cleanup = 5 * time.Second
 
 	// catchUp limits the time for which a call waits for a lagging standby node.
 	catchUp = 10 * time.Second
 )
 
-// secrets implements driver.Secrets.
+// secrets implements driver.Inspector.
 type secrets struct {
 	*vault
 	mount, prefix    string
@@ -141,13 +141,14 @@ func (s *secrets) prepare(ctx context.Context, name string, labels []driver.Labe
 }
 
 // won finds out whether Vault applied a write before it refused a repetition of the write. The
-// client or a proxy may have repeated the write after a failure. won returns the version that
-// the write made, or "" if the write was not applied. number is the version that the write
-// makes if Vault applies the write. now is the newest state, or the zero state if the caller
-// has not read it. sent is the count that commit returned.
+// client or a proxy may have repeated the write after a failure. won returns the version that the
+// write made, or "" if the write was not applied. number is the version that the write makes if
+// Vault applies the write. now is the newest state, or the zero state if the caller has not read
+// the newest state. sent is the count that commit returned.
 //
-// Other writers may have written since, and Vault may have removed that version. The outcome is
-// then unknown, and the error matches ErrUnavailable unless sent is 1.
+// Other writers may have written in the meantime, and Vault may have removed that version. If sent
+// is 1, the write was then not applied. Otherwise the outcome is unknown, and the error matches
+// ErrUnavailable.
 func (s *secrets) won(ctx context.Context, name string, number int, now state, sent int64, f field) (driver.Version, error) {
 	if now.number != number {
 		if now.number > number && sent == 1 {
@@ -357,5 +358,5 @@ func (s *secrets) Names(ctx context.Context) iter.Seq2[string, error] {
 	}
 }
 
-// Close implements driver.Secrets. There is nothing to release.
+// Close implements driver.Secrets. Close does nothing.
 func (s *secrets) Close() error { return nil }

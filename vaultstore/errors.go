@@ -30,8 +30,8 @@ const (
 	textMalformed = "Vault token contains non-printable characters"
 )
 
-// A response with a 5xx status contains one of texts500 if the request is larger than the
-// server or its storage accepts.
+// The text of a response with a 5xx status contains one of texts500 if the request is too large for
+// the server or the storage backend.
 var texts500 = []string{"too large", "exceeds allowed length"}
 
 // errCredentials is the class of an error about the token itself or the credentials of a
@@ -60,7 +60,7 @@ func classify(err error) error {
 	return nil
 }
 
-// classifyAnswer is classify for an error response of Vault.
+// classifyAnswer returns the class of an error response of Vault.
 func classifyAnswer(answer *api.ResponseError) error {
 	switch code := answer.StatusCode; {
 	case code == http.StatusBadRequest && says(answer, textMismatch):
@@ -107,8 +107,8 @@ func says(err error, text string) bool {
 // A refusal wraps an *api.ResponseError. The text of a refusal is a single line.
 type refusal struct{ answer *api.ResponseError }
 
-// newRefusal returns a refusal for answer. The refusal does not contain texts that are not from
-// Vault, such as those of a proxy, or texts that repeat a part of sent.
+// newRefusal returns a refusal for answer. newRefusal replaces texts that repeat a part of sent,
+// and texts that do not come from Vault, such as the page of a proxy.
 func newRefusal(answer *api.ResponseError, sent []byte) *refusal {
 	clean := *answer
 	clean.Errors = nil
@@ -142,8 +142,8 @@ func (r *refusal) Error() string {
 // Unwrap returns the *api.ResponseError, in which newRefusal has replaced texts.
 func (r *refusal) Unwrap() error { return r.answer }
 
-// unclassed returns the refusal that err wraps, which has no class, or err itself if err wraps
-// no refusal.
+// unclassed returns the refusal that err wraps, or err itself if err wraps no refusal. A refusal
+// has no class.
 func unclassed(err error) error {
 	if cause := (*refusal)(nil); errors.As(err, &cause) {
 		return cause

@@ -63,8 +63,8 @@ func (l login) Login(ctx context.Context, client *api.Client) (*api.Secret, erro
 		map[string]any{"role_id": l.roleID, "secret_id": l.secretID})
 }
 
-// A function that is frozen between calls cannot renew its token in time. With an auth
-// method, the store logs in again when the token has expired.
+// A function that is frozen between calls cannot renew its token in time. With an auth method, the
+// store logs in again if the token has expired.
 func ExampleOptions() {
 	address, _, stop := server()
 	defer stop()

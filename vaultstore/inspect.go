@@ -23,13 +23,13 @@ var _ driver.Inspector = (*secrets)(nil)
 // names of records have a different form.
 const probeName = "tokenkeepprobe"
 
-// never is a version number that no secret reaches. Vault refuses a write over that
-// version, even if the token has the permission.
+// never is a version number that no secret reaches. Vault refuses a write over that version even if
+// the token has the permission to write.
 const never = 1 << 30
 
-// Inspect implements driver.Inspector. Inspect makes two LISTs, one LIST for each kind of
-// label, and one LIST for each label. For each secret, Inspect makes at most one GET of the
-// current version, of the metadata, and of each earlier version that remains.
+// Inspect implements driver.Inspector. Inspect makes two LIST requests, one more for each kind of
+// label, and one more for each label. For each secret, Inspect makes at most one GET request for
+// the current version, for the metadata, and for each earlier version that remains.
 func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, error] {
 	return driverkit.Seq(func(yield func(driver.Inspection, error) bool) error {
 		labels, err := s.allLabels(ctx)
@@ -137,8 +137,8 @@ func (s *secrets) faults(ctx context.Context, name string) ([]driver.Fault, erro
 	return nil, nil
 }
 
-// expiring returns a fault if Vault will delete the given version, which is readable, at a
-// later time. For any other version, expiring returns nil.
+// expiring returns a fault if Vault will delete the given version at a later time, and otherwise
+// nil. The version must be readable.
 func (v versions) expiring(number int) []driver.Fault {
 	at := v.Versions[number].Deleted
 	if at == "" {
@@ -204,7 +204,7 @@ func (s *secrets) rolledBack(ctx context.Context, name string, st state, kept []
 			}
 			continue
 		case lost.number == 0:
-			continue // the current version repeats the previous one, with no version in between
+			continue // no different version is between old and the current version
 		}
 		return []driver.Fault{{
 			Kind: driver.FaultRolledBack, Action: fmt.Sprintf("make version %d the current one again", lost.number),
@@ -285,7 +285,8 @@ func yieldAll(probed []driver.Probed, yield func(driver.Probed, error) bool) boo
 	return !slices.ContainsFunc(probed, func(p driver.Probed) bool { return !yield(p, nil) })
 }
 
-// unknown returns an error matching ErrCredentials if the token may not even look itself up.
+// unknown returns an error matching ErrCredentials if the token may not even look itself up, and
+// otherwise nil.
 func (s *secrets) unknown(ctx context.Context) error {
 	token, err := s.token(ctx)
 	if err == nil {
@@ -297,14 +298,14 @@ func (s *secrets) unknown(ctx context.Context) error {
 	return nil
 }
 
-// probe returns the probe of a call that requires a capability for a class of
-// paths.
+// probe returns the probe of a call that requires a capability for the paths of a class and a
+// folder.
 func (s *secrets) probe(call, capability, class, folder string, do func(context.Context) error) driverkit.Probe {
 	return driverkit.Probe{Call: call, Needs: fmt.Sprintf("the capability %q on %s/%s/%s/%s/*", capability, s.mount, class, s.prefix, folder), Do: do}
 }
 
-// recordProbes returns the probes of the calls that read and write records. If the secret probeName does not
-// exist and the token may not create that secret, the second PUT is not tried.
+// recordProbes returns the probes of the calls that read and write records. If the secret probeName
+// does not exist and the token may not create that secret, the second PUT is not tried.
 func (s *secrets) recordProbes() []driverkit.Probe {
 	absent, recorded := strings.ToLower(rand.Text())[:16], false
 	call := func(q request) func(context.Context) error {
@@ -332,8 +333,8 @@ func (s *secrets) recordProbes() []driverkit.Probe {
 	}
 }
 
-// indexProbes returns the probes of the calls that read and write the index. If the first POST fails, the
-// repeated POST is not tried.
+// indexProbes returns the probes of the calls that read and write the index. If the first POST
+// fails, the repeated POST is not tried.
 func (s *secrets) indexProbes() []driverkit.Probe {
 	label := driver.Label{Key: "probe", Value: strings.Repeat("probe", 7)[:32], Nonce: strings.ToLower(rand.Text())[:16]}
 	indexed := false

@@ -282,7 +282,8 @@ func (a apart) Update(ctx context.Context, name string, base driver.Secret, p dr
 
 func (a apart) List(ctx context.Context) iter.Seq2[driver.Named, error] { return a.own.List(ctx) }
 
-// gone saves and deletes a record, and returns its ID, which is also the name of its secret.
+// gone saves and deletes a record, and returns the ID of the record. The ID is also the name of the
+// secret.
 func (w *ward) gone() string {
 	w.Helper()
 	id := w.save(w.user()).ID
@@ -581,8 +582,8 @@ func (w *ward) whole() {
 
 var everything = doctor.CheckOptions{Repair: true, MergeDuplicates: true, Purge: true}
 
-// TestCheckRepair checks that Check reports each kind of damage, and nothing that the damage
-// does not cause. The test also checks that a repair loses no token, and removes the damage
+// TestCheckRepair checks that Check reports each kind of damage, and otherwise only findings that
+// the damage causes. The test also checks that a repair loses no token, and removes the damage
 // unless the remedy is manual.
 func TestCheckRepair(t *testing.T) {
 	t.Parallel()
@@ -652,7 +653,7 @@ func (w *ward) rekey() {
 func TestCheckRepairAll(t *testing.T) {
 	t.Parallel()
 	w := newWard(t)
-	hurt, left := map[string]damage{}, map[string]bool{} // left: what the operator has to repair
+	hurt, left := map[string]damage{}, map[string]bool{} // left: the findings that only an operator can repair
 	for _, d := range damages() {
 		name := d.do(w)
 		hurt[string(d.kind)+" "+name] = d

@@ -287,8 +287,8 @@ func TestListOfAServerThatIsDown(t *testing.T) {
 	}
 }
 
-// TestDeleteVersionAfterIsFound checks that Inspect reports delete_version_after, whether
-// it is set for the mount or for a secret.
+// TestDeleteVersionAfterIsFound checks that Inspect reports delete_version_after on the mount and
+// on a secret.
 func TestDeleteVersionAfterIsFound(t *testing.T) {
 	t.Parallel()
 	for _, on := range []string{"mount", "secret"} {

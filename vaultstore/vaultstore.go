@@ -18,32 +18,31 @@ import (
 
 // Options configures a store. A nil *Options is equivalent to the zero value.
 type Options struct {
-	// Store holds the options that all backends have in common. Nil means the default
-	// options.
+	// Store holds the options that all backends have in common. Nil means the defaults.
 	Store *tokenstore.Options
 
-	// Auth logs in when the client has no token, and again when the token has expired or was
-	// revoked. A store never runs two logins at the same time, and uses the new token until the
-	// client's token changes. The store does not modify the client. If Auth is nil, the caller
-	// is responsible for the client's token.
+	// Auth logs in if the client has no token, or if the token has expired or was revoked. A store
+	// never runs two logins at the same time. The store uses the new token until that token is
+	// invalid or the client's token changes. The store does not modify the client. If Auth is nil,
+	// the caller is responsible for the client's token.
 	Auth api.AuthMethod
 
-	// ListLag and ReadLag are for servers whose standby nodes answer reads. ListLag is the
-	// maximum time until lists on such a node show a write. ReadLag is the maximum time until
-	// reads show the write. Each may be driver.Unbounded. Zero means that the active node
-	// answers, as in Vault's Community Edition. See "Consistency" in the package documentation.
+	// ListLag and ReadLag are for servers whose standby nodes answer reads. ListLag is the maximum
+	// time until lists on such a node show a write. ReadLag is the maximum time until reads show
+	// the write. Each may be driver.Unbounded, and must not be negative. Zero means that the active
+	// node answers, as in Vault's Community Edition. See "Consistency" in the package
+	// documentation.
 	ListLag, ReadLag time.Duration
 }
 
-// New returns a store that keeps records under prefix in the KV version 2 secrets engine
-// mounted at mount. The mount and the prefix consist of path elements of ASCII letters, digits,
-// '_', '-' and '.', joined by '/', such as "secret" and "oauth/crm". Neither may contain ".."
-// or an element ".". The prefix must not begin with an element of the engine's API, such as
-// "data".
+// New returns a store that keeps records under prefix in the KV version 2 secrets engine mounted at
+// mount. mount and prefix consist of path elements of ASCII letters, digits, '_', '-' and '.',
+// joined by '/', such as "secret" and "oauth/crm". Neither may contain ".." or an element ".". The
+// first element of prefix must not be a path element of the engine's API, such as "data".
 //
-// New does no I/O, and returns an error only if an argument is invalid. At each call, the
-// store uses the current address, namespace, TLS configuration, retries and headers of client.
-// The store never modifies client. opts may be nil.
+// New does no I/O, and returns an error only if an argument is invalid. client must not be nil, and
+// opts may be nil. At each call, the store uses the current address, namespace, TLS configuration,
+// retries and headers of client. The store never modifies client.
 func New(client *api.Client, mount, prefix string, opts *Options) (*tokenstore.Store, error) {
 	d, err := NewDriver(client, mount, prefix, opts)
 	if err != nil {
@@ -52,8 +51,8 @@ func New(client *api.Client, mount, prefix string, opts *Options) (*tokenstore.S
 	return tokenstore.New(d, cmp.Or(opts, &Options{}).Store)
 }
 
-// NewDriver returns the driver that New uses, for decorators and tests. See New for the
-// parameters.
+// NewDriver returns the driver that New uses, for decorators and tests. The driver is a
+// driver.Inspector. See New for the parameters and the error.
 func NewDriver(client *api.Client, mount, prefix string, opts *Options) (driver.Secrets, error) {
 	if client == nil {
 		return nil, errors.New("vaultstore: the client is nil")
@@ -77,8 +76,8 @@ func NewDriver(client *api.Client, mount, prefix string, opts *Options) (driver.
 	}, nil
 }
 
-// apiPaths are the elements that the engine's API has between the mount and the path of a
-// secret. A prefix that a user copied from a policy or a URL begins with such an element.
+// apiPaths are the elements that the engine's API has between the mount and the path of a secret. A
+// prefix that a user has copied from a policy or a URL may begin with such an element.
 var apiPaths = []string{"data", "metadata", "delete", "undelete", "destroy", "subkeys"}
 
 var pathElement = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_.-]+$`) })

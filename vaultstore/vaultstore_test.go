@@ -31,7 +31,7 @@ const (
 	name = "u4fz2k6q3w7x5c2a"
 )
 
-// An env is a server and a driver that uses it.
+// An env is a server and a driver that uses the server.
 type env struct {
 	testing.TB
 	server *fakevault.Server
@@ -694,7 +694,7 @@ func TestRepeatedWrite(t *testing.T) {
 }
 
 // TestRepeatedWriteAfterOthers checks writes that the client repeats after other processes have
-// written. A write succeeds if Vault still has the version that it made, and otherwise the
+// written. A write succeeds if Vault still has the version that the write has made. Otherwise the
 // error matches ErrUnavailable.
 func TestRepeatedWriteAfterOthers(t *testing.T) {
 	t.Parallel()
@@ -753,8 +753,8 @@ func TestRepeatedWriteAfterOthers(t *testing.T) {
 	}
 }
 
-// TestStaleWriteVersionGone checks that a stale write that the client sent once is refused as
-// such, even if Vault has removed the version after the base.
+// TestStaleWriteVersionGone checks that a stale write that the client has sent only once never
+// causes ErrUnavailable, even if Vault has removed the version after the base.
 func TestStaleWriteVersionGone(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)
@@ -901,8 +901,8 @@ func (e *env) logins() (logins, lookups int) {
 	return e.server.Count()["write auth"], e.server.Count()["read auth"]
 }
 
-// onBoth runs a test on a server that answers with the error texts of Vault, and on a
-// server that answers with those of OpenBao.
+// onBoth runs a test on a server with the error texts of Vault, and on a server with the error
+// texts of OpenBao.
 func onBoth(t *testing.T, test func(t *testing.T, server *fakevault.Options)) {
 	t.Helper()
 	for _, bao := range []bool{false, true} {
@@ -1356,8 +1356,8 @@ func TestNoErrorAndNoPathHoldsAPayload(t *testing.T) {
 	}
 }
 
-// TestPolicyMinimal checks that the capabilities in Policy suffice, and that a call fails if
-// any one of these capabilities is missing.
+// TestPolicyMinimal checks that the capabilities in Policy suffice, and that a call fails if one of
+// these capabilities is missing.
 func TestPolicyMinimal(t *testing.T) {
 	t.Parallel()
 	full := vaultstore.Policy("secret", app)
@@ -1437,7 +1437,7 @@ func exercise(t *testing.T, policy string) error {
 		return err
 	}
 	if _, err := e.Create(ctx, name, s.Payload); err != nil && !errors.Is(err, driver.ErrExists) {
-		return err // the second Create writes the index entries again, which needs the capability update
+		return err // the second Create needs the capability update to write the index entries again
 	}
 	for i := range 40 {
 		p := driver.Payload{Data: fmt.Append(nil, i), Labels: []driver.Label{user}}
