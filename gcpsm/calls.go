@@ -23,7 +23,7 @@ import (
 )
 
 // A service makes calls about the secrets with a prefix. Each method makes at most one call, apart
-// from repetitions and two exceptions: list makes one call for each page, and create and add make a
+// from repetitions and these exceptions. list makes one call for each page. create and add make a
 // second call to undo a write that the server has not stored completely.
 type service struct {
 	client *secretmanager.Client
@@ -39,7 +39,6 @@ func (s *service) version(name string, number int64) string {
 	return s.path(name) + "/versions/" + strconv.FormatInt(number, 10)
 }
 
-// last returns the last element of a resource name.
 func last(resource string) string { return resource[strings.LastIndexByte(resource, '/')+1:] }
 
 // Pauses and limits of retries. The client itself retries only AccessSecretVersion, after a
@@ -130,12 +129,12 @@ func (s *service) read(ctx context.Context, name, id string) (state, error) {
 	return state{incarnation: incarnation, number: number, digest: digest(data), data: data}, nil
 }
 
-// readNumber returns the version with the given number. A read by number never lags.
+// readNumber reads a version by its number. Such a read never lags.
 func (s *service) readNumber(ctx context.Context, name string, number int64) (state, error) {
 	return s.read(ctx, name, strconv.FormatInt(number, 10))
 }
 
-// describe returns the metadata of a secret, which may be stale.
+// describe returns metadata of a secret. The metadata may be stale.
 func (s *service) describe(ctx context.Context, name string) (metadata, error) {
 	m, err := call(ctx, "GetSecret", s.prefix+name, reading, s.client.GetSecret, &secretmanagerpb.GetSecretRequest{Name: s.path(name)}, nil)
 	if err != nil {
@@ -144,8 +143,8 @@ func (s *service) describe(ctx context.Context, name string) (metadata, error) {
 	return metadataOf(m), nil
 }
 
-// describeVersion returns the metadata of a version, which may be stale, or nil if the
-// version does not exist.
+// describeVersion returns metadata of a version, or nil if the version does not exist. The metadata
+// may be stale.
 func (s *service) describeVersion(ctx context.Context, name string, number int64) (*secretmanagerpb.SecretVersion, error) {
 	v, err := call(ctx, "GetSecretVersion", s.prefix+name, reading, s.client.GetSecretVersion,
 		&secretmanagerpb.GetSecretVersionRequest{Name: s.version(name, number)}, nil)
@@ -171,9 +170,9 @@ func (s *service) create(ctx context.Context, name string, m *secretmanagerpb.Se
 	return metadataOf(made), nil
 }
 
-// dropped returns a description of the first of fields that the server has not stored as sent,
-// or "" if the server has stored all these fields. dropped returns "etags" if the etag is empty
-// or has not changed, because each write changes the etag.
+// dropped returns the description of a field in fields that the server has not stored as sent, or
+// "" if the server has stored all these fields. dropped returns "etags" if the etag is empty or has
+// not changed, because each write changes the etag.
 func dropped(sent, got *secretmanagerpb.Secret, fields ...string) string {
 	if got.GetEtag() == "" || got.GetEtag() == sent.GetEtag() {
 		return "etags"
@@ -191,7 +190,6 @@ func dropped(sent, got *secretmanagerpb.Secret, fields ...string) string {
 	return ""
 }
 
-// contains reports whether have contains each entry of want.
 func contains[V comparable](have, want map[string]V) bool {
 	for k, v := range want {
 		if got, ok := have[k]; !ok || got != v {
@@ -210,7 +208,6 @@ func (s *service) drops(method, name, what string) error {
 	return fmt.Errorf("%w: %s %q: its answer is without the %s that were sent", errDrops, method, s.prefix+name, what)
 }
 
-// added describes a version that add has added.
 type added struct {
 	number int64
 	etag   string
@@ -240,7 +237,7 @@ func (s *service) add(ctx context.Context, name string, payload []byte) (added, 
 	return added{number, v.GetEtag(), v.GetCreateTime().AsTime()}, nil
 }
 
-// update replaces the given fields of a secret with those of m if the etag of m is current.
+// update replaces the given fields of a secret with the fields of m if the etag of m is current.
 // Otherwise the error matches ErrConflict. If the secret does not exist, the error matches
 // ErrNotFound. If the response shows that the server has not stored the fields, the error matches
 // errDrops.

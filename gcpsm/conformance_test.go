@@ -166,8 +166,7 @@ func point(t testing.TB, server *fakegcp.Server, path string, number int64) {
 	change(t, server, m)
 }
 
-// change replaces the labels, annotations and aliases of a secret with those of m, as an
-// operator does.
+// change stores the labels, annotations and aliases of m in the secret, as an operator does.
 func change(t testing.TB, server *fakegcp.Server, m *secretmanagerpb.Secret) {
 	t.Helper()
 	_, err := server.UpdateSecret(t.Context(), &secretmanagerpb.UpdateSecretRequest{

@@ -49,15 +49,15 @@
 // followed by the record. The incarnation is random, and stays the same until the secret is
 // deleted. To see a record:
 //
-//	gcloud secrets versions access current --secret=oauth-u4fz…
+//	gcloud secrets versions access current --secret=oauth-u4fz2k6q3w7x5c2a
 //
 // Searches find a record by its labels. Each label has the key and the value
 //
 //	<kind>_<24 characters of a digest>: <the other 8 characters>
 //
-// The key contains part of the digest, because a secret can have several labels of one kind, and no
-// two labels of a secret have the same key. One call of ListSecrets can search for several labels.
-// The annotation "tokenkeep" holds the incarnation, the lease of a refresh, and the versions to
+// The key contains part of the digest, because a secret can have several labels of one kind, and
+// each label needs its own key. One call of ListSecrets can search for several labels. The
+// annotation "tokenkeep" holds the incarnation, the lease of a refresh, and the versions to
 // destroy. The annotation also holds the number and etag of the current version, and a digest of
 // the record. The driver preserves other labels, annotations and aliases of a secret.
 //
@@ -69,8 +69,8 @@
 // that version the state. The update changes the alias, the labels and the annotation together, and
 // carries the etag that the writer has read. If several writers have read the same state, at most
 // one succeeds. A writer whose update is refused, or conflicts with another update, destroys the
-// version that it has added. The next commit finds the version of a killed writer, because the
-// number of that version lies between the numbers of the old and the new state.
+// version that the writer has added. If the writer is killed, the next commit finds the version of
+// that writer by its number, which lies between the numbers of two states.
 //
 // A replaced version stays for two hours, because readers may lag. The next write after that time
 // destroys the version. Versions that never became the state are destroyed in the same way. A
@@ -120,7 +120,7 @@
 // seconds, and later pauses take at most 3 seconds. Repetitions end after 20 seconds, or shortly
 // before the deadline of the context. After the last repetition, the error matches
 // tokenstore.ErrUnavailable, or tokenstore.ErrThrottled for a quota. A refresh that waits for
-// another process does not repeat throttled reads, because the refresh soon reads again anyway.
+// another process does not repeat throttled reads, because the refresh soon reads again.
 //
 // # Cost
 //
@@ -136,7 +136,7 @@
 // # Limits
 //
 // A record has at most 65,508 bytes: 64 KiB without the first line. Google Cloud allows at most 64
-// labels on a secret, including those in Options.Labels.
+// labels on a secret, including the labels in Options.Labels.
 //
 // According to https://cloud.google.com/secret-manager/quotas a project has 90,000 accesses, 600
 // reads of metadata and 600 writes a minute. A secret accepts about 2 writes a second, and a
@@ -198,12 +198,11 @@
 //
 // # Other programs
 //
-// Operators can add other labels, annotations and aliases to a secret at any time. An operator can
-// roll a record back by moving the alias "current" to an earlier version. An Update over the later
-// version then fails with an error matching ErrConflict. A version that another tool adds is not
-// the state until the alias points to the version. If the alias points to a version without the
-// line "tokenkeep1 <incarnation>", the error of a read matches ErrCorrupt. A record without the
-// alias is also unreadable; "tokenkeep doctor --repair" restores the alias.
+// An operator can roll a record back by moving the alias "current" to an earlier version. An Update
+// over the later version then fails with an error matching ErrConflict. A version that another tool
+// adds is not the state until the alias points to the version. If the alias points to a version
+// without the line "tokenkeep1 <incarnation>", the error of a read matches ErrCorrupt. A record
+// without the alias is also unreadable; "tokenkeep doctor --repair" restores the alias.
 //
 // A record is also unreadable if an operator has disabled or destroyed the current version, or
 // disabled the key. The error matches ErrRefused and contains the service's text. If a permission

@@ -40,7 +40,6 @@ const (
 	creation = 250 * time.Millisecond
 )
 
-// secrets implements driver.Sweeper and driver.Inspector.
 type secrets struct {
 	service
 	labels map[string]string // added to every secret
@@ -247,10 +246,10 @@ func (n *newest) closed(ctx context.Context, m metadata, refused error) error {
 	return fmt.Errorf("%w (version %d is %s)", refused, m.number, state)
 }
 
-// later reports whether a later state than the one in m may exist. later returns true if one of the
-// next driverkit.Width versions is readable, or if all of these versions exist. A readable version
-// may be uncommitted, and may belong to a later incarnation. An error means that the read of a
-// version failed.
+// later reports whether a later state than the state in m may exist. later returns true if one of
+// the next driverkit.Width versions is readable, or if all of these versions exist. A readable
+// version may be uncommitted, and may belong to a later incarnation. An error means that the read
+// of a version failed.
 func (n *newest) later(ctx context.Context, m metadata) (bool, error) {
 	for i := range int64(driverkit.Width) {
 		switch _, err := n.readNumber(ctx, n.name, m.number+1+i); {
@@ -473,8 +472,8 @@ func (s *secrets) commit(ctx context.Context, name string, m metadata, p driver.
 	return s.point(ctx, name, m, v, p, again)
 }
 
-// point makes the version v the state of the secret, whose metadata are m. If the service refuses
-// the etag of m, point calls again with the etag, and makes another attempt with the metadata that
+// point makes the version v the state of the secret with the metadata m. If the service refuses the
+// etag of m, point calls again with the etag, and makes another attempt with the metadata that
 // again returns. If again returns an error, point returns that error. If the error matches
 // ErrConflict, point destroys v. point also destroys v if the service denies the update, or refuses
 // the update for a reason other than the etag. After any other failure, v may become the state, or
@@ -724,7 +723,7 @@ func (s *secrets) Names(ctx context.Context) iter.Seq2[string, error] {
 	})
 }
 
-// Close implements driver.Secrets. Close does nothing.
+// Close implements driver.Secrets.
 func (s *secrets) Close() error { return nil }
 
 // Note implements driver.Leaser.

@@ -108,7 +108,6 @@ func classify(method string, err error) error {
 	}
 }
 
-// either returns yes if text matches pattern, and otherwise no.
 func either(pattern *regexp.Regexp, text string, yes, no error) error {
 	if pattern.MatchString(text) {
 		return yes
@@ -162,7 +161,6 @@ var (
 	errNoCredentials = fmt.Errorf("%w: %w", driver.ErrUnavailable, driver.ErrCredentials)
 )
 
-// reasonOf returns the reason in the details of an error, or "".
 func reasonOf(err error) string {
 	if details, ok := apierror.FromError(err); ok {
 		return details.Reason()
@@ -170,7 +168,7 @@ func reasonOf(err error) string {
 	return ""
 }
 
-// text returns the text of an error, without its code.
+// text returns the text of an error without the code.
 func text(err error) string {
 	if s, ok := status.FromError(err); ok {
 		return s.Message()

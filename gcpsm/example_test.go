@@ -74,7 +74,7 @@ func ExampleOptions() {
 	// Output: 0 <nil>
 }
 
-// If several programs find the same token expired, only one of them refreshes the token.
+// If several programs find the same token expired, only one program refreshes the token.
 func ExampleNew_refresh() {
 	ctx := context.Background()
 	client, stop := connect(ctx)

@@ -47,9 +47,9 @@ type Replica struct {
 
 // New returns a store that keeps each record in a secret of parent. parent has the form
 // "projects/p" or "projects/p/locations/l". The IDs of the secrets begin with prefix and '-'.
-// prefix consists of 1 to 128 ASCII letters, digits, '-' and '_'. All programs that share a store
-// must pass the same parent, either with the project's ID or with the project's number, because
-// encrypted records are bound to parent.
+// prefix consists of 1 to 128 ASCII letters, digits, '-' and '_'. Encrypted records are bound to
+// parent, so all programs that share a store must pass the same parent: either with the project's
+// ID or with the project's number.
 //
 // Secrets in a location are regional secrets. For regional secrets, client must use the
 // endpoint of the location:

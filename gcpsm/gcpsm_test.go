@@ -82,7 +82,6 @@ func (e *env) cold() driver.Leaser {
 	return d.(driver.Leaser)
 }
 
-// create creates the secret with data and returns the state.
 func (e *env) create(data string, labels ...driver.Label) driver.Secret {
 	e.Helper()
 	p := driver.Payload{Data: []byte(data), Labels: labels}
@@ -93,7 +92,6 @@ func (e *env) create(data string, labels ...driver.Label) driver.Secret {
 	return driver.Secret{Payload: p, Version: v}
 }
 
-// update replaces base with data and returns the new state.
 func (e *env) update(base driver.Secret, data string, labels ...driver.Label) driver.Secret {
 	e.Helper()
 	p := driver.Payload{Data: []byte(data), Labels: labels}
@@ -113,7 +111,6 @@ func (e *env) holds(want driver.Secret) {
 	}
 }
 
-// active checks that exactly the versions want are active.
 func (e *env) active(want ...int64) {
 	e.Helper()
 	if got := e.server.Active(path); !slices.Equal(got, want) {
@@ -736,9 +733,9 @@ func TestGetDestroyedVersion(t *testing.T) {
 	}
 }
 
-// TestLostAnswersDoubleNothing checks that an operation succeeds, at once or on its repetition,
-// although the response to one call is lost. The operation leaves the expected number of records.
-// Each run of an operation loses the response to another call.
+// TestLostAnswersDoubleNothing checks that an operation succeeds, in the first or the second
+// attempt, although the response to one call is lost. The operation leaves the expected number of
+// records. Each run of an operation loses the response to another call.
 func TestLostAnswersDoubleNothing(t *testing.T) {
 	t.Parallel()
 	ann := tokenstore.Token{UserName: "ann", ClientID: "c1", RefreshToken: "r1", AccessToken: "a1"}

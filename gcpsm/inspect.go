@@ -93,8 +93,8 @@ func (s *secrets) unmake(ctx context.Context, name string, m metadata) error {
 }
 
 // realias moves the alias back to the version of the last commit. The labels do not change. If the
-// metadata are no longer m, or if the version does not exist or has been replaced, the error
-// matches ErrConflict.
+// metadata differ from m, or if that version does not exist or has been replaced, the error matches
+// ErrConflict.
 func (s *secrets) realias(ctx context.Context, name string, m metadata) error {
 	there, err := s.readNumber(ctx, name, m.account.Current)
 	switch {

@@ -20,7 +20,7 @@ import (
 )
 
 // A ward has a store that a test damages and Check repairs. The server's clock is three hours slow,
-// so Check takes all versions for at least three hours old.
+// so that all versions are at least three hours old for Check.
 type ward struct {
 	testing.TB
 	server *fakegcp.Server

@@ -116,7 +116,7 @@ type due struct {
 	Since  int64  `json:"since"`          // Unix time at which the version became due, by the service's clock
 }
 
-// metadata holds the metadata of a secret and its decoded account.
+// metadata holds the metadata of a secret and the decoded account.
 type metadata struct {
 	secret  *secretmanagerpb.Secret
 	account account
@@ -203,7 +203,7 @@ func (m metadata) annotate(a account) *secretmanagerpb.Secret {
 	a.Writes++
 	text, err := json.Marshal(a)
 	if err != nil {
-		panic(fmt.Sprintf("gcpsm: an account cannot be encoded: %v", err)) // cannot happen: it consists of numbers and strings
+		panic(fmt.Sprintf("gcpsm: an account cannot be encoded: %v", err)) // cannot happen: an account consists of numbers and strings
 	}
 	return &secretmanagerpb.Secret{
 		Etag:        m.secret.GetEtag(),
