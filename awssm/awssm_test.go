@@ -84,13 +84,11 @@ func newClient(t testing.TB, url, accessKey string, more ...func(*secretsmanager
 // once configures a client that does not retry.
 func once(o *secretsmanager.Options) { o.Retryer = aws.NopRetryer{} }
 
-// split returns the two parts of v: the ARN of the secret and the ID of the version.
 func split(v driver.Version) (arn, id string) {
 	arn, id, _ = strings.Cut(string(v), " ")
 	return arn, id
 }
 
-// create creates the secret with data and returns the state.
 func (e *env) create(data string, labels ...driver.Label) driver.Secret {
 	e.Helper()
 	p := driver.Payload{Data: []byte(data), Labels: labels}
@@ -101,7 +99,6 @@ func (e *env) create(data string, labels ...driver.Label) driver.Secret {
 	return driver.Secret{Payload: p, Version: v}
 }
 
-// update replaces base with data and returns the new state.
 func (e *env) update(base driver.Secret, data string, labels ...driver.Label) driver.Secret {
 	e.Helper()
 	p := driver.Payload{Data: []byte(data), Labels: labels}
@@ -139,7 +136,6 @@ func (e *env) operator(text string) string {
 	return *out.VersionId
 }
 
-// tags returns the keys of the secret's tags.
 func (e *env) tags() []string {
 	e.Helper()
 	out, err := e.client.DescribeSecret(e.Context(), &secretsmanager.DescribeSecretInput{SecretId: aws.String(path)})
@@ -184,7 +180,6 @@ func is(t testing.TB, what string, err, want error) {
 	}
 }
 
-// label returns a label whose value and nonce each repeat one letter.
 func label(key string, value, nonce byte) driver.Label {
 	return driver.Label{Key: key, Value: strings.Repeat(string(value), 32), Nonce: strings.Repeat(string(nonce), 16)}
 }

@@ -86,12 +86,12 @@
 // into names and tags. The digests in names and tags are keyed with the NameKey and IndexKeys of
 // tokenstore.Options, if these keys are set.
 //
-// Every write creates a new version. The ID of the first version is derived from the name of
-// the secret. The ID of each later version is derived from the ARN of the secret and the ID of
-// the version before it. The driver sends the ID as the ClientRequestToken of the write.
-// Secrets Manager stores only one value under each version ID. Writers that have read the same
-// version send the same ID, so only the first writer succeeds. The service refuses the other
-// writes. If the client repeats a request, the service still stores only one version.
+// Every write creates a new version. The ID of the first version is derived from the name of the
+// secret. The ID of each later version is derived from the ARN of the secret and the ID of the
+// previous version. The driver sends the ID as the ClientRequestToken of the write. Secrets Manager
+// stores only one value under each version ID. Writers that have read the same version send the
+// same ID, so the service refuses all writes but the first. If the client repeats a request, the
+// service still stores only one version.
 //
 // Delete first replaces the record with a tombstone, a value with a different first line. The
 // service then refuses every other write over the same version. After that, Delete deletes the
@@ -207,13 +207,12 @@
 //
 // # Other programs
 //
-// A write by the AWS command line or by a rotation function makes a version whose ID is not
-// derived from the previous version. If the content of that version has the form that this
-// package writes, stores read the version as a record. Otherwise the errors of reads match
-// tokenstore.ErrCorrupt, and writers that read the version do not overwrite it. A writer that
-// has read the previous state does not detect the foreign version, because a call cannot have a
-// condition on the label AWSCURRENT. The write of that writer succeeds, and the foreign version
-// becomes AWSPREVIOUS.
+// A write by the AWS command line or by a rotation function makes a version whose ID is not derived
+// from the previous version. If the content of that version has the form that this package writes,
+// stores read the version as a record. Otherwise the errors of reads match tokenstore.ErrCorrupt,
+// and writers that read the version do not overwrite the version. A writer that has read the
+// previous state does not detect the foreign version, because a call cannot have a condition on the
+// label AWSCURRENT. The write of that writer succeeds, and the foreign version becomes AWSPREVIOUS.
 //
 // If an operator moves AWSCURRENT back to an earlier version, readers see that version. The
 // next write finds the versions that follow, and replaces the last of these versions. This

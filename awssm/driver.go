@@ -58,7 +58,6 @@ const (
 	patience = 2 * time.Minute
 )
 
-// secrets implements driver.Labeler and driver.Inspector.
 type secrets struct {
 	service
 	prefix string
@@ -98,7 +97,7 @@ func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 	path := s.path(name)
 	st, err := s.read(ctx, path, path, "")
 	if errors.Is(err, errNoCurrent) {
-		// The secret exists. Either it has no current version, or the read is stale.
+		// The secret exists. Either no version is current, or the read is stale.
 		st, err = s.newest(ctx, name, "")
 	} else if errors.Is(err, driver.ErrNotFound) {
 		s.missed.Add(path, s.now())
@@ -118,8 +117,8 @@ func (s *secrets) secret(st state) (driver.Secret, error) {
 	return driver.Secret{Payload: driver.Payload{Data: st.data}, Version: s.sighted(st.place, st.lacks), Updated: st.created}, nil
 }
 
-// sighted records that the driver has just read or written the version at, whose secret has no
-// room for the labels in lacks. sighted returns that version.
+// sighted records that the driver has just read or written the version at, and returns that
+// version. lacks holds the labels for which the secret has no room.
 func (s *secrets) sighted(at place, lacks []driver.Label) driver.Version {
 	s.seen.add(at.version(), sighting{s.now(), lacks})
 	return at.version()
@@ -222,7 +221,7 @@ func (s *secrets) end(ctx context.Context, st state, than driver.Version) (state
 	other, err := s.read(ctx, st.path, known.arn, known.id)
 	switch {
 	case errors.Is(err, errNoVersion):
-		return end, nil // the service has removed the version than, which was old
+		return end, nil // the service has removed the old version than
 	case errors.Is(err, driver.ErrNotFound):
 		return state{}, errGone
 	case err != nil:
@@ -483,7 +482,7 @@ func (s *secrets) tidy(ctx context.Context, c change, abandoned []driver.Label) 
 }
 
 // unlabel removes labels. unlabel ignores failures, because remaining labels do no harm. kept
-// reports whether the service has certainly refused the removal, so that all of labels stay.
+// reports whether all of labels certainly stay, because the service has refused the removal.
 func (s *secrets) unlabel(ctx context.Context, arn string, labels []driver.Label) (kept bool) {
 	if len(labels) == 0 {
 		return false
@@ -624,7 +623,7 @@ func (s *secrets) Names(ctx context.Context) iter.Seq2[string, error] {
 	}
 }
 
-// Close implements driver.Secrets. Close does nothing.
+// Close implements driver.Secrets.
 func (s *secrets) Close() error { return nil }
 
 // Relabel implements driver.Labeler.

@@ -29,9 +29,9 @@ const (
 	textCurrent = " staging label" // no version has the label; the secret exists
 )
 
-// The text of an InvalidRequestException contains one of deletionTexts if the secret is marked for
-// deletion, or if a deleted secret has the name of a new secret. The text about a KMS key that is
-// pending deletion contains none of deletionTexts.
+// The text of an InvalidRequestException contains one of deletionTexts if the secret, or another
+// secret with the same name, is marked for deletion. The text about a KMS key that is pending
+// deletion contains none of deletionTexts.
 var deletionTexts = []string{
 	"because it was marked for deletion",
 	"because a secret with this name is already scheduled for deletion",
@@ -49,8 +49,8 @@ var (
 // than their permissions.
 var errCredentials = fmt.Errorf("%w: %w", driver.ErrDenied, driver.ErrCredentials)
 
-// codes maps error codes to classes. credentialCodes lists the codes of class errCredentials,
-// and classifyStatus classifies all other codes.
+// codes maps error codes to classes, except the codes in credentialCodes. classifyStatus classifies
+// all other codes.
 var codes = map[string]error{
 	"ResourceNotFoundException": driver.ErrNotFound,
 	"ResourceExistsException":   driver.ErrExists,
@@ -111,7 +111,7 @@ var credentialCodes = []string{
 	"MissingAuthenticationTokenException", "RequestExpired", "SignatureDoesNotMatch", "UnrecognizedClientException",
 }
 
-// textFetch is part of the text of the SDK's error for credentials that it could not fetch.
+// textFetch is part of the text of the SDK's error for credentials that the SDK could not fetch.
 // That error has no specific type.
 const textFetch = "get credentials: "
 
@@ -245,8 +245,8 @@ func presentable(call string, err error, sent []byte) error {
 }
 
 // broken returns the transport's own error if the connection broke during the response, and nil
-// otherwise. The transport's error does not quote the response, unlike the decoder's error that
-// wraps it.
+// otherwise. The transport's error does not quote the response. The error of the decoder, which
+// wraps the transport's error, may quote the response.
 func broken(err error) error {
 	var response *smithyhttp.ResponseError
 	var network net.Error

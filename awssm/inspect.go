@@ -49,7 +49,6 @@ func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, erro
 	})
 }
 
-// inspect returns the labels and faults of a listed secret.
 func (s *secrets) inspect(ctx context.Context, e types.SecretListEntry) (driver.Inspection, error) {
 	name, _ := s.name(aws.ToString(e.Name))
 	found := driver.Inspection{Name: name}
@@ -153,7 +152,7 @@ func (s *secrets) rolledBack(now, end state) driver.Fault {
 	}
 }
 
-// short returns a prefix of a version ID that is long enough to recognize it.
+// short returns the first 8 characters of a version ID, which suffice to recognize the version.
 func short(id string) string { return id[:min(len(id), 8)] }
 
 // Present implements driver.Inspector.

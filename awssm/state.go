@@ -123,7 +123,6 @@ func encode(data []byte, lacks []driver.Label) value {
 	return value{text: aws.String(head + "\n" + string(data))}
 }
 
-// value returns the value of a tombstone.
 func (t tombstone) value() value {
 	text, _ := json.Marshal(t) // a string and a bool always marshal
 	return value{text: aws.String(markTombstone + "\n" + string(text))}
@@ -213,7 +212,6 @@ func labelOf(tag string) (driver.Label, bool) {
 	return driver.Label{Key: parts[1], Value: parts[2], Nonce: parts[3]}, true
 }
 
-// labelsOf returns the labels among tags.
 func labelsOf(tags []types.Tag) []driver.Label {
 	var labels []driver.Label
 	for _, t := range tags {
@@ -238,7 +236,7 @@ func abandoned(tags []types.Tag, now time.Time) []driver.Label {
 	return labels
 }
 
-// tagsOf returns the tags that represent labels. The value of each tag is the time now.
+// tagsOf returns the tags that represent labels, with the time now as their value.
 func tagsOf(labels []driver.Label, now time.Time) []types.Tag {
 	at := aws.String(now.UTC().Format(time.RFC3339))
 	var tags []types.Tag
