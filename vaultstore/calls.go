@@ -39,7 +39,7 @@ type vault struct {
 
 	mu       sync.Mutex
 	own      string    // token of the last login; empty if there was none
-	itself   bool      // whether own has the policy "default", which allows it to look itself up
+	itself   bool      // whether own has the policy "default" and may therefore look itself up
 	since    time.Time // when own was obtained
 	instead  string    // the client's token that own replaces
 	expires  time.Time // when own expires; zero if unknown
@@ -598,7 +598,6 @@ func (v versions) kept(before int) []int {
 	return kept
 }
 
-// describe returns the versions of a secret.
 func (s *secrets) describe(ctx context.Context, name string) (versions, error) {
 	var answer struct {
 		Data versions `json:"data"`

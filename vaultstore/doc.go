@@ -9,7 +9,7 @@
 //
 // # Setup
 //
-// Mount a KV version 2 secrets engine, preferably one for tokens only (see "Storage"):
+// Mount a KV version 2 secrets engine, preferably a separate engine for tokens (see "Storage"):
 //
 //	vault secrets enable -path=oauth -version=2 kv
 //	vault write oauth/config max_versions=2
@@ -90,7 +90,7 @@
 //	Names         1
 //
 // A driver that has not yet read a record makes an additional call to find out which engine is
-// mounted (see "Setup"). The driver makes this call before it first writes, reports that a
+// mounted (see "Setup"). The driver makes this call before the driver first writes, reports that a
 // record does not exist, or yields a name.
 //
 // If Vault refuses an Update because of the version, the driver makes one more call to read the
@@ -98,8 +98,7 @@
 // Update may have made that version. If that version has the data of the Update, the Update
 // succeeds. A write that was applied is therefore never reported as a conflict.
 //
-// The client controls retries, pauses and timeouts. If Vault refuses a call because the token
-// has expired, a store with Options.Auth logs in and repeats the call.
+// The client controls retries, pauses and timeouts.
 //
 // # Limits
 //

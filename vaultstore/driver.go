@@ -32,7 +32,6 @@ const (
 	catchUp = 10 * time.Second
 )
 
-// secrets implements driver.Inspector.
 type secrets struct {
 	*vault
 	mount, prefix    string
@@ -94,9 +93,9 @@ func (s *secrets) newest(ctx context.Context, name string, good func(state) bool
 	return st, ok, err
 }
 
-// newestAfter returns the newest state of a secret that is known to have a version after
-// number. If reads lag, newestAfter waits up to catchUp for such a version, and then returns
-// the last state that it has read.
+// newestAfter returns the newest state of a secret that is known to have a version after number. If
+// reads lag, newestAfter waits up to catchUp for such a version, and then returns the last state
+// that was read.
 func (s *secrets) newestAfter(ctx context.Context, name string, number int) (state, error) {
 	st, _, err := s.newest(ctx, name, func(st state) bool { return st.number > number || s.readLag == 0 })
 	return st, err
@@ -140,7 +139,7 @@ func (s *secrets) prepare(ctx context.Context, name string, labels []driver.Labe
 	return s.attach(ctx, name, labels)
 }
 
-// won finds out whether Vault applied a write before it refused a repetition of the write. The
+// won finds out whether Vault applied a write before Vault refused a repetition of the write. The
 // client or a proxy may have repeated the write after a failure. won returns the version that the
 // write made, or "" if the write was not applied. number is the version that the write makes if
 // Vault applies the write. now is the newest state, or the zero state if the caller has not read
@@ -323,7 +322,6 @@ func (s *secrets) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 	})
 }
 
-// fetch yields the secrets with the given names.
 func (s *secrets) fetch(ctx context.Context, names []string) iter.Seq2[driver.Named, error] {
 	return driverkit.FetchListed(ctx, names, wrongEngine, func(ctx context.Context, name string) (driver.Named, error) {
 		st, err := s.read(ctx, name, 0, s.listLag == 0)
@@ -358,5 +356,5 @@ func (s *secrets) Names(ctx context.Context) iter.Seq2[string, error] {
 	}
 }
 
-// Close implements driver.Secrets. Close does nothing.
+// Close implements driver.Secrets.
 func (s *secrets) Close() error { return nil }

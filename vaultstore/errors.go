@@ -126,7 +126,7 @@ func newRefusal(answer *api.ResponseError, sent []byte) *refusal {
 
 // Error returns a text such as
 //
-//	PUT /v1/secret/data/oauth/tokens/u4fz…: 403: permission denied
+//	PUT /v1/secret/data/oauth/tokens/u4fz2k6q3w7x5c2a: 403: permission denied
 func (r *refusal) Error() string {
 	path := r.answer.URL
 	if u, err := url.Parse(path); err == nil {

@@ -20,7 +20,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// classes are the error classes of package driver.
 var classes = []error{
 	driver.ErrNotFound, driver.ErrExists, driver.ErrConflict, driver.ErrDenied, driver.ErrRefused, driver.ErrUnavailable, driver.ErrThrottled, driver.ErrCorrupt,
 }

@@ -19,8 +19,8 @@ import (
 
 var _ driver.Inspector = (*secrets)(nil)
 
-// probeName is the name of the secret that Probe writes, whose only version is a tombstone. The
-// names of records have a different form.
+// probeName is the name of the secret that Probe writes. The only version of that secret is a
+// tombstone. The names of records have a different form.
 const probeName = "tokenkeepprobe"
 
 // never is a version number that no secret reaches. Vault refuses a write over that version even if
@@ -151,7 +151,6 @@ func (v versions) expiring(number int) []driver.Fault {
 	}}
 }
 
-// tombstoneFaults returns the faults of a deleted secret.
 func (s *secrets) tombstoneFaults(name string, st state, kept []int) []driver.Fault {
 	var faults []driver.Fault
 	if len(kept) > 0 {
@@ -243,11 +242,10 @@ func (s *secrets) Unlabel(ctx context.Context, name string, labels []driver.Labe
 	return driverkit.Each(ctx, labels, func(ctx context.Context, l driver.Label) error { return s.detach(ctx, name, l) })
 }
 
-// Probe implements driver.Inspector. Vault checks permissions before it looks at the secret.
+// Probe implements driver.Inspector. Vault checks permissions before Vault looks for the secret.
 // Therefore most calls of Probe name a secret that does not exist, or have a base that Vault
-// refuses. Probe yields no results until a call is allowed. If no call is allowed, the token
-// may be invalid: OpenBao sends the same response for an invalid token and a missing
-// capability.
+// refuses. Probe yields no results until a call is allowed. If no call is allowed, the token may be
+// invalid: OpenBao sends the same response for an invalid token and a missing capability.
 func (s *secrets) Probe(ctx context.Context) iter.Seq2[driver.Probed, error] {
 	return driverkit.Seq(func(yield func(driver.Probed, error) bool) error {
 		if err := s.reads(ctx); err != nil {

@@ -538,7 +538,6 @@ func damages() []damage {
 	}
 }
 
-// check returns the findings of Check.
 func (w *ward) check(opts doctor.CheckOptions) []doctor.Finding {
 	w.Helper()
 	opts.Grace = -1

@@ -411,8 +411,6 @@ func TestWrongScheme(t *testing.T) {
 	}
 }
 
-// TestRevokedTokenIsReplaced checks that a login replaces a revoked token, with the texts
-// of Vault and of OpenBao.
 func TestRevokedTokenIsReplaced(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, server *fakevault.Options) {

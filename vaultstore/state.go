@@ -25,7 +25,6 @@ const (
 
 type field struct{ name, value string }
 
-// encode returns the field for a record.
 func encode(data []byte) field {
 	if utf8.Valid(data) {
 		return field{fieldRecord, string(data)}

@@ -76,7 +76,6 @@ func newClient(t testing.TB, url, token string) *api.Client {
 	return client
 }
 
-// create creates the secret with data and returns the new state.
 func (e *env) create(data string, labels ...driver.Label) driver.Secret {
 	e.Helper()
 	p := driver.Payload{Data: []byte(data), Labels: labels}
@@ -87,7 +86,6 @@ func (e *env) create(data string, labels ...driver.Label) driver.Secret {
 	return driver.Secret{Payload: p, Version: v}
 }
 
-// update replaces base with data and returns the new state.
 func (e *env) update(base driver.Secret, data string, labels ...driver.Label) driver.Secret {
 	e.Helper()
 	p := driver.Payload{Data: []byte(data), Labels: labels}
@@ -158,7 +156,6 @@ func is(t testing.TB, op string, err, want error) {
 	}
 }
 
-// label returns a label whose value and nonce each repeat one letter.
 func label(key string, value, nonce byte) driver.Label {
 	return driver.Label{Key: key, Value: strings.Repeat(string(value), 32), Nonce: strings.Repeat(string(nonce), 16)}
 }
@@ -260,8 +257,6 @@ func TestDataThatIsNoTextIsKeptInBase64(t *testing.T) {
 	}
 }
 
-// TestOperationsMakeAsFewCallsAsDocumented checks that each operation makes exactly the calls
-// that the package documentation lists.
 func TestOperationsMakeAsFewCallsAsDocumented(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -439,7 +434,6 @@ func (e *env) warm() {
 	}
 }
 
-// many creates n secrets.
 func (e *env) many(n int) {
 	e.Helper()
 	for i := range n {
@@ -1400,8 +1394,6 @@ func TestPolicyMinimal(t *testing.T) {
 	}
 }
 
-// TestPolicyDocumented checks that the package documentation shows the paths and capabilities
-// of Policy.
 func TestPolicyDocumented(t *testing.T) {
 	t.Parallel()
 	doc, err := os.ReadFile("doc.go")
