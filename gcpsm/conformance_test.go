@@ -29,7 +29,6 @@ const (
 	location = "projects/crm-prod/locations/europe-west1"
 )
 
-// newClient returns a client with its own connection.
 func newClient(t testing.TB, server *fakegcp.Server, more ...option.ClientOption) *secretmanager.Client {
 	t.Helper()
 	client, err := secretmanager.NewClient(t.Context(), append(server.ClientOptions(), more...)...)
@@ -112,7 +111,6 @@ func (b *backend) prefix(d driver.Secrets) string {
 	return b.prefixes[d]
 }
 
-// driver returns the functions with which the conformance suite opens and disturbs drivers.
 func (b *backend) driver() conformance.Driver {
 	return conformance.Driver{
 		Open: func(t testing.TB) driver.Secrets {
@@ -158,7 +156,6 @@ func edit(t testing.TB, server *fakegcp.Server, path string, data []byte) {
 	point(t, server, path, number)
 }
 
-// point moves the alias of a secret to a version.
 func point(t testing.TB, server *fakegcp.Server, path string, number int64) {
 	t.Helper()
 	m := server.Secret(path)

@@ -65,12 +65,12 @@
 // driver writes no token and no user name into names, labels and annotations. The digests in names
 // and labels are keyed with the NameKey and IndexKeys of tokenstore.Options, if these keys are set.
 //
-// A write first adds a version, to which the alias does not point yet. Then one UpdateSecret makes
-// that version the state. The update changes the alias, the labels and the annotation together, and
-// carries the etag that the writer has read. If several writers have read the same state, at most
-// one succeeds. A writer whose update is refused, or conflicts with another update, destroys the
-// version that the writer has added. If the writer is killed, the next commit finds the version of
-// that writer by its number, which lies between the numbers of two states.
+// A write first adds a version, to which the alias does not point yet. Then one UpdateSecret with
+// the etag that the writer has read changes the alias, the labels and the annotation together. If
+// several writers have read the same state, at most one succeeds. A writer whose update is refused,
+// or conflicts with another update, destroys the version that the writer has added. If the writer
+// is killed, the next commit finds the version of that writer by its number, which lies between the
+// numbers of two states.
 //
 // A replaced version stays for two hours, because readers may lag. The next write after that time
 // destroys the version. Versions that never became the state are destroyed in the same way. A
@@ -153,8 +153,8 @@
 // has been added. Everything else, including the alias, the metadata and lists, "typically
 // converges within minutes, but may take a few hours"
 // (https://cloud.google.com/secret-manager/docs/consistency). Therefore ListLag and ReadLag are
-// driver.Unbounded. Etags protect writes, because the service compares an etag with that of the
-// newest state. The driver handles stale reads as follows:
+// driver.Unbounded. Etags protect writes, because the service compares the etag of a write with the
+// etag of the newest state. The driver handles stale reads as follows:
 //
 //   - A reader by the alias may see an earlier state for a while, and a search may miss a new
 //     record. If the version to which the alias points was destroyed, the driver reads the metadata
@@ -165,7 +165,7 @@
 //   - If the service returns no metadata, Fresh reads version 1 by number. Fresh then reports that
 //     the record does not exist only if there is no version 1.
 //   - Secret Manager refuses a write with the etag of stale metadata. The driver waits at most ten
-//     seconds for current metadata. After that time, the error matches ErrConflict.
+//     seconds for current metadata, and then returns an error matching ErrConflict.
 //
 // A lag causes waiting and repeated attempts, but never the loss of a record or an update, or a
 // second request to the authorization server.

@@ -123,7 +123,7 @@ func await(ctx context.Context, try func() (bool, error)) error {
 	return err
 }
 
-// A newest is one search of Fresh for the newest state that reads can prove to exist.
+// A newest is one search for the newest state that reads can prove to exist.
 type newest struct {
 	*secrets
 	name    string
@@ -182,8 +182,7 @@ func (n *newest) ask(ctx context.Context) (metadata, error) {
 }
 
 // missing returns an error matching ErrNotFound if the secret has no state, and nil if the secret
-// may have a state. Any other error means that reads do not show whether the secret has a state.
-// created reports whether the service has returned metadata of the secret.
+// may have a state. created reports whether the service has returned metadata of the secret.
 func (n *newest) missing(ctx context.Context, created bool) error {
 	if created && time.Since(n.begun) > creation {
 		// The creator of the secret has had enough time to commit.
@@ -248,8 +247,7 @@ func (n *newest) closed(ctx context.Context, m metadata, refused error) error {
 
 // later reports whether a later state than the state in m may exist. later returns true if one of
 // the next driverkit.Width versions is readable, or if all of these versions exist. A readable
-// version may be uncommitted, and may belong to a later incarnation. An error means that the read
-// of a version failed.
+// version may be uncommitted, and may belong to a later incarnation.
 func (n *newest) later(ctx context.Context, m metadata) (bool, error) {
 	for i := range int64(driverkit.Width) {
 		switch _, err := n.readNumber(ctx, n.name, m.number+1+i); {
@@ -304,7 +302,7 @@ func (s *secrets) have(ctx context.Context, name string, want state) (state, err
 }
 
 // vanished returns an error matching ErrNotFound if the secret has no version, and nil if the
-// secret has a version. Any other error means that the read of version 1 failed.
+// secret has a version.
 func (s *secrets) vanished(ctx context.Context, name string) error {
 	if _, err := s.readNumber(ctx, name, 1); !exists(err) {
 		return err

@@ -53,7 +53,6 @@ func (c *clock) pass(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// An env is a server and a driver that uses the server.
 type env struct {
 	testing.TB
 	server *fakegcp.Server
@@ -358,8 +357,6 @@ func TestOperationsMakeAsFewCallsAsDocumented(t *testing.T) {
 	}
 }
 
-// TestStoresMakeAsFewCallsAsDocumented checks that the operations of a store make the same
-// documented calls among ten records and among ten thousand.
 func TestStoresMakeAsFewCallsAsDocumented(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{10, 10_000} {

@@ -195,7 +195,6 @@ func (s *secrets) Probe(ctx context.Context) iter.Seq2[driver.Probed, error] {
 	return driverkit.Probes(ctx, s.probes())
 }
 
-// probes returns one probe for each kind of call that the driver makes.
 func (s *secrets) probes() []driverkit.Probe {
 	name := "tokenkeepprobe" + newIncarnation()
 	var made metadata

@@ -54,7 +54,6 @@ func (w *ward) save(t tokenstore.Token) tokenstore.Token {
 
 func (w *ward) path(name string) string { return project + "/secrets/crm-" + name }
 
-// change changes one field of the metadata of a secret, as an operator does.
 func (w *ward) change(name, field string, change func(*secretmanagerpb.Secret)) {
 	w.Helper()
 	m := w.server.Secret(w.path(name))
@@ -109,8 +108,6 @@ var (
 	purge = doctor.CheckOptions{Repair: true, Purge: true}
 )
 
-// TestCheckRepair checks that Check reports and repairs faults that operators and killed
-// processes cause in Secret Manager.
 func TestCheckRepair(t *testing.T) {
 	t.Parallel()
 	t.Run("versions are due and no write destroys them", func(t *testing.T) {

@@ -255,8 +255,8 @@ func fewer(all []due) []due {
 	return some
 }
 
-// ripe reports whether d became due at least grace before now. Until then, lagging readers may use
-// the version.
+// ripe reports whether d became due at least grace before now. Lagging readers may use a version
+// until grace has passed.
 func (d due) ripe(now time.Time) bool { return now.Sub(time.Unix(d.Since, 0)) >= grace }
 
 // ripe returns work, up to most single versions that are ripe, and pending, the remaining due
@@ -282,8 +282,9 @@ func (m metadata) ripe(now time.Time, most int) (work, pending []due) {
 
 // inKey is the number of characters of a digest in the key of a label. The key of a label is
 // "<kind>_<24 characters of the digest>", and the value is the other 8 characters. Keys have at
-// most 63 characters, and the documented filters compare values. Nonces are not stored: labels
-// change together with the state, so no writer removes a label that another writer needs.
+// most 63 characters, and the documented filters of ListSecrets compare values. Nonces are not
+// stored: labels change together with the state, so no writer removes a label that another writer
+// needs.
 const inKey = 24
 
 func labelFor(l driver.Label) (key, value string) {
