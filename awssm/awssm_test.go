@@ -32,7 +32,7 @@ const (
 	path = app + "/" + name
 )
 
-// An env is a server and a driver that uses the server. The driver has the clock of the server.
+// An env is a server and a driver with the clock of the server.
 type env struct {
 	testing.TB
 	server *fakeaws.Server
@@ -116,7 +116,6 @@ func (e *env) remove(base driver.Secret) {
 	}
 }
 
-// holds checks that Fresh returns the state want.
 func (e *env) holds(want driver.Secret) {
 	e.Helper()
 	got, err := e.Fresh(e.Context(), name, driver.Secret{})
@@ -172,7 +171,7 @@ func calls(count map[string]int) string {
 	return strings.Join(list, ", ")
 }
 
-// is checks that err matches want. If want is nil, is checks that err is nil.
+// is checks that err matches want, or that err is nil if want is nil.
 func is(t testing.TB, what string, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) || want == nil && err != nil {

@@ -28,7 +28,6 @@ type backend struct {
 	homes map[driver.Secrets]home
 }
 
-// A home is the server and the prefix of a driver.
 type home struct {
 	server *fakeaws.Server
 	prefix string
@@ -61,7 +60,6 @@ func (b *backend) home(d driver.Secrets) home {
 	return b.homes[d]
 }
 
-// driver returns the functions with which the conformance suite opens and disturbs drivers.
 func (b *backend) driver() conformance.Driver {
 	d := conformance.Driver{
 		Open: func(t testing.TB) driver.Secrets {

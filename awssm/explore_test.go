@@ -138,7 +138,6 @@ func newGate() *gate {
 	return g
 }
 
-// open returns a driver that uses the client of g.
 func (g *gate) open(t testing.TB) driver.Secrets {
 	d, err := awssm.NewDriver(g.client, app, nil)
 	if err != nil {
@@ -159,7 +158,6 @@ func (w *world) arrived() []*pending {
 	return slices.Clone(w.waiting)
 }
 
-// leaves removes p from the waiting requests.
 func (w *world) leaves(p *pending) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -114,7 +114,6 @@ func (s *secrets) scheduled(arn string, at time.Time) []driver.Fault {
 	}}
 }
 
-// vacant returns the fault of a secret without a version.
 func (s *secrets) vacant(arn string) driver.Fault {
 	return driver.Fault{
 		Kind: driver.FaultEmpty, Exclusive: true, Action: "delete the secret",
@@ -184,7 +183,6 @@ func (s *secrets) Probe(ctx context.Context) iter.Seq2[driver.Probed, error] {
 	return driverkit.Probes(ctx, s.probes())
 }
 
-// probes returns one probe for each kind of call that the driver makes.
 func (s *secrets) probes() []driverkit.Probe {
 	path := s.path("tokenkeepprobe" + strings.ToLower(rand.Text()))
 	tags := tagsOf([]driver.Label{{Key: "probe", Value: strings.Repeat("p", 32), Nonce: strings.Repeat("p", 16)}}, s.now())

@@ -84,8 +84,6 @@ var (
 	purge = &doctor.CheckOptions{Repair: true, Purge: true}
 )
 
-// TestCheckRepair checks that Check reports and repairs faults that operators and killed
-// processes cause in Secrets Manager.
 func TestCheckRepair(t *testing.T) {
 	t.Parallel()
 	t.Run("an operator has moved AWSCURRENT back", func(t *testing.T) {
@@ -258,8 +256,8 @@ func TestCheckRepair(t *testing.T) {
 	})
 }
 
-// TestProbeMissingPermission removes one action at a time from the policy. The test checks that
-// Probe names the missing permission and leaves no additional secret.
+// TestProbeMissingPermission removes one action at a time from the policy, and checks that Probe
+// names the missing permission and leaves no additional secret.
 func TestProbeMissingPermission(t *testing.T) {
 	t.Parallel()
 	whole := awssm.Policy("*", "*", app, nil)

@@ -141,7 +141,6 @@ func TestFailedWriteRefusedAtLast(t *testing.T) {
 	e.finds(next.Labels[0])
 }
 
-// finds checks that a search by l finds exactly one record.
 func (e *env) finds(l driver.Label) {
 	e.Helper()
 	if n, err := all(e.Lookup(e.Context(), []driver.Label{l})); n != 1 || err != nil {

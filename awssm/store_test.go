@@ -102,7 +102,6 @@ func TestStoreCalls(t *testing.T) {
 	}
 }
 
-// storeCalls returns the calls that each operation makes in a store with n records.
 func storeCalls(t *testing.T, n int) []string {
 	e := newEnv(t, nil, nil)
 	var others sync.WaitGroup
