@@ -63,7 +63,6 @@ func newVault(client *api.Client, auth api.AuthMethod, standbys bool) *vault {
 	return v
 }
 
-// A request describes one call.
 type request struct {
 	method string
 	path   string // without "/v1/"
@@ -163,7 +162,6 @@ func (v *vault) sendOnce(ctx context.Context, token string, q request, out any) 
 	return nil
 }
 
-// request converts q to a request of the client.
 func (v *vault) request(token string, q request) (*api.Request, error) {
 	r := v.client.NewRequest(q.method, "/v1/"+q.path)
 	r.ClientToken = token

@@ -84,7 +84,6 @@ func (b *backend) prefix(d driver.Secrets) string {
 	return b.prefixes[d]
 }
 
-// driver describes the backend to the conformance suite.
 func (b *backend) driver() conformance.Driver {
 	return conformance.Driver{
 		Open: func(t testing.TB) driver.Secrets {

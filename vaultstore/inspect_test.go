@@ -256,7 +256,6 @@ func (w *ward) stranger(opts *tokenstore.Options) *tokenstore.Store {
 	return s
 }
 
-// of returns the driver that holds the named secret.
 func (a apart) of(name string) driver.Secrets {
 	if name == markerName {
 		return a.own
@@ -648,7 +647,6 @@ func (w *ward) rekey() {
 	}
 }
 
-// TestCheckRepairAll checks that Check reports and repairs all kinds of damage in one store.
 func TestCheckRepairAll(t *testing.T) {
 	t.Parallel()
 	w := newWard(t)

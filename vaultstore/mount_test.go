@@ -23,8 +23,8 @@ import (
 
 const canary = "s3cret-record"
 
-// operations calls each operation of the driver, and returns the errors by the name of the
-// operation. Each call uses a new driver, which has not yet found out which engine is mounted.
+// operations calls each operation of the driver, and returns the errors by operation. Each call
+// uses a new driver, which has not yet found out which engine is mounted.
 func operations(e *env) map[string]error {
 	ctx := e.Context()
 	user := label("user", 'a', 'n')

@@ -31,7 +31,6 @@ const (
 	name = "u4fz2k6q3w7x5c2a"
 )
 
-// An env is a server and a driver that uses the server.
 type env struct {
 	testing.TB
 	server *fakevault.Server
@@ -103,7 +102,6 @@ func (e *env) remove(base driver.Secret) {
 	}
 }
 
-// holds checks that Get returns the data and version of want.
 func (e *env) holds(want driver.Secret) {
 	e.Helper()
 	got, err := e.Get(e.Context(), name)
@@ -688,8 +686,8 @@ func TestRepeatedWrite(t *testing.T) {
 }
 
 // TestRepeatedWriteAfterOthers checks writes that the client repeats after other processes have
-// written. A write succeeds if Vault still has the version that the write has made. Otherwise the
-// error matches ErrUnavailable.
+// written. If Vault still has the version that the write has made, the write succeeds. Otherwise
+// the error matches ErrUnavailable.
 func TestRepeatedWriteAfterOthers(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -890,7 +888,6 @@ func (a appRole) Login(ctx context.Context, client *api.Client) (*api.Secret, er
 	return s, nil
 }
 
-// logins returns the numbers of logins and of token look-ups.
 func (e *env) logins() (logins, lookups int) {
 	return e.server.Count()["write auth"], e.server.Count()["read auth"]
 }
