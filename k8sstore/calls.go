@@ -22,14 +22,14 @@ const manager = "tokenkeep"
 const page = 500
 
 // counting returns a context and a counter of the requests that are sent with that context. The
-// counter exceeds 1 if the client repeats a request, because the response has a Retry-After
-// header.
+// counter exceeds 1 if the client has repeated a request, for example after a response with a
+// Retry-After header.
 func counting(ctx context.Context) (context.Context, *atomic.Int64) {
 	sent := new(atomic.Int64)
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Add(1) }}), sent
 }
 
-// get returns the named Secret, even if it is being deleted.
+// get returns the named Secret, even if the Secret is being deleted.
 func (s *secrets) get(ctx context.Context, name string) (*object, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -54,8 +54,8 @@ func (s *secrets) read(ctx context.Context, name string) (state, error) {
 	return decode(o), nil
 }
 
-// create creates a Secret. create returns the version of the Secret and the number of times
-// that the client sent the request. options are the values of CreateOptions.DryRun.
+// create creates the named Secret. create returns the version of the Secret and the number of
+// times that the client sent the request. options are the values of CreateOptions.DryRun.
 func (s *secrets) create(ctx context.Context, name string, p driver.Payload, options ...string) (driver.Version, int64, error) {
 	if err := ctx.Err(); err != nil {
 		return "", 0, err
@@ -75,9 +75,9 @@ type patch struct {
 	data                []byte
 }
 
-// patch changes a Secret if the Secret still has the given UID and revision. patch returns the
-// new version and the number of times that the client sent the request. The server preserves
-// all parts that p does not mention, such as labels, owners and finalizers of other programs.
+// patch changes a Secret if the Secret has the given UID and revision. patch returns the new
+// version and the number of times that the client sent the request. The server preserves all
+// parts that p does not mention, such as labels, owners and finalizers of other programs.
 func (s *secrets) patch(ctx context.Context, name string, uid types.UID, revision string, p patch, options ...string) (driver.Version, int64, error) {
 	if err := ctx.Err(); err != nil {
 		return "", 0, err
@@ -97,7 +97,7 @@ func (s *secrets) patch(ctx context.Context, name string, uid types.UID, revisio
 	}
 	text, err := json.Marshal(body)
 	if err != nil {
-		return "", 0, errors.New("the change cannot be encoded") // the cause would quote the data
+		return "", 0, errors.New("the change cannot be encoded") // the cause may quote the data
 	}
 	traced, sent := counting(ctx)
 	o, err := s.api.Patch(traced, s.full(name), types.MergePatchType, text, metav1.PatchOptions{FieldManager: manager, DryRun: options})
@@ -107,8 +107,8 @@ func (s *secrets) patch(ctx context.Context, name string, uid types.UID, revisio
 	return version(o.UID, o.ResourceVersion), sent.Load(), nil
 }
 
-// remove deletes a Secret if the Secret still has the given UID and revision. remove returns
-// the number of times that the client sent the request.
+// remove deletes a Secret if the Secret has the given UID and revision. remove returns the
+// number of times that the client sent the request.
 func (s *secrets) remove(ctx context.Context, name string, uid types.UID, revision string, options ...string) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -173,8 +173,8 @@ func (s *secrets) list(ctx context.Context, options metav1.ListOptions, use func
 	}
 }
 
-// resume returns the token with which to continue a list if err means that etcd has removed the
-// state of the list. For any other error, resume returns "".
+// resume returns the token that continues the list if err means that etcd has removed the state
+// of the list. For any other error, or a nil error, resume returns "".
 func resume(err error) string {
 	var answer *apierrors.StatusError
 	if errors.As(err, &answer) && apierrors.IsResourceExpired(err) {

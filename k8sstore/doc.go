@@ -29,8 +29,7 @@
 // or outside of the cluster.
 //
 // A client of client-go sends on average at most 5 requests a second unless its config sets
-// QPS. With a QPS of -1, the client does not limit its requests. The server still limits each
-// client.
+// QPS. With a QPS of -1, the client does not limit its requests, but the server may.
 //
 // # Storage
 //
@@ -58,7 +57,7 @@
 //
 // # Who can read a record
 //
-// A Secret is only as protected as its namespace and etcd:
+// The protection of a Secret depends on its namespace and on etcd:
 //
 //   - The Role does not name Secrets, because the names of records are not known in
 //     advance and rules cannot match prefixes. The program, like any account with the
@@ -89,23 +88,23 @@
 //	Lookup        1 LIST for each label, concurrently; the lists contain the data of the records
 //	List, Names   1 LIST for 500 records of the namespace
 //
-// Finding a record by name therefore takes 1 call. Besides reads, a save takes 1 call, and a
-// refresh takes 2: one for the lease and one for the new token.
+// Finding a record by name therefore takes 1 call. In addition to reads, a save takes 1 call,
+// and a refresh takes 2: one for the lease and one for the new token.
 //
 // The client controls retries, pauses and timeouts. client-go repeats a request, even a write,
 // whose response has a Retry-After header. A server that limits its clients sends 429 with that
 // header, and a server without a connection to etcd sends 5xx with that header. If a repeated
-// write is refused, the first attempt may have been applied. The driver then reads the Secret
-// and compares the data with the data of the write. If the outcome remains unknown, the error
-// matches ErrUnavailable, never ErrConflict.
+// write is refused, the first attempt may have been applied. After a refused Create or Update,
+// the driver reads the Secret and compares the data with the data of the write. If the outcome
+// remains unknown, the error matches ErrUnavailable, never ErrConflict.
 //
 // # Limits
 //
 // The size of a record is limited to 64 KiB, so that the record can move to the other services.
-// Kubernetes accepts 1 MiB for all data of a Secret. The storage of etcd, at most 8 GiB for the
-// whole cluster, limits the number of records. A ResourceQuota may set a lower limit. A record
-// takes 2 KiB to 4 KiB with its labels. Kubernetes is not designed for millions of objects: use
-// another service for more than about ten thousand records.
+// Kubernetes accepts 1 MiB for all data of a Secret. The storage of etcd limits the number of
+// records; etcd recommends at most 8 GiB for the whole cluster. A ResourceQuota may set a lower
+// limit. A record takes 2 KiB to 4 KiB with its labels. Kubernetes is not designed for millions
+// of objects: use another service for more than about ten thousand records.
 //
 // # Consistency
 //
@@ -128,15 +127,16 @@
 //	403  ErrDenied; ErrRefused for a quota, or for a namespace that is being deleted
 //	404  ErrNotFound; ErrRefused if the namespace does not exist, or for the response of a proxy
 //	409  ErrExists for a name in use, ErrConflict for another state; ErrUnavailable if the
-//	     conflict is about another object
+//	     conflict is about another object, or for the response of a proxy
 //	429  ErrThrottled
 //	408, 410 and 5xx
 //	     ErrUnavailable; ErrRefused if the request is too large
 //
 // The error of a failed connection matches ErrUnavailable, or ErrRefused if the scheme of the
-// address or the certificate is wrong. If a plug-in could not fetch credentials, the error
-// matches ErrUnavailable and ErrCredentials. Reads cannot distinguish a missing namespace from
-// a namespace without records. The creation of a record reports the missing namespace.
+// address or the certificate is wrong. If the client's own rate limit refuses a request, the
+// error matches ErrThrottled. If a plug-in could not fetch credentials, the error matches
+// ErrUnavailable and ErrCredentials. Reads cannot distinguish a missing namespace from a
+// namespace without records. The creation of a record reports the missing namespace.
 //
 // # Other programs
 //
@@ -144,7 +144,7 @@
 // finalizer, a deleted Secret remains until the finalizer is removed. Meanwhile, readers do not
 // see the record, but its name is in use. Create waits up to 30 seconds for the name to become
 // free. "tokenkeep doctor" reports the Secret. The command also repairs labels that another
-// tool has removed or added. A record whose Secret was made immutable cannot be changed: read
+// tool has removed or added. A record cannot be changed if its Secret was made immutable: read
 // the token, delete the record, and save the token again.
 //
 // Exclude the Secrets of a store from backup and GitOps tools. A restored earlier state

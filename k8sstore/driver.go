@@ -17,8 +17,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// maxSize is the smallest size limit of the supported services, so that records can move
-// between services. Kubernetes accepts 1 MiB.
+// maxSize is Properties.MaxSize in bytes. Kubernetes accepts 1 MiB, but maxSize is the smallest
+// limit of the supported services, so that records can move between services.
 const maxSize = 64 << 10
 
 // patience limits the time for which Create waits while a Secret with the name is being
@@ -35,7 +35,8 @@ type secrets struct {
 
 var _ driver.Secrets = (*secrets)(nil)
 
-// Format prints only the type of s, because package fmt would print the contents of the client.
+// Format prints only the type of s. Without Format, package fmt would print the contents of the
+// client.
 func (s *secrets) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*k8sstore.secrets") }
 
 // Properties implements driver.Secrets.
@@ -43,8 +44,8 @@ func (s *secrets) Properties() driver.Properties {
 	return driver.Properties{Name: "k8sstore", Place: "k8sstore/" + s.namespace + "/" + s.prefix, MaxSize: maxSize}
 }
 
-// Get implements driver.Secrets. Without a resource version in the request, the server
-// reads with a quorum of etcd.
+// Get implements driver.Secrets. The request contains no resource version, so the server
+// returns the newest state.
 func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 	st, err := s.read(ctx, name)
 	if err != nil {
@@ -71,7 +72,7 @@ func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (v 
 		now, unread := s.read(ctx, name)
 		switch gone := errors.Is(unread, driver.ErrNotFound); {
 		case gone && sent <= 1:
-			return false, nil // the Secret was or is being deleted
+			return false, nil // the earlier Secret has been deleted, or is being deleted
 		case unread != nil && !gone:
 			err = unread
 		case !gone && bytes.Equal(now.data, p.Data):
@@ -90,9 +91,9 @@ func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (v 
 	return v, err
 }
 
-// unknown returns the error, matching ErrUnavailable, for a write that the client has repeated
-// after a failure. The server refused the repetition, possibly because the first attempt had
-// been applied. Another process may have changed or deleted the Secret since.
+// unknown returns an error matching ErrUnavailable, for a write that the client has repeated
+// and that the server has refused the second time. The first attempt may have been applied, and
+// another process may then have changed or deleted the Secret.
 func (s *secrets) unknown(name string) error {
 	return fmt.Errorf("%w: Secret %q: whether the write was applied before it was repeated cannot be seen", driver.ErrUnavailable, s.full(name))
 }
@@ -148,8 +149,8 @@ func present(err error) error {
 	return err
 }
 
-// Lookup implements driver.Secrets. A label selector cannot match one of several keys, so each
-// label requires a separate list.
+// Lookup implements driver.Secrets. A label selector cannot select Secrets that have any one of
+// several keys, so each label requires a separate list.
 func (s *secrets) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[driver.Named, error] {
 	return driverkit.Seq(func(yield func(driver.Named, error) bool) error {
 		if err := ctx.Err(); err != nil {

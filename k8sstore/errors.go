@@ -20,7 +20,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// Texts that identify errors of the server and the client that have no specific code or type.
+// Texts that identify errors without a specific code or type.
 const (
 	textQuota       = "exceeded quota"                   // core: plugin/pkg/admission/resourcequota
 	textLimiter     = "client rate limiter Wait"         // client-go: rest/request.go
@@ -52,8 +52,8 @@ func classify(err error) error {
 	return nil
 }
 
-// classifyAnswer is classify for a Status that the server has sent, or that the client has made
-// from a response in another format.
+// classifyAnswer returns the class of a Status. Either the server has sent the Status, or the
+// client has made the Status from a response in another format.
 func classifyAnswer(s metav1.Status) error {
 	switch code := int(s.Code); {
 	case code == http.StatusUnauthorized:
@@ -79,9 +79,9 @@ func classifyAnswer(s metav1.Status) error {
 	return driver.ErrRefused
 }
 
-// ofSecret reports whether the server has sent a Status about a Secret, rather than about a
-// namespace or a quota. A Status about failed preconditions of a deletion names the kind
-// "Secret"; other Statuses name the resource "secrets".
+// ofSecret reports whether s is a Status of the server about a Secret, and not about another
+// object, such as a namespace or a quota. A Status about failed preconditions of a deletion
+// names the kind "Secret"; other Statuses name the resource "secrets".
 func ofSecret(s metav1.Status) bool {
 	return s.Details != nil && (s.Details.Kind == "secrets" || s.Details.Kind == "Secret") && !foreign(s)
 }
@@ -98,7 +98,7 @@ func caused(s metav1.Status, cause metav1.CauseType) bool {
 var errUnreadable = errors.New("the answer is not in Kubernetes' form")
 
 // callError converts an error of the client to an error of the driver, as driverkit.CallError
-// does. The result quotes neither sent nor stored data.
+// does. The text of the result quotes neither sent nor stored data.
 func callError(ctx context.Context, call string, err error, sent []byte) error {
 	class := classify(err)
 	var answer apierrors.APIStatus
@@ -119,8 +119,8 @@ type refusal struct {
 	answer *apierrors.StatusError
 }
 
-// newRefusal returns a refusal for the response s to a call. The refusal does not contain texts
-// that are not from Kubernetes, or texts that repeat a part of sent.
+// newRefusal returns a refusal for the response s to a call. newRefusal replaces each text that
+// is not from Kubernetes, and each text that repeats a part of sent.
 func newRefusal(call string, s metav1.Status, sent []byte) *refusal {
 	s = *s.DeepCopy()
 	clean := func(text string) string {

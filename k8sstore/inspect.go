@@ -65,9 +65,9 @@ func (s *secrets) Unlabel(ctx context.Context, name string, labels []driver.Labe
 	return present(err)
 }
 
-// Probe implements driver.Inspector. Kubernetes checks permissions before it looks at the
-// Secret, and checks a dry run as it checks the call itself. Therefore Probe makes only reads
-// and dry runs.
+// Probe implements driver.Inspector. Probe makes only reads and dry runs. Kubernetes checks
+// permissions before it looks for the Secret, and a dry run needs the same permissions as the
+// call itself.
 func (s *secrets) Probe(ctx context.Context) iter.Seq2[driver.Probed, error] {
 	name, none := "tokenkeepprobe"+strings.ToLower(rand.Text()), "none"
 	probe := func(call, verb string, do func(context.Context) error) driverkit.Probe {

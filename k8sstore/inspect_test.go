@@ -16,7 +16,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// inspect returns all inspections that Inspect yields.
 func (e *env) inspect() []driver.Inspection {
 	e.Helper()
 	var all []driver.Inspection
@@ -45,7 +44,7 @@ func TestInspect(t *testing.T) {
 	if err != nil || !slices.Equal(there, []driver.Label{user}) {
 		t.Errorf("Present returns %v and error %v", there, err)
 	}
-	for range 2 { // a label that does not exist is not an error
+	for range 2 { // the second call does not find the label
 		if err := inspector.Unlabel(t.Context(), name, []driver.Label{access}); err != nil {
 			t.Fatal(err)
 		}
@@ -126,7 +125,7 @@ func TestDoctorRepairsLabels(t *testing.T) {
 	}
 }
 
-// TestProbe checks that Probe names the missing verb and writes no Secret.
+// TestProbe checks that Probe yields ErrDenied only for the missing verb, and writes no Secret.
 func TestProbe(t *testing.T) {
 	t.Parallel()
 	verbs := []string{"list", "get", "create", "patch", "delete"}

@@ -34,8 +34,8 @@ type Options struct {
 }
 
 // Secrets has the methods that a store needs from the SecretInterface of
-// k8s.io/client-go/kubernetes/typed/core/v1. Package k8sstore does not import package v1 of
-// client-go, which would link all APIs of Kubernetes into a program.
+// k8s.io/client-go/kubernetes/typed/core/v1. Package k8sstore does not import that package,
+// because the import would link all APIs of Kubernetes into every program.
 type Secrets interface {
 	Create(ctx context.Context, secret *v1.Secret, opts metav1.CreateOptions) (*v1.Secret, error)
 	Get(ctx context.Context, name string, opts metav1.GetOptions) (*v1.Secret, error)
@@ -55,8 +55,7 @@ type SecretsGetter[S Secrets] interface {
 // The prefix must be a DNS subdomain of at most 188 characters, such as "oauth-crm".
 //
 // New does no I/O, and returns an error only if an argument is invalid. The store uses the
-// credentials, rate limit and retries of client. The method CoreV1 of a *kubernetes.Clientset
-// returns such a client. opts may be nil.
+// credentials, rate limit and retries of client. opts may be nil.
 func New[S Secrets](client SecretsGetter[S], namespace, prefix string, opts *Options) (*tokenstore.Store, error) {
 	d, err := NewDriver(client, namespace, prefix, opts)
 	if err != nil {
@@ -94,8 +93,8 @@ func NewDriver[S Secrets](client SecretsGetter[S], namespace, prefix string, opt
 // characters.
 const maxPrefix = validation.DNS1123SubdomainMaxLength - 65
 
-// check returns an error if the options are invalid. The error does not quote
-// values.
+// check returns an error if o is invalid. The error does not quote the values of labels and
+// annotations.
 func (o *Options) check() error {
 	for _, all := range []map[string]string{o.Labels, o.Annotations} {
 		for key := range all {

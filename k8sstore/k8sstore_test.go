@@ -94,7 +94,7 @@ func (e *env) object() *v1.Secret {
 	return o
 }
 
-// edit changes the Secret as another tool does.
+// edit changes the Secret with the operator's client.
 func (e *env) edit(change func(*v1.Secret)) {
 	e.Helper()
 	o := e.object()
@@ -104,7 +104,7 @@ func (e *env) edit(change func(*v1.Secret)) {
 	}
 }
 
-// many creates n Secrets.
+// many creates n Secrets with the names u00000, u00001 and so on.
 func (e *env) many(n int) {
 	e.Helper()
 	for i := range n {
@@ -128,7 +128,7 @@ func is(t testing.TB, op string, err, want error) {
 	}
 }
 
-// classes are the error classes of package driver.
+// classes are the error classes of package driver, except ErrThrottled.
 var classes = []error{
 	driver.ErrNotFound, driver.ErrExists, driver.ErrConflict, driver.ErrDenied, driver.ErrRefused, driver.ErrUnavailable, driver.ErrCorrupt,
 }
@@ -138,7 +138,8 @@ func label(key string, value, nonce byte) driver.Label {
 	return driver.Label{Key: key, Value: strings.Repeat(string(value), 32), Nonce: strings.Repeat(string(nonce), 16)}
 }
 
-// on returns a function for Inject that injects f only into the nth request of a verb.
+// on returns a function for fakek8s.Server.Inject that injects f only into the nth request with
+// the given verb.
 func on(verb string, n int64, f fakek8s.Fault) func(*fakek8s.Request) *fakek8s.Fault {
 	var seen atomic.Int64
 	return func(q *fakek8s.Request) *fakek8s.Fault {
@@ -252,8 +253,6 @@ func TestSecretsAreWhatTheDocumentationSays(t *testing.T) {
 	}
 }
 
-// TestUpdateKeepsWhatOthersHaveAdded checks that Update preserves changes to a Secret by
-// other tools.
 func TestUpdateKeepsWhatOthersHaveAdded(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)
@@ -273,8 +272,6 @@ func TestUpdateKeepsWhatOthersHaveAdded(t *testing.T) {
 	}
 }
 
-// TestOperationsMakeAsFewCallsAsDocumented checks that each operation makes exactly the calls
-// that the package documentation lists.
 func TestOperationsMakeAsFewCallsAsDocumented(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -411,7 +408,7 @@ func TestStoresMakeAsFewCallsAsDocumented(t *testing.T) {
 			{"save a new user", func() error {
 				_, err := s.SaveToken(ctx, tokenstore.Token{UserName: "bob", ClientID: "app", AccessToken: "access3"})
 				return err
-			}, map[string]int{"get": 2, "create": 1}}, // the record, and the store's marker of its keys
+			}, map[string]int{"get": 2, "create": 1}}, // the second GET is for the secret that identifies the store's keys
 			{"delete", func() error { return s.DeleteToken(ctx, saved.ID) }, map[string]int{"get": 1, "delete": 1}},
 		} {
 			e.server.Reset()
@@ -425,8 +422,8 @@ func TestStoresMakeAsFewCallsAsDocumented(t *testing.T) {
 	}
 }
 
-// unreachable returns the API server's response if etcd does not respond. The client repeats a
-// request after this response.
+// unreachable returns the response that the API server sends if etcd does not respond. The
+// client repeats a request after this response.
 func unreachable() *metav1.Status {
 	return &metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Reason: metav1.StatusReasonServerTimeout,
@@ -463,7 +460,8 @@ func TestWritesThatTheClientRepeats(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	// overtaken makes another process call change between the two attempts of the client.
+	// overtaken calls change, a write of another process, between the two attempts of the
+	// client.
 	overtaken := func(e *env, verb string, change func()) {
 		var once sync.Once
 		e.server.Inject(func(q *fakek8s.Request) *fakek8s.Fault {
@@ -626,8 +624,8 @@ func TestOthersSecretsAreLeftAlone(t *testing.T) {
 	}
 }
 
-// TestVersionsNameTheIncarnation checks that Update and Delete refuse malformed versions. They also
-// refuse a version that has the current revision, but the UID of another incarnation.
+// TestVersionsNameTheIncarnation checks that Update and Delete refuse malformed versions, and a
+// version that has the current revision but the UID of another incarnation.
 func TestVersionsNameTheIncarnation(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)

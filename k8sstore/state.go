@@ -71,7 +71,7 @@ func (s *secrets) encode(name string, p driver.Payload) *object {
 }
 
 // decode returns the state of a Secret. If the Secret does not have the form that this
-// package writes, the state has no data and an error that matches ErrCorrupt.
+// package writes, the state has no data, and its error matches ErrCorrupt.
 func decode(o *object) state {
 	st := state{version: version(o.UID, o.ResourceVersion), incarnation: o.Annotations[incarnation]}
 	if data := o.Data[fieldRecord]; len(o.Data) == 1 && len(data) > 0 && o.Type == secretType {
@@ -101,11 +101,11 @@ func (s *secrets) named(o *object) (driver.Named, error) {
 	return named, err
 }
 
-// full returns the Kubernetes name of the Secret for a record name. short returns the
-// record name in a Kubernetes name, or "" if the Secret belongs to another program or
-// prefix.
+// full returns the Kubernetes name of the Secret of the named record.
 func (s *secrets) full(name string) string { return s.prefix + "-" + name }
 
+// short returns the name of the record in the Secret with the Kubernetes name full. short
+// returns "" if the Secret belongs to another program or prefix.
 func (s *secrets) short(full string) string {
 	name, ok := strings.CutPrefix(full, s.prefix+"-")
 	if !ok || !driverkit.LegalName(name) {
@@ -114,8 +114,8 @@ func (s *secrets) short(full string) string {
 	return name
 }
 
-// labelsFor returns the labels of a Secret: those of Options.Labels and those for the given
-// labels.
+// labelsFor returns the labels of a Secret: those of Options.Labels, and one for each of the
+// given labels.
 func (s *secrets) labelsFor(labels []driver.Label) map[string]string {
 	all := maps.Clone(s.labels)
 	if all == nil {
