@@ -16,10 +16,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// Store returns a Store for RunStore and Bench. Its Open and Reopen call tokenstore.New with
-// a driver of b and a copy of opts. A nil opts means the default options. In the copy, Now is a
-// clock that Store.Forward advances, and a nil Logger is replaced with one that Store.Trace
-// reads. Store also calls b.Open once to read the Properties, and closes that driver.
+// Store returns a Store for RunStore and Bench. The functions Open and Reopen of the result call
+// tokenstore.New with a driver of b and a copy of opts. A nil opts means the default options. In
+// the copy, Now is a clock that Store.Forward advances. If Logger is nil, the copy has a Logger
+// whose output Store.Trace returns. Store also calls b.Open once to read the Properties, and
+// closes that driver.
 func (b Driver) Store(t testing.TB, opts *tokenstore.Options) Store {
 	t.Helper()
 	d := b.Open(t)
@@ -55,7 +56,8 @@ func (b Driver) Store(t testing.TB, opts *tokenstore.Options) Store {
 	return s
 }
 
-// An adapter implements the hooks of a Store on a Driver. It is safe for concurrent use.
+// An adapter implements the functions of a Store on a Driver. An adapter is safe for concurrent
+// use.
 type adapter struct {
 	b    Driver
 	opts tokenstore.Options
@@ -174,8 +176,9 @@ type observer struct {
 	log *observed
 }
 
-// observed is the state that the observers of all handles on a namespace share: their records of
-// writes, labels and notes, and the faults that they inject. It is safe for concurrent use.
+// observed is the state that the observers of all handles on a namespace share. observed holds
+// the records of writes, labels and notes, and the faults to inject. observed is safe for
+// concurrent use.
 type observed struct {
 	writes atomic.Int64
 	ahead  atomic.Int64 // time by which the clock of the stores was advanced
@@ -207,7 +210,7 @@ func (o *observed) refusal(name string) error {
 	return o.refused[name]
 }
 
-// Write records log output.
+// Write implements io.Writer for the Logger of a store.
 func (o *observed) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -282,8 +285,8 @@ func (d *observer) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 	return d.refusing(d.Secrets.List(ctx))
 }
 
-// refusing yields the values of seq. For each refused secret, it yields the name and the
-// error instead.
+// refusing yields the values of seq. For each refused secret, refusing yields only the name,
+// with the error from d.log.
 func (d *observer) refusing(seq iter.Seq2[driver.Named, error]) iter.Seq2[driver.Named, error] {
 	return func(yield func(driver.Named, error) bool) {
 		for named, err := range seq {

@@ -9,8 +9,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Bench measures the operations of a store that holds a hundred records. If Store.Calls is
-// set, Bench reports the average number of requests of an operation as rpcs/op.
+// Bench measures the operations of a store that holds a hundred records. If s.Calls is not nil,
+// Bench reports the average number of requests for each operation as rpcs/op.
 func Bench(b *testing.B, s Store) {
 	b.Helper()
 	const records = 100

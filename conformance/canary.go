@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// canaries holds secrets that must not appear in text. It holds each secret as it is, in
-// hexadecimal, as decimal bytes and in base64.
+// canaries holds secrets that must not appear in text. canaries has several forms of each
+// secret: the secret itself, hexadecimal, decimal bytes and base64.
 type canaries struct {
 	mu    sync.Mutex
 	forms map[string][]string // by their first bytes
@@ -23,7 +23,8 @@ const beginning = 12
 func (c *canaries) add(secret string) {
 	forms := []string{secret, hex.EncodeToString([]byte(secret)), strings.Trim(fmt.Sprint([]byte(secret)), "[]")}
 	for shift := range 3 {
-		// The base64 form of a secret depends on its offset modulo 3 in the encoded data.
+		// The base64 form of a secret depends on the offset, modulo 3, of the secret in the
+		// encoded data.
 		inner := secret[shift:]
 		forms = append(forms, base64.StdEncoding.EncodeToString([]byte(inner[:len(inner)/3*3])))
 	}

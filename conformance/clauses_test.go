@@ -19,8 +19,8 @@ import (
 var update = flag.Bool("update", false, "rewrite clauses.go from the documentation")
 
 // TestClauses checks that each documented clause has a case and that each case names a
-// documented clause. It also checks that clauses.go, which failures quote, has the current text
-// of the documentation.
+// documented clause. TestClauses also checks that clauses.go, which failures quote, has the
+// current text of the documentation.
 func TestClauses(t *testing.T) {
 	documented := map[string]string{}
 	for prefix, file := range map[string]string{"DR": "../tokenstore/driver/driver.go", "TS": "../tokenstore/doc.go"} {

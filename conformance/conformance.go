@@ -11,30 +11,31 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// A Driver describes a driver to RunDriver. Open and Reopen are required. If another hook
-// is nil, RunDriver skips the cases that need the hook and logs the reason.
+// A Driver describes a driver to RunDriver. Open and Reopen are required. If another function
+// is nil, RunDriver skips the cases that need the function and logs the reason.
 type Driver struct {
 	// Open returns a driver on a new, empty namespace. Cases call Open concurrently. The
 	// suite deletes the secrets of a case and closes the driver. Open registers all other
 	// cleanup with t.Cleanup.
 	Open func(t testing.TB) driver.Secrets
 
-	// Reopen returns a second driver on d's namespace that shares no state with d, as if it
-	// were in another process. The second driver must have its own client.
+	// Reopen returns a second driver on d's namespace, as another process would open it. The
+	// second driver must have its own client, and share no state with d except the stored
+	// secrets.
 	Reopen func(t testing.TB, d driver.Secrets) driver.Secrets
 
-	// Sibling returns a driver with another prefix. That prefix begins with the prefix of d: it is
-	// "app-2" if d was opened with "app".
+	// Sibling returns a driver with another prefix. That prefix must begin with the prefix of d,
+	// as "app-2" begins with "app".
 	Sibling func(t testing.TB, d driver.Secrets) driver.Secrets
 
-	// Tamper replaces the content of the named secret with data, which is not in the form
-	// that the driver writes. Tamper must bypass the driver, like an edit with another tool, and
-	// keep the labels of the secret.
+	// Tamper replaces the content of the named secret with data. The result must not have the
+	// form that the driver writes. Tamper must bypass the driver, like an edit with another
+	// tool, and keep the labels of the secret.
 	Tamper func(t testing.TB, d driver.Secrets, name string, data []byte)
 
-	// Refuse makes the service refuse reads of the named secret only, as for a disabled
-	// version, a disabled key or a policy. Look-ups by the labels of the secret must still find the
-	// secret.
+	// Refuse makes the service refuse reads of the named secret, and of no other secret. For
+	// example, Refuse disables the version or the key of the secret. Lookup by the labels of the
+	// secret must still yield its name.
 	Refuse func(t testing.TB, d driver.Secrets, name string)
 
 	// Throttle makes the service reject all calls on d's namespace as throttled, until the
@@ -43,8 +44,8 @@ type Driver struct {
 
 	// Settle makes the lags of the backend pass, for example by advancing the clock of a
 	// fake server. For a test server without lags, Settle may be an empty function, even if
-	// the real service lags. If Settle is nil, the suite waits for lags of up to a minute,
-	// and logs the failures that a longer lag could explain.
+	// the real service lags. If Settle is nil, the suite waits for lags of up to a minute. The
+	// suite only logs a failure that a longer lag could explain.
 	Settle func(t testing.TB, d driver.Secrets)
 
 	// Calls returns the number of requests that the backend has received so far. Bench reports
@@ -55,16 +56,17 @@ type Driver struct {
 	Timeout time.Duration
 }
 
-// A Store describes a TokenStore to RunStore. Open and Reopen are required. If another hook
-// is nil, RunStore skips the cases that need the hook and logs the reason. Driver.Store
+// A Store describes a TokenStore to RunStore. Open and Reopen are required. If another function
+// is nil, RunStore skips the cases that need the function and logs the reason. Driver.Store
 // makes a Store from a Driver.
 type Store struct {
-	// Open returns a new, empty store. Cases call Open concurrently. Open cleans up with
-	// t.Cleanup. The store's clock must advance.
+	// Open returns a new, empty store. Cases call Open concurrently. The suite deletes the
+	// records of a case. Open registers all other cleanup with t.Cleanup. The store's clock must
+	// advance.
 	Open func(t testing.TB) tokenstore.TokenStore
 
-	// Reopen returns a second store on the data of s that shares no state with s, as if it
-	// were in another process.
+	// Reopen returns a second store on the data of s, as another process would open it. The
+	// second store must share no state with s except the stored data.
 	Reopen func(t testing.TB, s tokenstore.TokenStore) tokenstore.TokenStore
 
 	// ForeignFormat declares that the store's format is defined elsewhere and holds only the
@@ -77,8 +79,8 @@ type Store struct {
 	// ID must set OwnID.
 	OwnID func(i int) string
 
-	// MaxRecord is the maximum size in bytes of all fields of a record together. 0 means 64
-	// KiB; a negative number means no limit. Driver.Store sets MaxRecord to the driver's
+	// MaxRecord is the maximum size in bytes of all fields of a record together. 0 means
+	// 64 KiB; a negative number means no limit. Driver.Store sets MaxRecord to the driver's
 	// Properties.MaxSize.
 	MaxRecord int
 
@@ -90,12 +92,13 @@ type Store struct {
 	// Settle makes the lags pass. See Driver.Settle.
 	Settle func(t testing.TB, s tokenstore.TokenStore)
 
-	// Forward advances the clock of all stores on the data of s. If Forward is nil, the suite
-	// does not check for how long a store keeps a refusal.
+	// Forward advances the clock of all stores on the data of s by d. If Forward is nil, the
+	// suite does not check how long a store keeps a RefreshError.
 	Forward func(t testing.TB, s tokenstore.TokenStore, d time.Duration)
 
-	// Corrupt damages the record with the given ID so that the record cannot be read.
-	// Corrupt must bypass the store and keep the keys of the record.
+	// Corrupt damages the record with the given ID so that reads of the record fail with an
+	// error matching tokenstore.ErrCorrupt. Corrupt must bypass the store, and keep the name and
+	// the labels by which look-ups find the record.
 	Corrupt func(t testing.TB, s tokenstore.TokenStore, id string)
 
 	// Refuse makes reads of the record with the given ID, and only of that record, fail
@@ -116,8 +119,8 @@ type Store struct {
 	Writes func(t testing.TB, s tokenstore.TokenStore) int64
 
 	// Trace returns all text that s has written to places that are not protected like
-	// secrets: names, labels, paths and log records. Cases check that the text contains no
-	// token.
+	// secrets: names, labels, paths and log records. A case checks that the text contains no
+	// token or client secret.
 	Trace func(t testing.TB, s tokenstore.TokenStore) []string
 
 	// Calls returns the number of requests that the backend has received so far. Bench reports
@@ -128,8 +131,8 @@ type Store struct {
 	Timeout time.Duration
 }
 
-// RunDriver tests a driver against the numbered promises of package driver, such as DR-01. The
-// name of each subtest begins with the number of its promise. The subtests run in parallel.
+// RunDriver tests a driver against the promises of package driver, from DR-01 on. The name of
+// each subtest begins with the number of its promise. The subtests run in parallel.
 func RunDriver(t *testing.T, b Driver) {
 	t.Helper()
 	if b.Open == nil || b.Reopen == nil {
@@ -166,8 +169,8 @@ type control struct {
 	title  string
 }
 
-// run runs the cases in parallel, each in an environment from newEnv. It logs a summary
-// when all cases are done.
+// run runs the cases in parallel, each in an environment from newEnv. After the last case, run
+// logs a summary.
 func run[E any](t *testing.T, kind string, cases []testCase[E], newEnv func(control) E) {
 	t.Helper()
 	var sum summary
@@ -185,8 +188,8 @@ func run[E any](t *testing.T, kind string, cases []testCase[E], newEnv func(cont
 	})
 }
 
-// runCase runs one case on t. t may be a testing.TB other than a *testing.T, because the
-// tests of this package run cases that must fail.
+// runCase runs one case on t. t may be a recorder of failures, because the tests of this package
+// run cases that must fail.
 func runCase[E any](t testing.TB, sum *summary, c testCase[E], newEnv func(control) E) {
 	c.run(newEnv(control{t, sum, c.clause, c.title()}))
 }
@@ -206,7 +209,6 @@ func (s *summary) add(t testing.TB) {
 	}
 }
 
-// String returns the counts in words.
 func (s *summary) String() string {
 	text := fmt.Sprintf("%d passed, %d failed, %d skipped", s.passed.Load(), s.failed.Load(), s.skipped.Load())
 	if n := s.unchecked.Load(); n > 0 {

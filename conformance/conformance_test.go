@@ -9,7 +9,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// TestStoreWithKeys checks that a store with a name key and index keys passes the suite.
 func TestStoreWithKeys(t *testing.T) {
 	conformance.RunStore(t, backend.Store(t, &tokenstore.Options{
 		NameKey:   []byte("a key of names, 16 bytes or more"),

@@ -3,8 +3,8 @@
 //
 // RunDriver tests a driver.Secrets against the promises of package driver, from DR-01 on.
 // RunStore tests a tokenstore.TokenStore against the rules of package tokenstore, from
-// TS-01 on. Every clause has test cases, and every case names its clause. A failing test
-// named
+// TS-01 on. Each promise or rule is a clause. Every clause has test cases, and every case names
+// its clause. A failing test named
 //
 //	TestDriver/DR-05_Update_with_a_stale_base_is_refused
 //
@@ -30,15 +30,15 @@
 //	func BenchmarkMyStore(b *testing.B) { conformance.Bench(b, backend.Store(b, nil)) }
 //
 // Open makes a namespace for one case: a path or a prefix that no other case uses, on a
-// server that may be shared. The suite calls Reopen wherever a promise concerns several
-// processes. If the second handle shared a cache or a lock with the first, the cases would
-// prove nothing. The other fields of Driver are optional. If a hook is nil, the suite skips
-// the cases that need the hook.
+// server that may be shared. Reopen returns another handle: a driver on the same namespace, as
+// another process would open it. The two handles must share neither a cache nor a lock, because
+// the cases about several processes would then prove nothing. The other fields of Driver are
+// optional. If an optional function is nil, the suite skips the cases that need the function.
 //
 // # The test of a store
 //
-// A Store describes a TokenStore that has no driver. The fields of the Store also declare
-// limits that the rules allow:
+// To test a TokenStore that has no driver, describe the TokenStore in a Store. The fields of the
+// Store also declare limits that the rules allow:
 //
 //	conformance.RunStore(t, conformance.Store{
 //		Open:          func(t testing.TB) tokenstore.TokenStore { ... },
@@ -51,13 +51,13 @@
 //
 // Cases run in parallel, each on its own namespace, and fail after the Timeout of the
 // Driver or the Store. The flag -parallel limits the number of concurrent cases; -run
-// TestMyDriver/DR-14 runs the cases of one clause. Use -race: the cases of DR-26 and TS-33
-// rely on it.
+// TestMyDriver/DR-14 runs the cases of one clause. Use the flag -race: the cases of DR-26 and
+// TS-33 rely on the race detector.
 //
 // If the backend declares a lag, the suite calls Settle to make the lag pass. Without
-// Settle, the suite waits for lags of up to a minute. It only logs a failure that a longer
-// lag could explain. The log states the reason for each skipped case, and one line counts
-// the outcomes of all cases.
+// Settle, the suite waits for lags of up to a minute. The suite only logs a failure that a
+// longer lag could explain. The log states the reason for each skipped case, and one line
+// counts the outcomes of all cases.
 //
 // A run creates hundreds of secrets and deletes them. No case writes one secret more than
 // 60 times, because some services limit the number of versions per day. If the test process
@@ -65,9 +65,8 @@
 //
 // # What the suite proves
 //
-// The suite should not fail a driver that keeps its promises. The suite may pass a driver
-// that rarely breaks a promise, because the suite provokes races but does not enumerate
-// them. The tests of this package run the suite on a catalogue of deliberately broken
-// drivers and stores. For each driver and store in the catalogue, a case of the clause that
-// it breaks must fail.
+// A driver that keeps its promises should pass the suite. A driver that rarely breaks a promise
+// may pass, too, because the suite provokes races but does not enumerate them. The tests of
+// this package run the suite on a catalog of deliberately broken drivers and stores. For each
+// entry of the catalog, a case of the broken clause must fail.
 package conformance

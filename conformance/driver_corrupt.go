@@ -69,11 +69,12 @@ var corruptCases = []testCase[*driverEnv]{
 	}},
 }
 
-// refusals are the error classes that a read of an unreadable secret may return.
+// refusals are the classes that the error of a read of an unreadable secret may match.
 var refusals = []error{driver.ErrDenied, driver.ErrRefused, driver.ErrCorrupt, driver.ErrUnavailable}
 
 // refused returns a driver with secrets that have the label l. The service refuses reads of the
-// secret with the returned name. want holds the readable secrets by name.
+// secret with the returned name. want holds the readable secrets by name. If Driver.Refuse is
+// nil, refused skips the case.
 func (e *driverEnv) refused() (d driver.Secrets, name string, l driver.Label, want map[string]driver.Secret) {
 	e.TB.Helper()
 	if e.b.Refuse == nil {
@@ -93,8 +94,8 @@ func (e *driverEnv) refused() (d driver.Secrets, name string, l driver.Label, wa
 	return d, name, l, want
 }
 
-// but returns an error unless seq yields exactly the secrets in want, and name with an
-// error that matches one of classes.
+// but returns an error unless seq yields the secrets in want, yields name with an error that
+// matches one of classes, and yields nothing else.
 func but(op string, seq iter.Seq2[driver.Named, error], want map[string]driver.Secret, name string, classes ...error) error {
 	var bad []string
 	got, err := gather(func(yield func(driver.Named, error) bool) {
@@ -115,8 +116,8 @@ func but(op string, seq iter.Seq2[driver.Named, error], want map[string]driver.S
 	return alike(op, got, want)
 }
 
-// tampered returns a driver with one secret, which has the label l and data in a foreign
-// form.
+// tampered returns a driver with one secret, which has the label l and data in a form that the
+// driver does not write. If Driver.Tamper is nil, tampered skips the case.
 func (e *driverEnv) tampered() (d driver.Secrets, name string, l driver.Label) {
 	e.TB.Helper()
 	if e.b.Tamper == nil {

@@ -57,8 +57,8 @@ var createCases = []testCase[*driverEnv]{
 		e.absent(d, name, s)
 	}},
 	{"DR-01", "what Get returns without labels is accepted as a base", func(e *driverEnv) {
-		// Get need not return labels, because package tokenstore can take the labels from the record
-		// in the data.
+		// A driver need not return labels, because package tokenstore takes the labels from the
+		// record in Data.
 		d := e.open()
 		name := e.name()
 		l := label("user")
@@ -160,11 +160,11 @@ var createCases = []testCase[*driverEnv]{
 	}},
 }
 
-// largest is the maximum size, in bytes, of a payload that the suite sends. Package
-// tokenstore writes no record of that size, even if the driver's MaxSize is larger.
+// largest limits the size, in bytes, of the payloads that the suite sends. Package tokenstore
+// writes no record of that size, even if the driver's MaxSize is larger.
 const largest = 4 << 20
 
-// filled returns size bytes: random characters, and then repetitions of fill.
+// filled returns size bytes: 16 random characters, and then repetitions of fill.
 func filled(size int, fill []byte) []byte {
 	data := append([]byte(text(16)), bytes.Repeat(fill, size/len(fill)+1)...)
 	return data[:size]

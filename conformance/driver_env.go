@@ -61,8 +61,8 @@ func (e *driverEnv) reopen(d driver.Secrets) driver.Secrets {
 	return e.closing(e.b.Reopen(e.TB, d))
 }
 
-// sibling returns the result of Driver.Sibling for d. It skips the case if Driver.Sibling is
-// nil.
+// sibling returns the result of Driver.Sibling for d. If Driver.Sibling is nil, sibling skips
+// the case.
 func (e *driverEnv) sibling(d driver.Secrets) driver.Secrets {
 	e.TB.Helper()
 	if e.b.Sibling == nil {
@@ -143,8 +143,9 @@ func (e *driverEnv) remove(d driver.Secrets, name string, base driver.Secret) {
 	}
 }
 
-// get waits for up to ReadLag until Get returns the state want, and otherwise ends the case. It
-// returns the state with the labels of want.
+// get waits for up to ReadLag until Get returns the state want, and returns that state with the
+// labels of want. If Get does not return want in that time, get ends the case, unless the lag is
+// too long to wait for.
 func (e *driverEnv) get(d driver.Secrets, name string, want driver.Secret) driver.Secret {
 	e.TB.Helper()
 	var s driver.Secret
@@ -186,7 +187,7 @@ func same(op, name string, s, want driver.Secret) error {
 	return nil
 }
 
-// brief returns data, shortened for a failure message.
+// brief returns data as a quoted text, shortened for a failure message.
 func brief(data []byte) string {
 	if len(data) > 80 {
 		return fmt.Sprintf("%q… (%d bytes)", data[:80], len(data))
@@ -246,8 +247,8 @@ func (e *driverEnv) unlisted(d driver.Secrets, name string, labels ...driver.Lab
 	})
 }
 
-// gather returns the secrets that seq yields, by name. It returns an error if seq yields an
-// error or yields a name twice.
+// gather returns the secrets that seq yields, by name. If seq yields an error or yields a name
+// twice, gather returns an error.
 func gather(seq iter.Seq2[driver.Named, error]) (map[string]driver.Secret, error) {
 	got := map[string]driver.Secret{}
 	for s, err := range seq {

@@ -10,8 +10,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// kinds are the keys of the labels that package tokenstore writes. They are followed by an
-// example of the shortest and an example of the longest key that a driver must accept.
+// kinds are keys of labels. The last two elements are one of the shortest and one of the longest
+// keys that a driver must accept. Package tokenstore uses the other keys.
 var kinds = []string{"user", "client", "grant", "refresh", "access", "id", "a", "z0_" + strings.Repeat("9", 29)}
 
 var labelCases = []testCase[*driverEnv]{
@@ -220,16 +220,16 @@ var labelCases = []testCase[*driverEnv]{
 }
 
 // broken updates the named secret from the state before to p. ctx may be canceled during
-// the update. broken checks that the secret has the old or the new state, and that Lookup finds
-// the secret by the labels of that state.
+// the update. broken checks that the secret then has the state before or p, and that Lookup
+// finds the secret by the labels of that state.
 func (e *driverEnv) broken(ctx context.Context, d driver.Secrets, name string, before driver.Secret, p driver.Payload) {
 	e.TB.Helper()
 	v, err := d.Update(ctx, name, before, p)
 	now := driver.Secret{Payload: p, Version: v}
 	written := []driver.Payload{before.Payload, p}
 	for err != nil {
-		// The request may still be in progress. Only a write over the base settles the
-		// outcome.
+		// The request may still be in progress. Only a write over the current state settles
+		// the outcome.
 		now = e.left(d, name, before, written)
 		for e.missing(d, name, now.Labels...) {
 			was := now
@@ -249,9 +249,9 @@ func (e *driverEnv) broken(ctx context.Context, d driver.Secrets, name string, b
 	e.found(d, name, now, now.Labels...)
 }
 
-// left returns the state of the named secret after an interrupted update. The data of the
-// state must be in written. written has several elements if an earlier request may commit
-// late.
+// left returns the state of the named secret after an interrupted update. written holds the
+// payloads that the secret may have, because an earlier request may commit late. If the data of
+// the state is in none of these payloads, left ends the case.
 func (e *driverEnv) left(d driver.Secrets, name string, before driver.Secret, written []driver.Payload) driver.Secret {
 	e.TB.Helper()
 	e.lags(max(e.lag.ListLag, e.lag.ReadLag))
@@ -267,8 +267,8 @@ func (e *driverEnv) left(d driver.Secrets, name string, before driver.Secret, wr
 	return s
 }
 
-// missing reports whether Lookup by one of the labels omits the named secret. It returns false
-// if the lag is too long to wait for.
+// missing reports whether Lookup by one of the labels omits the named secret. If the lag is too
+// long to wait for, missing returns false.
 func (e *driverEnv) missing(d driver.Secrets, name string, labels ...driver.Label) bool {
 	e.TB.Helper()
 	for _, l := range labels {

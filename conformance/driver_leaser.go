@@ -7,7 +7,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// leaser returns d as a driver.Leaser. It skips the case if d does not implement that interface.
+// leaser returns d as a driver.Leaser. If d does not implement that interface, leaser skips the
+// case.
 func (e *driverEnv) leaser(d driver.Secrets) driver.Leaser {
 	e.TB.Helper()
 	l, ok := d.(driver.Leaser)
@@ -41,7 +42,7 @@ func (e *driverEnv) noted(d driver.Secrets, name string, want driver.Secret, not
 	})
 }
 
-// note stores note with the named secret. base is the state of the secret.
+// note replaces the note of the named secret, whose current state and note are those of base.
 func (e *driverEnv) note(l driver.Leaser, name string, base driver.Secret, note string) {
 	e.TB.Helper()
 	if err := l.Note(e.ctx, name, base, note); err != nil {

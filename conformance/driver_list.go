@@ -236,8 +236,8 @@ func count(names []string, name string) int {
 	return n
 }
 
-// yields returns how often seq calls a loop body that returns false from call number stop
-// on.
+// yields returns how many times seq calls a loop body that returns false in call number stop
+// and in later calls.
 func yields[V any](seq iter.Seq2[V, error], stop int) int {
 	n := 0
 	seq(func(V, error) bool {

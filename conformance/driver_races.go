@@ -83,7 +83,7 @@ var raceCases = []testCase[*driverEnv]{
 				switch i {
 				case 0:
 					if err := hs[0].Delete(e.ctx, name, base); err != nil {
-						return // another writer was first
+						return // the Update or the other Delete was first
 					}
 					p := payload(again(l))
 					v, err := hs[0].Create(e.ctx, name, p)
@@ -171,8 +171,8 @@ func (e *driverEnv) hit(d driver.Secrets, name string, l driver.Label) {
 }
 
 // anything calls Create if the named secret does not exist, and otherwise a method that n
-// selects. It returns an error if the method returns an error that is not allowed, or if Get
-// returns data that was not stored under name.
+// selects. anything returns an error if the method returns an error that no race explains, or if
+// Get returns data that was not stored under name.
 func (e *driverEnv) anything(d driver.Secrets, name string, l driver.Label, known *sync.Map, n int) error {
 	p := payload(again(l))
 	known.Store(string(p.Data), driver.Named{Name: name, Secret: driver.Secret{Payload: p}})

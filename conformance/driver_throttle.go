@@ -9,7 +9,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// throttledFor is the time for which a driver may retry a call that the service rejects.
+// throttledFor is the time within which a driver must return the error of a call that the
+// service rejects. The driver may retry the call in that time.
 const throttledFor = 3 * time.Second
 
 var throttleCases = []testCase[*driverEnv]{

@@ -18,7 +18,7 @@ const (
 	// patience is the longest lag for which the suite waits.
 	patience = time.Minute
 
-	// prompt is the time within which a method must return after its context is done.
+	// prompt is the time within which a method must return if its context is done.
 	prompt = 5 * time.Second
 )
 
@@ -31,8 +31,8 @@ type env struct {
 }
 
 // newEnv returns the environment of a case with the given timeout; 0 means caseTimeout. If
-// the case does not end within caseTimeout after its timeout, a timer panics, so that the
-// program prints all goroutines.
+// the case does not end within caseTimeout after its timeout, a timer panics with the title of
+// the case.
 func newEnv(c control, timeout time.Duration) env {
 	if timeout == 0 {
 		timeout = caseTimeout
@@ -60,7 +60,7 @@ func (e *env) Fatalf(format string, args ...any) {
 	e.TB.Fatalf("%s\n\t%s", fmt.Sprintf(format, args...), quote(e.clause))
 }
 
-// after fails the case if check still returns an error after the lag.
+// after fails the case if wait returns an error.
 func (e *env) after(lag time.Duration, check func() error) {
 	e.TB.Helper()
 	if err := e.wait(lag, check); err != nil {
@@ -68,10 +68,10 @@ func (e *env) after(lag time.Duration, check func() error) {
 	}
 }
 
-// wait calls check until check returns nil or the lag has passed, and returns the last
-// error of check. If e.settle is set and the lag is positive, wait makes the lag pass and
-// calls check only once. If the lag exceeds patience and e.settle is nil, wait logs an error
-// of check and returns nil.
+// wait calls check until check returns nil, the lag has passed or e.ctx is done, and returns the
+// last result of check. If e.settle is set and the lag is positive, wait makes the lag pass and
+// calls check only once. If e.settle is nil and the lag exceeds patience, wait also calls check
+// only once, but logs the error of check and returns nil.
 func (e *env) wait(lag time.Duration, check func() error) error {
 	e.TB.Helper()
 	if lag > 0 && e.settle != nil {
@@ -94,8 +94,8 @@ func (e *env) wait(lag time.Duration, check func() error) error {
 	return err
 }
 
-// lags waits until the lag has passed, or makes it pass. It does not wait for a lag that
-// exceeds patience.
+// lags makes the lag pass if e.settle is set, and otherwise waits for the lag. lags does not
+// wait for a lag that exceeds patience.
 func (e *env) lags(lag time.Duration) {
 	switch {
 	case lag <= 0:
@@ -118,8 +118,8 @@ func (e *env) pause(d time.Duration) bool {
 	}
 }
 
-// promptly runs f in a goroutine, and reports whether f returned within prompt. Otherwise it
-// fails the case.
+// promptly runs f in a goroutine, and reports whether f returned within prompt. If f did not,
+// promptly fails the case.
 func (e *env) promptly(what string, f func()) bool {
 	e.TB.Helper()
 	done := make(chan struct{})
@@ -138,7 +138,7 @@ func (e *env) promptly(what string, f func()) bool {
 	}
 }
 
-// together runs f(0) to f(n-1) concurrently and waits for all of them.
+// together runs f(0) to f(n-1) concurrently, and waits until all n calls have returned.
 func together(n int, f func(i int)) {
 	var ready, done sync.WaitGroup
 	start := make(chan struct{})
@@ -155,9 +155,9 @@ func together(n int, f func(i int)) {
 	done.Wait()
 }
 
-// A fuse is a context that cancels itself after a number of calls of Done and Err. Fuses of
-// different lengths interrupt an operation at each point where it checks its context,
-// between requests and within them.
+// A fuse of length n is a context that cancels itself in call n+1 of its methods Done and Err.
+// Fuses of different lengths interrupt an operation at each point where the operation checks its
+// context.
 type fuse struct {
 	context.Context
 	cancel context.CancelFunc
@@ -191,8 +191,9 @@ func (f *fuse) Err() error {
 
 func (f *fuse) blown() bool { return f.left.Load() < 0 }
 
-// fuses calls f with fuses of increasing length. It stops when a call of f does not cancel its
-// fuse, when half of the remaining time of the case has passed, or when the length reaches 48.
+// fuses calls f with fuses of increasing length. fuses stops after a call of f that does not
+// cancel its fuse, at the length of 48, or when half of the remaining time of the case has
+// passed.
 func (e *env) fuses(f func(ctx context.Context)) {
 	e.TB.Helper()
 	deadline, _ := e.ctx.Deadline()

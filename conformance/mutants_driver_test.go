@@ -365,7 +365,7 @@ var writeMutants = []mutant[Driver]{
 	{"one request token stands for two values", "data-prepper #5324", "DR-05", hook(hooked{update: func(r *reference, ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
 		v, err := r.Update(ctx, name, base, p)
 		if errors.Is(err, driver.ErrConflict) {
-			return r.newest(name).Version, nil // "the version exists already"
+			return r.newest(name).Version, nil // as if the service had stored this data before
 		}
 		return v, err
 	}})},
@@ -718,7 +718,8 @@ var listMutants = []mutant[Driver]{
 	}})},
 	{"ends the list at a secret that is refused", "BatchGetSecretValue's Errors", "DR-19", hook(hooked{list: func(r *reference, ctx context.Context) iter.Seq2[driver.Named, error] {
 		return func(yield func(driver.Named, error) bool) {
-			// The order of a list is random. The refused secret may be the last one, so yield it first.
+			// The order of a list is random, so the refused secret may be the last. Yield that
+			// secret first.
 			for s, err := range r.List(ctx) {
 				if errors.Is(err, driver.ErrRefused) {
 					yield(s, err)
@@ -771,7 +772,7 @@ var listMutants = []mutant[Driver]{
 	}})},
 }
 
-// manyMutants returns mutants with a bug that breaks several clauses.
+// manyMutants returns mutants for each clause that one bug breaks.
 func manyMutants() []mutant[Driver] {
 	blind := hook(hooked{
 		create: func(r *reference, ctx context.Context, name string, p driver.Payload) (driver.Version, error) {

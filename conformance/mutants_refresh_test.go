@@ -12,8 +12,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// turns holds the rights to refresh records, by ID, and the kept refusals. All handles of a
-// plain store share one turns value, unless flaws.localTurns is set.
+// turns holds the rights to refresh records and the kept refusals, both by ID. All handles on a
+// shelf share one turns value, unless flaws.localTurns is set.
 type turns struct {
 	mu       sync.Mutex
 	taken    map[string]chan struct{}
@@ -53,19 +53,19 @@ type flaws struct {
 	swallows      bool // returns an error other than that of mint
 	resurrects    bool // creates a record that was deleted
 	overwrites    bool // overwrites fields that were saved during mint
-	overRefresh   bool // keeps the result of an old refresh token over a newer saved one
+	overRefresh   bool // stores the token from mint even if a refresh token was saved during mint
 	takesEmpty    bool // accepts a response without an access token
 	deafToContext bool // waits even after its context is done
-	loses         bool // stores the result with the caller's context
+	loses         bool // does not store the result if the caller's context is done
 	keepsTurn     bool // keeps the right to refresh if mint does not return
 	shortens      bool // keeps a refusal for half an hour at most
 	blames        bool // also keeps a refusal of the client
-	takesLater    bool // keeps the access token that expires later
+	takesLater    bool // replaces a saved access token with a minted one that expires later
 	overSaved     bool // overwrites all fields with those of the response
 	mixes         bool // does not check the owner of the record after mint
 	remembers     bool // keeps the refusal of a deleted record
 	sharesLease   bool // has one lease for each user and ClientID, even at several issuers
-	dropsLarge    bool // does not store a response whose Extra does not fit together with that of the record
+	dropsLarge    bool // does not store a response if its Extra, merged with that of the record, is too large
 }
 
 type refreshing struct {
@@ -133,8 +133,8 @@ func (r refreshing) refresh(ctx context.Context, id string, stale tokenstore.Sec
 	return r.inTurn(ctx, id, stale, used, mint)
 }
 
-// shared refreshes one record of each user and ClientID at a time. Waiters get the result
-// of the first caller.
+// shared refreshes one record of each user and ClientID at a time. Waiters and later callers get
+// the result of the first successful call.
 func (r refreshing) shared(ctx context.Context, stale tokenstore.Secret, used token, mint mint) (token, error) {
 	who := used.UserName + " " + used.ClientID
 	turn := r.turns.of(who)
@@ -155,7 +155,8 @@ func (r refreshing) shared(ctx context.Context, stale tokenstore.Secret, used to
 	return got, err
 }
 
-// inTurn refreshes the record with the ID. The caller holds the right to refresh that record.
+// inTurn refreshes the record with the given ID. The caller holds the right to refresh that
+// record, unless flaws.noTurns is set.
 func (r refreshing) inTurn(ctx context.Context, id string, stale tokenstore.Secret, used token, mint mint) (token, error) {
 	var err error
 	if !r.neverLooks {

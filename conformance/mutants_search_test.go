@@ -23,7 +23,7 @@ func finding(find func(p *plain, ctx context.Context, like token) iter.Seq2[toke
 	return shop(func(p *plain) tokenstore.TokenStore { return finder{p, find} })
 }
 
-// asking returns a Search that changes like.
+// asking returns a backend of stores whose Search calls change with like before the search.
 func asking(change func(like *token)) Store {
 	return finding(func(p *plain, ctx context.Context, like token) iter.Seq2[token, error] {
 		change(&like)
@@ -31,7 +31,7 @@ func asking(change func(like *token)) Store {
 	})
 }
 
-// yielding returns a Search that calls change with each result before it yields the result. It
+// yielding returns a backend of stores whose Search calls change with each result, and then
 // yields the result as many times as change returns.
 func yielding(change func(p *plain, like token, t *token, err *error) int) Store {
 	return finding(func(p *plain, ctx context.Context, like token) iter.Seq2[token, error] {

@@ -109,8 +109,8 @@ func (p *plain) alter(id string, change func(r *row)) {
 	}
 }
 
-// instead returns a FindToken with a bug. If asks returns true for like and the correct
-// FindToken fails, it returns the first record for which pass returns true.
+// instead returns a replacement for FindToken. If FindToken fails and asks returns true for
+// like, the replacement returns the first record for which pass returns true.
 func instead(asks func(like token) bool, pass func(like token, r *row) bool) func(*plain, context.Context, token) (token, error) {
 	return func(p *plain, ctx context.Context, like token) (token, error) {
 		t, err := p.FindToken(ctx, like)
@@ -124,7 +124,7 @@ func instead(asks func(like token) bool, pass func(like token, r *row) bool) fun
 }
 
 // blind saves t as SaveToken does, but does not hold the lock between reading and writing.
-// Before it writes, it calls change with the merged record.
+// Before the write, blind calls change with the merged record.
 func blind(ctx context.Context, p *plain, t token, change func(merged *token)) (token, error) {
 	p.mu.Lock()
 	cs := p.candidates(t)
@@ -766,8 +766,8 @@ var unchangedMutants = []mutant[Store]{
 	})},
 }
 
-// indexed is a store that finds refresh tokens by an index that DeleteToken does not
-// update.
+// indexed is a store that also finds records by an index of refresh tokens. DeleteToken does not
+// update the index.
 type indexed struct {
 	*plain
 	index sync.Map // refresh token to the token
@@ -787,8 +787,7 @@ func (s *indexed) FindToken(ctx context.Context, like token) (token, error) {
 	return t, err
 }
 
-// tombstones is a store whose next save stores the records again that the same handle has
-// deleted.
+// tombstones is a store whose next save restores the records that the same handle has deleted.
 type tombstones struct {
 	*plain
 	mu      sync.Mutex
@@ -818,7 +817,7 @@ func (s *tombstones) SaveToken(ctx context.Context, t token) (token, error) {
 	return got, err
 }
 
-// cached is a store that answers FindTokenByID from a cache of its own results.
+// cached is a store that answers FindTokenByID from a cache of earlier results.
 type cached struct {
 	*plain
 	mu    sync.Mutex
@@ -885,8 +884,7 @@ var secrecyMutants = []mutant[Store]{
 	{"shares a variable between calls", "", "TS-33", shop(func(p *plain) tokenstore.TokenStore { return &shared{plain: p} })},
 }
 
-// lending is a store that returns the same slice from each GetTokens until a record
-// changes.
+// lending is a store whose GetTokens returns the same slice until a record changes.
 type lending struct {
 	*plain
 	mu     sync.Mutex
@@ -927,6 +925,7 @@ func (s *shared) SaveToken(ctx context.Context, t token) (token, error) {
 	return s.plain.SaveToken(ctx, t)
 }
 
+// The rows of the table under "Matching" in package tokenstore. rowOther is row 0 or row 1.
 const (
 	rowOther = iota
 	rowAccess

@@ -38,7 +38,8 @@ func (r *recorder) fail(text string) {
 	r.failures = append(r.failures, text)
 }
 
-// failed returns the failures so far. A goroutine that a case has given up may fail later.
+// failed returns the failures so far. A goroutine that outlives its case may report failures
+// later.
 func (r *recorder) failed() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -115,8 +116,8 @@ func record[E any](t *testing.T, c testCase[E], newEnv func(control) E) *recorde
 	return r
 }
 
-// hunt checks that a case of the clause that a mutant breaks catches the mutant, and that
-// the failure quotes the clause. It also checks that each clause has a mutant.
+// hunt checks that, for each mutant, a case of the broken clause fails and the failure quotes
+// the clause. hunt also checks that each clause has a mutant.
 func hunt[B, E any](t *testing.T, mutants []mutant[B], cases []testCase[E], newEnv func(control, B) E) {
 	t.Helper()
 	names, bitten := map[string]bool{}, map[string]bool{}

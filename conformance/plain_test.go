@@ -165,7 +165,8 @@ func (p *plain) save(t token) (token, error) {
 	return p.put(old, plan.Token), nil
 }
 
-// become makes the record with the given ID an alias of into. The caller holds p.mu.
+// become removes the record with the given ID, and makes the ID an alias of into. A store with a
+// foreign format keeps no aliases. The caller holds p.mu.
 func (p *plain) become(id string, into *row) {
 	from := p.rows[id]
 	delete(p.rows, id)
@@ -232,7 +233,8 @@ func (p *plain) DeleteToken(ctx context.Context, id string) error {
 	return wrap("delete", id, p.drop(cmp.Or(p.aliases[id], id)))
 }
 
-// drop removes the record with the given ID, unless it is unreadable. The caller holds p.mu.
+// drop removes the record with the given ID. If the record is unreadable, drop returns an
+// *UnreadableError. The caller holds p.mu.
 func (p *plain) drop(id string) error {
 	r := p.rows[id]
 	if r == nil {
@@ -290,7 +292,7 @@ func (p *plain) Search(ctx context.Context, like token) iter.Seq2[token, error] 
 	}
 }
 
-// search returns the rows that like selects, ordered by ID.
+// search returns the rows that Search of like must yield, ordered by ID.
 func (p *plain) search(ctx context.Context, like token) (found []row, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -351,7 +353,7 @@ type shelved interface {
 	made() *plain
 }
 
-// shop returns a Store whose Open and Reopen return wrap(p) for a plain store p.
+// shop returns a Store whose functions Open and Reopen return wrap(p) for a plain store p.
 func shop(wrap func(*plain) tokenstore.TokenStore) Store {
 	made := func(s tokenstore.TokenStore) *plain { return s.(shelved).made() }
 	refuse := func(_ testing.TB, s tokenstore.TokenStore, id string, reason error) {

@@ -15,8 +15,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// reference is a driver that keeps all promises and always lags as long as it declares.
-// Until a lag has passed, readers get the previous state. The broken drivers wrap references.
+// reference is a driver that keeps all promises. Get lags by world.readLag, and List, Lookup and
+// Names lag by world.listLag. Until a lag has passed, readers get the previous state. The broken
+// drivers wrap references.
 type reference struct {
 	*world
 	prefix string
@@ -248,8 +249,8 @@ func (r *reference) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[dr
 	return r.each(ctx, func(s state) bool { return carries(s, any, 32) })
 }
 
-// carries reports whether s has at least one of the labels in any. It compares the first
-// length characters of values.
+// carries reports whether s has at least one of the labels in any. carries compares only the
+// first length characters of values.
 func carries(s state, any []driver.Label, length int) bool {
 	for _, have := range s.Labels {
 		for _, want := range any {
@@ -299,9 +300,9 @@ func (r *reference) each(ctx context.Context, pass func(state) bool) iter.Seq2[d
 	}
 }
 
-// all returns the secrets with the prefix of r, in the state that Get returns. It leaves
-// out a secret that did not exist listLag ago, or for which pass returned false with the state
-// at that time.
+// all returns the secrets with the prefix of r, in the state that Get returns. all omits a secret
+// that Get does not find, that did not exist listLag ago, or for whose state at that time pass
+// returns false.
 func (r *reference) all(pass func(state) bool) map[string]state {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -347,7 +348,8 @@ func backend(listLag, readLag time.Duration, wrap func(*reference) driver.Secret
 
 func intact(r *reference) driver.Secrets { return r }
 
-// frugal returns b with drivers that fail a case that writes one secret more than 60 times.
+// frugal returns b with drivers that fail a case if the case writes one secret more than 60
+// times.
 func frugal(b Driver) Driver {
 	open := b.Open
 	b.Open = func(t testing.TB) driver.Secrets {

@@ -79,7 +79,7 @@ var contextCasesOfStore = []testCase[*storeEnv]{
 				e.lags(e.b.ReadLag)
 				_, gone := s.FindTokenByID(e.ctx, code.ID)
 				if err == nil || errors.Is(gone, tokenstore.ErrNotFound) {
-					return // the promotion has succeeded, and code.ID may find no record
+					return // the save has succeeded, and code.ID may find no record
 				}
 			}
 			// Another process completes the interrupted save.
@@ -102,7 +102,8 @@ var contextCasesOfStore = []testCase[*storeEnv]{
 		})
 	}},
 	{"TS-30", "every error is an *Error and has a class", func(e *storeEnv) {
-		// All cases check the form of errors. This case causes errors of several kinds.
+		// In all cases, the type watched checks the form of errors. This case causes errors of
+		// several kinds.
 		s := e.open()
 		ann := e.save(s, e.of("ann", "c1"))
 		e.save(s, token{UserName: "bob", AccessToken: ann.AccessToken})
@@ -128,8 +129,8 @@ var contextCasesOfStore = []testCase[*storeEnv]{
 	}},
 }
 
-// operations returns calls of all methods that read or change record. One call of SaveToken
-// saves t, and another saves the access token of t in record.
+// operations returns calls of all methods of tokenstore.TokenStore that read or change record.
+// One call of SaveToken saves t, and another saves the access token of t in record.
 func operations(s *watched, record, t token) []call {
 	return []call{
 		{"FindToken by ID", func(ctx context.Context) error { return second(s.FindToken(ctx, token{ID: record.ID})) }},

@@ -102,8 +102,8 @@ var reasons = []error{
 	errors.New("a reason without a class"),
 }
 
-// classOf returns the class that reason matches, or tokenstore.ErrUnavailable if it matches
-// none.
+// classOf returns the class that reason matches. If reason matches no class, classOf returns
+// tokenstore.ErrUnavailable.
 func classOf(reason error) error {
 	for _, class := range classes {
 		if errors.Is(reason, class) {
@@ -113,8 +113,8 @@ func classOf(reason error) error {
 	return tokenstore.ErrUnavailable
 }
 
-// openRefusing returns an empty store whose records Store.Refuse can make unreadable. It skips
-// the case if Store.Refuse is nil.
+// openRefusing returns an empty store whose records Store.Refuse can make unreadable. If
+// Store.Refuse is nil, openRefusing skips the case.
 func (e *storeEnv) openRefusing() *watched {
 	e.TB.Helper()
 	if e.b.Refuse == nil {
@@ -123,8 +123,8 @@ func (e *storeEnv) openRefusing() *watched {
 	return e.open()
 }
 
-// reports checks that err matches the class of reason, names the unreadable record, and
-// contains reason.
+// reports checks that err matches the class of reason, and contains an *UnreadableError with the
+// given ID that matches reason. The text of err must contain the ID and the text of reason.
 func (e *storeEnv) reports(op string, err error, id string, reason error) {
 	e.TB.Helper()
 	e.wants(op, err, classOf(reason))
@@ -140,8 +140,8 @@ func (e *storeEnv) reports(op string, err error, id string, reason error) {
 // second returns the error of a method that also returns a token.
 func second(_ token, err error) error { return err }
 
-// corrupted returns a store with the unreadable record bad and the readable record good. It
-// skips the case if Store.Corrupt is nil.
+// corrupted returns a store with the unreadable record bad and the readable record good. If
+// Store.Corrupt is nil, corrupted skips the case.
 func (e *storeEnv) corrupted() (s *watched, bad, good token) {
 	e.TB.Helper()
 	if e.b.Corrupt == nil {

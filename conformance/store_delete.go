@@ -7,8 +7,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// keys returns tokens that find record, by the kind of key. earlier holds earlier tokens of
-// record.
+// keys returns tokens by which FindToken finds record. earlier holds earlier states of record.
 func keys(record token, earlier ...token) map[string]token {
 	by := map[string]token{
 		"ID":            {ID: record.ID},
@@ -125,9 +124,8 @@ var deleteCasesOfStore = []testCase[*storeEnv]{
 		e.search()
 		e.remove(s, record.ID)
 		for _, h := range []*watched{s, e.reopen(s)} {
-			// Each of these tokens would change the record, and none of them suffices to
-			// create a record. If reads lag, only a write can detect that the record was
-			// deleted.
+			// Each of these saves would change the record, but cannot create a record. If reads
+			// lag, only a write can detect that the record was deleted.
 			e.refuses(h, "the ID of a deleted record", token{ID: record.ID, UserName: "ann", ClientID: "c1", APIDomain: "https://a.example"}, tokenstore.ErrNotFound)
 			e.refuses(h, "the user of a deleted record", token{UserName: "ann", ClientID: "c1", APIDomain: "https://a.example"}, tokenstore.ErrNotFound)
 			if !e.b.ForeignFormat {
@@ -135,7 +133,7 @@ var deleteCasesOfStore = []testCase[*storeEnv]{
 			}
 			bob = e.save(h, token{ID: bob.ID, AccessToken: e.secret()})
 			e.lacks(h, record.ID)
-			if !e.b.ForeignFormat { // in such a store the ID may be in use again
+			if !e.b.ForeignFormat { // a store with a foreign format may reuse an ID
 				e.lacks(h, code.ID)
 			}
 			e.keeps(h, bob)

@@ -95,14 +95,16 @@ func (s *watched) DeleteTokens(ctx context.Context) error {
 	return s.e.checked("DeleteTokens", s.TokenStore.DeleteTokens(ctx))
 }
 
-// classes are the classes that an error of a store may match.
+// classes are the classes that an error of a store may match. ErrWrongKeys is not in classes,
+// because no case causes that error.
 var classes = []error{
 	tokenstore.ErrNotFound, tokenstore.ErrAmbiguous, tokenstore.ErrConflict, tokenstore.ErrIDMismatch,
 	tokenstore.ErrInvalidToken, tokenstore.ErrTooLarge, tokenstore.ErrDenied, tokenstore.ErrRefused, tokenstore.ErrUnavailable,
 	tokenstore.ErrCorrupt, tokenstore.ErrNotPersisted, context.Canceled, context.DeadlineExceeded,
 }
 
-// checked checks the form of err and that its text contains no secret. It returns err.
+// checked checks the form of err, and that the text of err contains no secret. checked returns
+// err.
 func (e *storeEnv) checked(op string, err error) error {
 	if err == nil {
 		return nil
@@ -164,7 +166,7 @@ func (e *storeEnv) save(s *watched, t token) token {
 	return got
 }
 
-// derived matches the form of the IDs that package tokenstore derives.
+// derived returns a regular expression that matches the IDs that package tokenstore derives.
 var derived = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[ugra][a-z2-7]{32}$`) })
 
 // lag returns the time for which a save may stay invisible to a search for like.
@@ -175,8 +177,8 @@ func (e *storeEnv) lag(like token) time.Duration {
 	return max(e.b.ReadLag, e.b.ListLag)
 }
 
-// search lets the lags pass, so that saves find records by all keys. It skips the case if a
-// lag is too long.
+// search lets the lags pass, so that look-ups by any field find all records. If a lag is too
+// long to wait for, search skips the case.
 func (e *storeEnv) search() {
 	e.TB.Helper()
 	lag := max(e.b.ReadLag, e.b.ListLag)
@@ -303,7 +305,7 @@ type field struct {
 	of   func(*token) *string
 }
 
-// fields are the text fields of a token. The slice contents depends on their order.
+// fields are the text fields of a token. The slice contents depends on the order of fields.
 var fields = []field{
 	{"ID", func(t *token) *string { return &t.ID }},
 	{"UserName", func(t *token) *string { return &t.UserName }},

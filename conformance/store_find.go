@@ -40,7 +40,7 @@ var clients = []token{
 	{UserName: "bob", ClientID: "c1", RefreshToken: "r3"},
 }
 
-// names are users and clients that are easily confused.
+// names are records with users and clients that are easily confused.
 var names = []token{
 	{UserName: "ann", RefreshToken: "r1"},
 	{UserName: "Ann", RefreshToken: "r2"},
@@ -56,8 +56,7 @@ var names = []token{
 	{UserName: `a"n'n`, ClientID: `\,;<&>`, RefreshToken: "r12"},
 }
 
-// table has test cases for each row of the table under "Matching" in package tokenstore, in
-// the order of the rows.
+// table has test cases for the rows of the table under "Matching" in package tokenstore.
 var table = []search{
 	{clause: "TS-01", name: "an ID finds its record", records: full, id: 2, found: 2},
 	{clause: "TS-01", name: "an ID finds a record without a user", records: []token{{ClientID: "c1", RefreshToken: "r1"}}, id: 1, found: 1},
@@ -115,7 +114,7 @@ var table = []search{
 	{clause: "TS-10", name: "a grant token of two users is ambiguous", records: []token{{UserName: "ann", ClientID: "c1", GrantToken: "g1"}, {UserName: "bob", ClientID: "c1", GrantToken: "g1"}}, like: token{ClientID: "c1", GrantToken: "g1"}, err: several},
 }
 
-// nothing are tokens that describe no record: row 4 of the table applies to them.
+// nothing holds tokens that describe no record, which are the tokens of row 4 of the table.
 var nothing = map[string]token{
 	"nothing":                           {},
 	"a client":                          {ClientID: "c1"},
@@ -201,8 +200,8 @@ func (e *storeEnv) real(made map[tokenstore.Secret]tokenstore.Secret, t token) t
 	return t
 }
 
-// names checks that the error of an ambiguous search names the matching records that have a
-// user.
+// names checks that the text of the error of an ambiguous search contains the IDs of the
+// matching records that have a user.
 func (e *storeEnv) names(s *watched, like token, saved []token) {
 	e.TB.Helper()
 	_, err := s.FindToken(e.ctx, like)

@@ -8,7 +8,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// own returns the i-th of a sequence of IDs that the store can hold.
+// own returns the i-th ID of a sequence of IDs that the store can hold.
 func (e *storeEnv) own(i int) string {
 	if e.b.OwnID != nil {
 		return e.b.OwnID(i)
@@ -122,7 +122,7 @@ var idCases = []testCase[*storeEnv]{
 			e.finds(h, "refresh token", token{ClientID: "c1", RefreshToken: saved[2].RefreshToken}, saved[2])
 		}
 		e.search()
-		for _, t := range saved { // with and without the ID
+		for _, t := range saved {
 			t.APIDomain = "https://new.example"
 			if err := differ("SaveToken", e.save(e.reopen(s), t), t); err != nil {
 				e.Errorf("%v", err)

@@ -145,10 +145,10 @@ func (e *storeEnv) maxRecord() int {
 }
 
 // large returns a token whose fields together are too large for the store, although no
-// single field is. It reports false if the store has no limit, or a limit that only an
-// invalid field can exceed.
+// single field is. large returns false if the store has no limit, or if only a token with an
+// invalid field can exceed the limit.
 func (e *storeEnv) large() (token, bool) {
-	const most = 30 << 10 // size of one field
+	const most = 30 << 10 // maximum size of one field in bytes
 	size := e.maxRecord()/len(contents) + 1
 	if e.maxRecord() < 0 || size > most {
 		return token{}, false

@@ -11,8 +11,8 @@ import (
 // owner returns the fields of a token that identify its owner.
 func owner(t token) [4]string { return [4]string{t.UserName, t.ClientID, t.Issuer, t.Resource} }
 
-// take saves t as save does. It skips the case if the store has a foreign format that cannot
-// hold t. The store must then refuse t and stay unchanged.
+// take saves t as save does. If the store has a foreign format that cannot hold t, take skips the
+// case. The store must then refuse t and stay unchanged.
 func (e *storeEnv) take(s *watched, t token) token {
 	e.TB.Helper()
 	if !e.b.ForeignFormat || t.Issuer+t.Resource+t.Scope+t.TokenType+string(t.IDToken+t.Extra) == "" {
@@ -61,8 +61,7 @@ var (
 	anyOfAnns = token{UserName: "ann"}
 )
 
-// issuerTable holds the test cases of the table of matches that concern issuers and
-// resources.
+// issuerTable is a continuation of table with the cases about issuers and resources.
 var issuerTable = []search{
 	{clause: "TS-44", name: "a user and client without an issuer find the record without one", records: servers, like: annsOfOne, found: 1},
 	{clause: "TS-44", name: "a user and client at an issuer find their record", records: servers, like: at(2, annsOfOne), found: 2},
@@ -233,10 +232,9 @@ var issuerCases = []testCase[*storeEnv]{
 	}},
 }
 
-// A part holds the fields that identify the client of a token.
+// A part holds a ClientID, an Issuer and a Resource, which together identify a client.
 type part [3]string
 
-// clientPart returns the fields that identify the client of t.
 func clientPart(t token) part { return part{t.ClientID, t.Issuer, t.Resource} }
 
 // within reports whether each element of p is empty or equal to the same element of other.

@@ -15,8 +15,8 @@ import (
 // A mint is a function that Refresh calls to get a new token.
 type mint = func(context.Context, token) (token, error)
 
-// refresher returns s as a tokenstore.Refresher. It skips the case if s does not implement that
-// interface.
+// refresher returns s as a tokenstore.Refresher. If s does not implement that interface,
+// refresher skips the case.
 func (e *storeEnv) refresher(s *watched) tokenstore.Refresher {
 	e.TB.Helper()
 	r, ok := s.TokenStore.(tokenstore.Refresher)
@@ -632,7 +632,7 @@ var refreshCases = []testCase[*storeEnv]{
 	}},
 }
 
-// refreshes checks that a refresh of the expired record t succeeds, and returns the new
+// refreshes checks that a refresh of t stores the token from mint. refreshes returns the new
 // record.
 func (e *storeEnv) refreshes(s *watched, t token) token {
 	e.TB.Helper()
@@ -644,7 +644,7 @@ func (e *storeEnv) refreshes(s *watched, t token) token {
 	return want
 }
 
-// forward advances the clock of the store. It reports false if Store.Forward is nil.
+// forward advances the clock of the store by d. If Store.Forward is nil, forward returns false.
 func (e *storeEnv) forward(s *watched, d time.Duration) bool {
 	e.TB.Helper()
 	if e.b.Forward != nil {
@@ -708,7 +708,7 @@ func isRefusal(err error, code string, permanent bool) bool {
 	return ok && r.Code == code && r.Permanent == permanent
 }
 
-// get returns the record with the given ID. It ends the case if no record has the ID.
+// get returns the record with the given ID. If FindTokenByID fails, get ends the case.
 func (e *storeEnv) get(s *watched, id string) token {
 	e.TB.Helper()
 	t, err := s.FindTokenByID(e.ctx, id)

@@ -75,7 +75,7 @@ var rowCases = []testCase[*storeEnv]{
 	{"TS-09", "FindToken by nothing that can be searched for is invalid", func(e *storeEnv) {
 		s := e.open()
 		made := map[tokenstore.Secret]tokenstore.Secret{"": ""}
-		for range 2 { // without a record, and with a record that has all fields
+		for range 2 { // in an empty store, and then beside a record
 			for what, like := range nothing {
 				if got, err := s.FindToken(e.ctx, e.real(made, like)); !errors.Is(err, tokenstore.ErrInvalidToken) {
 					e.Errorf("FindToken by %s returned ID %q and error %v, want %q", what, got.ID, err, tokenstore.ErrInvalidToken)
@@ -279,7 +279,8 @@ var rowCases = []testCase[*storeEnv]{
 	}},
 }
 
-// earlier checks that a search by earlier values of a field finds the record.
+// earlier checks that FindToken finds a record by the first, the last but one and the current
+// value of a field.
 func (e *storeEnv) earlier(of func(*token) *tokenstore.Secret) {
 	if e.b.ForeignFormat {
 		e.TB.Skipf("Store.ForeignFormat: no room for earlier tokens")
@@ -302,7 +303,7 @@ func (e *storeEnv) earlier(of func(*token) *tokenstore.Secret) {
 	}
 }
 
-// tick waits for two milliseconds, because stores record times with a resolution of one
+// tick waits for at least two milliseconds, because stores record times with a resolution of one
 // millisecond.
 func (e *storeEnv) tick() {
 	for begin := time.Now(); time.Since(begin) < 2*time.Millisecond; {

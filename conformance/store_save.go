@@ -7,8 +7,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// mergeCases are cases of SaveToken for the lines of the table that find one or several
-// records. A save uses the same match as a search.
+// mergeCases are cases of SaveToken for the elements of table that match one or several records.
+// SaveToken must find the same record as FindToken.
 var mergeCases = func() []testCase[*storeEnv] {
 	var cases []testCase[*storeEnv]
 	for _, line := range table {

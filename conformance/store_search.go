@@ -11,14 +11,14 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// A searcher is a store that follows TS-47.
+// A searcher is a store with the method Search, which must follow TS-47.
 type searcher interface {
 	Search(ctx context.Context, like token) iter.Seq2[token, error]
 }
 
-// searchFor calls the method Search of s. It returns the records, the errors about unreadable
-// records by the names in these errors, and the error that ended the iteration. It skips the case
-// if s does not have the method.
+// searchFor calls the method Search of s. searchFor returns the records, the errors about
+// unreadable records by the names in these errors, and the error that ended the iteration. If s
+// does not have the method, searchFor skips the case.
 func (e *storeEnv) searchFor(ctx context.Context, s *watched, like token) (found []token, unread map[string]error, err error) {
 	e.TB.Helper()
 	c, ok := s.TokenStore.(searcher)

@@ -7,8 +7,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// deleteIfUnchanged calls the method DeleteIfUnchanged of s. It skips the case if s does
-// not have the method.
+// deleteIfUnchanged calls the method DeleteIfUnchanged of s. If s does not have the method,
+// deleteIfUnchanged skips the case.
 func (e *storeEnv) deleteIfUnchanged(ctx context.Context, s *watched, t token) error {
 	e.TB.Helper()
 	c, ok := s.TokenStore.(interface {

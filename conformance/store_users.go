@@ -9,7 +9,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// consent saves a record without a user, for a grant token that was not exchanged yet.
+// consent saves a record without a user, with a grant token that has not been exchanged.
 func (e *storeEnv) consent(s *watched) token {
 	e.TB.Helper()
 	return e.save(s, token{ClientID: "c1", ClientSecret: e.secret(), GrantToken: e.secret(), RedirectURL: "https://r.example"})
@@ -22,9 +22,10 @@ func (e *storeEnv) answer(s *watched, code token, expires time.Time) token {
 	return e.save(s, token{ID: code.ID, RefreshToken: e.secret(), AccessToken: e.secret(), ExpiresAt: expires})
 }
 
-// one checks that record is the only record, and that its ID, its user and client, and its
-// access token find it. The grant tokens of others must also find record. So must the IDs of
-// others, unless the store has a foreign format.
+// one checks that record is the only record, and that look-ups by its ID, by its user and client,
+// and by its access token find record. Look-ups by the grant tokens of others must also find
+// record. Unless the store has a foreign format, look-ups by the IDs of others must find record,
+// too.
 func (e *storeEnv) one(s *watched, record token, others ...token) {
 	e.TB.Helper()
 	e.keeps(s, record)
@@ -192,8 +193,8 @@ var userCases = []testCase[*storeEnv]{
 		e.answer(s, code, hour(1))
 		record := e.save(s, token{ID: code.ID, UserName: "ann"})
 		again := token{ClientID: "c1", ClientSecret: code.ClientSecret, GrantToken: code.GrantToken, RedirectURL: code.RedirectURL}
-		e.lags(e.b.ReadLag) // a save that changes nothing may return what it reads
-		for range 2 {       // within and after the lag of searches
+		e.lags(e.b.ReadLag) // a save that changes nothing may return an outdated record
+		for range 2 {       // first within the lag of searches, and then after that lag
 			if err := differ("SaveToken of the same code", e.save(e.reopen(s), again), record); err != nil {
 				e.Errorf("%v", err)
 			}
@@ -236,7 +237,7 @@ var userCases = []testCase[*storeEnv]{
 	}},
 }
 
-// consents assigns one user to n records concurrently, and checks that they become one
+// consents assigns one user to n records concurrently, and checks that the n records become one
 // record.
 func (e *storeEnv) consents(n int) {
 	e.TB.Helper()
@@ -284,7 +285,7 @@ func (e *storeEnv) consents(n int) {
 				if err == nil && got.ID != record.ID {
 					return fmt.Errorf("the code of consent %d finds %q, want %q", i, got.ID, record.ID)
 				}
-				return nil // the record has room for some earlier codes, but not for all
+				return nil // the record keeps only some of its earlier grant tokens
 			})
 		}
 	}
