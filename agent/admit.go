@@ -12,9 +12,10 @@ import (
 var forwarding = []string{"X-Forwarded-For", "X-Forwarded-Host", "Forwarded", "Via"}
 
 // admit returns an error if the agent refuses a request regardless of its operation. A proxy that
-// is tricked into forwarding a request adds forwarding headers. A browser sends Origin with the
-// requests of a web page. If an attacker resolves a host name to this machine, that name appears in
-// Host. admit also refuses a query: the members of a request belong in the body.
+// is tricked into forwarding a request usually adds one of the headers in forwarding. A browser
+// sends Origin with each POST request of a web page. If an attacker resolves a host name to this
+// machine, that name appears in Host. admit also refuses a query: the members of a request belong
+// in the body.
 func (h *Handler) admit(r *http.Request) error {
 	for _, name := range forwarding {
 		if len(r.Header.Values(name)) > 0 {
@@ -33,7 +34,7 @@ func (h *Handler) admit(r *http.Request) error {
 }
 
 // ownHost reports whether the Host of a request is a loopback name of this machine. If the request
-// arrived over TCP, Host must also have the port on which it arrived.
+// arrived over TCP, Host must also have the local port of the connection, unless that port is 80.
 func ownHost(r *http.Request) bool {
 	host, port := strings.ToLower(r.Host), ""
 	if name, p, err := net.SplitHostPort(host); err == nil {
@@ -52,8 +53,9 @@ func ownHost(r *http.Request) bool {
 	return true
 }
 
-// authorized returns errUnauthorized unless a request has the token in exactly one header, or
-// Config.Token is empty. The time of the comparison does not depend on which characters are wrong.
+// authorized returns nil if Config.Token is empty, or if the request has exactly one header
+// X-Tokenkeep-Token, with that token. Otherwise authorized returns errUnauthorized. The time of the
+// comparison does not depend on which characters are wrong.
 func (h *Handler) authorized(r *http.Request) error {
 	if h.conf.Token == "" {
 		return nil

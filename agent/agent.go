@@ -45,7 +45,7 @@ type Config struct {
 	Initializer initializer.Config
 
 	// PassThrough makes the agent serve the records unchanged, without refreshing tokens.
-	// PassThrough also disables rejected.
+	// PassThrough also disables the operation rejected.
 	PassThrough bool
 
 	// Token is the required value of the header X-Tokenkeep-Token: at least 22 random
@@ -57,11 +57,12 @@ type Config struct {
 	// returns nor changes records of other clients. Nil means all clients.
 	Clients []string
 
-	// ReadOnly disables save, delete and delete_all. With ReadOnly, no operation creates a record
-	// for a one-time code or refresh token. The agent still refreshes access tokens.
+	// ReadOnly disables the operations save, delete and delete_all. With ReadOnly, no operation
+	// creates a record for a one-time code or refresh token. The agent still refreshes access
+	// tokens.
 	ReadOnly bool
 
-	// NoList disables list. NoDelete disables delete and delete_all.
+	// NoList disables the operation list. NoDelete disables the operations delete and delete_all.
 	NoList, NoDelete bool
 
 	// MaxClients is the maximum number of records in memory; 0 means 1,000. To make room, the agent
@@ -73,7 +74,7 @@ type Config struct {
 	// further operations get status 429.
 	MaxRequests int
 
-	// MaxAge is the age at which the agent reads a record in memory from the store again; 0
+	// MaxAge is the time after which the agent reads a record in memory from the store again; 0
 	// means 5 minutes.
 	MaxAge time.Duration
 
@@ -261,14 +262,15 @@ func (h *Handler) Close(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// lastPause exceeds a second, because a Client tries to store its token at most once a second.
+// The limits of store. lastPause exceeds a second, because a Client tries to store its token at
+// most once a second.
 const (
 	lastTries = 3
 	lastPause = 1100 * time.Millisecond
 )
 
 // store asks c to store its token, until c has stored the token, ctx is done, or lastTries attempts
-// have failed. It reports whether the token is stored.
+// have failed. store reports whether the token is stored.
 func store(ctx context.Context, c *initializer.Client) bool {
 	for try := range lastTries {
 		if try > 0 {

@@ -70,7 +70,7 @@ type world struct {
 	logged  *logs
 }
 
-// logs collects log output. It is safe for concurrent use.
+// logs collects log output. logs is safe for concurrent use.
 type logs struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -214,8 +214,8 @@ func (w *world) start(address string) {
 	})
 }
 
-// do sends a request, checks the response against the OpenAPI document, and returns its status
-// and body.
+// do sends a request, checks the response against the OpenAPI document, and returns the status and
+// the body of the response.
 func (w *world) do(method, path, body string, header map[string]string) (int, string) {
 	w.t.Helper()
 	req, err := http.NewRequestWithContext(w.t.Context(), method, w.url+path, strings.NewReader(body))
@@ -286,7 +286,7 @@ func (w *world) fails(op string, request object, status int, class string) objec
 	return o
 }
 
-// consented returns the refresh token of a user who has consented.
+// consented returns a refresh token from a new consent of the user.
 func (w *world) consented() string {
 	refresh, _ := w.zoho.Tokens(w.consent())
 	return refresh
@@ -653,7 +653,7 @@ func TestFindByIDNotPersisted(t *testing.T) {
 	w.asked(0, 1)
 }
 
-// A brokenListener accepts no connection.
+// A brokenListener is a listener whose Accept fails.
 type brokenListener struct{ net.Listener }
 
 func (brokenListener) Accept() (net.Conn, error) { return nil, errors.New("the listener fails") }

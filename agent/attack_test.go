@@ -168,8 +168,8 @@ func TestPagesNeedNoToken(t *testing.T) {
 	}
 }
 
-// raw connects to the agent, and calls write with the connection. It returns the status line of the
-// response and the time until the status line arrived.
+// raw connects to the agent, and calls write with the connection. raw returns the status line of
+// the response and the time until the status line arrived.
 func (w *world) raw(write func(net.Conn)) (string, time.Duration) {
 	w.t.Helper()
 	begin := time.Now()
@@ -407,8 +407,8 @@ func TestListenStaleSocket(t *testing.T) {
 	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the socket is there after Close: %v", err)
 	}
-	if runtime.GOOS != "windows" { // which has no such sockets
-		// A socket of another kind accepts no connection, although a process uses it.
+	if runtime.GOOS != "windows" { // Windows has no Unix datagram sockets
+		// A datagram socket accepts no connection, even if a process uses the socket.
 		packets, err := (&net.ListenConfig{}).ListenPacket(t.Context(), "unixgram", filepath.Join(dir, "packets"))
 		if err != nil {
 			t.Fatal(err)
@@ -465,8 +465,8 @@ func TestAnotherUserOnTheSocket(t *testing.T) {
 }
 
 // TestGuessing_Time checks that the agent refuses a token with a wrong first character as fast as a
-// token with a wrong last character. It compares the fastest of 2,000 attempts with each token, and
-// allows a factor of two.
+// token with a wrong last character. The test compares the fastest of 2,000 attempts with each
+// token, and allows a factor of two.
 func TestGuessing_Time(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it measures times")

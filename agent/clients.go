@@ -19,19 +19,20 @@ import (
 // maxKeys is the maximum number of keys of an entry.
 const maxKeys = 8
 
-// A key is a digest of the fields by which a caller describes a record. It reveals
+// A key is a digest of the fields by which a caller describes a record. The digest reveals
 // nothing about a token and is resistant to collisions.
 type key [sha256.Size]byte
 
-// An entry holds either the Client of a record or a refusal.
+// An entry holds either the Client of a record, or an error with which the authorization server
+// has refused the OAuth client.
 type entry struct {
 	id     string
 	client *initializer.Client
 	opened atomic.Int64 // time from which the age of the entry counts, in nanoseconds of Unix time
 	kept   atomic.Bool  // whether client has a token that could not be stored
 
-	// failed, if not nil, is the refusal of the OAuth client. Until opened + pause, requests get
-	// failed without another request to the authorization server.
+	// failed is that error, or nil. Until opened + pause, requests get failed without another
+	// request to the authorization server.
 	failed error
 	pause  time.Duration
 
@@ -53,7 +54,7 @@ type clients struct {
 
 func newClients(most int) *clients {
 	c := &clients{most: most, byKey: map[key]*entry{}, order: list.New()}
-	_, _ = rand.Read(c.salt[:]) // never fails
+	_, _ = rand.Read(c.salt[:]) // rand.Read never fails
 	return c
 }
 
@@ -82,8 +83,8 @@ func (c *clients) get(k key) *entry {
 	return e
 }
 
-// put adds an entry under keys, and makes room for the entry first. It returns errUnsavedFull if c
-// is full of entries whose tokens could not be stored.
+// put makes room for e, and adds e under keys. If c is full of entries whose tokens could not be
+// stored, put returns errUnsavedFull.
 func (c *clients) put(e *entry, keys ...key) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -99,8 +100,8 @@ func (c *clients) put(e *entry, keys ...key) error {
 	return nil
 }
 
-// makeRoom removes the least recently requested entry that does not hold an unsaved token. It
-// reports whether there was such an entry.
+// makeRoom removes the least recently requested entry that does not hold an unsaved token, and
+// reports whether there was such an entry. The caller holds c.mu.
 func (c *clients) makeRoom() bool {
 	for at := c.order.Back(); at != nil; at = at.Prev() {
 		if e, ok := at.Value.(*entry); ok && !e.kept.Load() {
@@ -172,9 +173,9 @@ func (c *clients) drop(e *entry) {
 	c.remove(e)
 }
 
-// forget removes the entries of the records with the given IDs, and all refusals. Without IDs,
-// forget removes all entries. If keep is set, forget keeps entries whose token could not be
-// stored.
+// forget removes the entries of the records with the given IDs, and all entries that hold an error.
+// Without IDs, forget removes all entries. If keep is set, forget keeps entries whose token could
+// not be stored.
 func (c *clients) forget(keep bool, ids ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

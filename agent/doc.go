@@ -28,22 +28,23 @@
 //	/v1/token       a fresh access token, without the refresh token and the secrets
 //	/v1/rejected    another access token in place of one that the API has refused
 //
-// GET /healthz reports that the process serves requests. GET /readyz reports whether the store
-// answered a look-up without an error, at most five seconds ago.
+// GET /healthz reports that the process serves requests. GET /readyz reports whether a look-up in
+// the store succeeded at most five seconds ago.
 //
 // # Fresh tokens
 //
 // An SDK asks its store for the token before each API call, and refreshes the token itself if the
 // token expires within five seconds. Unless Config.PassThrough is set, /v1/find and /v1/find_by_id
-// never return such a token. The agent refreshes a token when a program requests the token within
-// 20 seconds of its expiry, or after its expiry. One process refreshes the token for all processes
-// that share the store (see tokenstore.Refresher). If a refresh fails, the agent returns the
-// current token until the token expires. In the last six seconds before the expiry, /v1/find and
-// /v1/find_by_id return an error instead.
+// never return such a token. If a program requests a token that has expired or expires within 20
+// seconds, the agent first refreshes the token. Config.Initializer.EarlyExpiry can change the 20
+// seconds. One process refreshes the token for all processes that share the store (see
+// tokenstore.Refresher). If a refresh fails, the agent returns the current token until the token
+// expires. In the last six seconds before the expiry, /v1/find and /v1/find_by_id return an error
+// instead.
 //
-// Unless Config.PassThrough is set, the agent caches records in memory. It reads a record from the
-// store again after Config.MaxAge, or after the record was saved or deleted through this agent.
-// While the store is unavailable, the agent uses a token in memory until the token expires.
+// Unless Config.PassThrough is set, the agent caches records in memory. The agent reads a record
+// from the store again after Config.MaxAge, or after the record was saved or deleted through this
+// agent. While the store is unavailable, the agent uses a token in memory until the token expires.
 //
 // # Who may connect
 //
@@ -53,8 +54,8 @@
 // X-Tokenkeep-Token. Without Config.Token, Serve accepts only Unix sockets. The GET pages do not
 // need the header, because they reveal nothing about records. The agent refuses requests that were
 // forwarded, come from a web page, or name another host. These checks protect tokens from a server
-// that is tricked into forwarding a request. They also protect tokens from web pages whose host
-// name resolves to this machine.
+// that is tricked into forwarding a request, and from a web page whose host name resolves to this
+// machine.
 //
 // A program that passes these checks can request every record. Config.Clients, ReadOnly, NoList and
 // NoDelete restrict the records and operations.

@@ -134,8 +134,8 @@ func refuse(err error) answer {
 	return a
 }
 
-// textOf returns the text of an error for the caller. For the class other it returns a fixed text,
-// because the text of err might contain a secret.
+// textOf returns the text of an error for the caller. For the class other, textOf returns a fixed
+// text, because the text of err might contain a secret.
 func textOf(c class, err error) string {
 	if c == other {
 		return "the request failed"

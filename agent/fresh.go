@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	firstPause   = time.Second      // initial pause before a refused client is retried
-	longestPause = time.Minute      // maximum of that pause
+	firstPause   = time.Second      // pause between the first refusal of an OAuth client and the next attempt
+	longestPause = time.Minute      // maximum of that pause, which doubles after each refusal
 	storePause   = 30 * time.Second // pause before a record in memory is read again from an unavailable store
 )
 
@@ -46,7 +46,8 @@ func (h *Handler) settle(e *entry, t tokenstore.Token, err error) (tokenstore.To
 }
 
 // entry returns the entry of the record that like describes. If no current entry is in memory,
-// entry calls open, once for all concurrent callers with the same description.
+// entry calls open, once for all concurrent callers with the same description. If the entry holds
+// an error, entry returns that error, too.
 func (h *Handler) entry(ctx context.Context, like tokenstore.Token) (*entry, error) {
 	like, err := h.asked(like)
 	if err != nil {
@@ -82,10 +83,10 @@ func begins(like tokenstore.Token) bool {
 	return like.ID == "" && like.ClientID != "" && (like.GrantToken != "" || like.RefreshToken != "")
 }
 
-// asked returns like without an access token if other fields identify the record. If the agent
-// serves only one client, and like has an ID or a user name but no client ID, asked adds the
-// client ID. The error is errForbidden if the agent does not serve the client of like. It
-// matches a class of package tokenstore if like is invalid.
+// asked returns like, without its access token and expiry if other fields identify the record. If
+// the agent serves only one client, and like has an ID or a user name but no client ID, asked adds
+// the client ID. If the agent does not serve the client of like, the error is errForbidden. If like
+// is invalid, asked returns the error of tokenstore.Validate.
 func (h *Handler) asked(like tokenstore.Token) (tokenstore.Token, error) {
 	if err := tokenstore.Validate(like); err != nil {
 		return like, err
@@ -102,8 +103,9 @@ func (h *Handler) asked(like tokenstore.Token) (tokenstore.Token, error) {
 	return like, nil
 }
 
-// client returns a Client for the record that like describes. If a new record must not be
-// created, or if the agent might not serve the client, it first looks the record up.
+// client returns a Client for the record that like describes. client first looks the record up if
+// like must not create a record, if like does not name a client that the agent serves, or if like
+// has neither an ID nor a user name and cannot create a record.
 func (h *Handler) client(ctx context.Context, like tokenstore.Token) (*initializer.Client, error) {
 	if h.conf.ReadOnly && begins(like) || !h.serves(like.ClientID) || like.ID == "" && like.UserName == "" && !begins(like) {
 		t, err := h.lookUp(ctx, like)
@@ -116,7 +118,7 @@ func (h *Handler) client(ctx context.Context, like tokenstore.Token) (*initializ
 	c.Token = like
 	client, err := initializer.New(ctx, c)
 	if client != nil {
-		return client, nil // its Token method reports the error
+		return client, nil // the method Token of client reports the error
 	}
 	return nil, err
 }
@@ -127,8 +129,9 @@ func away(err error) bool {
 }
 
 // open reads or creates the record that like describes, refreshes its token if necessary, and
-// adds an entry under the key k. It returns that entry, or a current entry of the same record.
-// old is the previous entry for k, or nil.
+// adds an entry under the key k. If a current entry of the same record is in memory, open instead
+// adds k to that entry. open returns the entry with the key k. old is the previous entry for k, or
+// nil.
 func (h *Handler) open(ctx context.Context, like tokenstore.Token, k key, old *entry) (*entry, error) {
 	client, err := h.client(ctx, like)
 	if err != nil {
@@ -146,7 +149,7 @@ func (h *Handler) open(ctx context.Context, like tokenstore.Token, k key, old *e
 		}
 		byID := h.clients.keyOf(id)
 		if begins(like) {
-			h.clients.forget(true, t.ID) // the user may have consented again, which makes entries in memory outdated
+			h.clients.forget(true, t.ID) // if the user has consented again, entries in memory are outdated
 		}
 		if same := h.clients.get(byID); same != nil && same.client != nil && h.current(same) && client.Persisted() {
 			h.clients.alias(same, k)
@@ -160,14 +163,14 @@ func (h *Handler) open(ctx context.Context, like tokenstore.Token, k key, old *e
 	return e, h.clients.put(e, keys...)
 }
 
-// unopened returns the results of open after method client has failed with err. If old has a
-// Client and the store cannot be used, unopened returns old. If the authorization server refuses
-// the OAuth client, unopened adds an entry with the refusal.
+// unopened returns the results of open after the method client has failed with err. If old has a
+// Client and the store cannot be used, unopened returns old. If the authorization server has
+// refused the OAuth client, unopened adds an entry with err, and returns the entry and err.
 func (h *Handler) unopened(k key, old *entry, err error) (*entry, error) {
 	now := h.now()
 	switch {
 	case old != nil && old.client != nil && away(err):
-		// The age of old is set so that old is current for storePause.
+		// With this value of opened, old is current for storePause.
 		old.opened.Store(now.Add(storePause - h.conf.MaxAge).UnixNano())
 		return old, nil
 	case old != nil:
@@ -176,7 +179,7 @@ func (h *Handler) unopened(k key, old *entry, err error) (*entry, error) {
 	if !errors.Is(err, initializer.ErrClient) {
 		return nil, err
 	}
-	// Stores do not keep a refusal of the OAuth client, so the agent keeps the refusal in an
+	// Stores do not keep the error of a refused OAuth client, so the agent keeps the error in an
 	// entry.
 	e := &entry{failed: err, pause: firstPause}
 	if old != nil && old.failed != nil {

@@ -38,11 +38,11 @@ type ListenOptions struct {
 // loopback interface with a port, such as "127.0.0.1:2780". For any other address, Listen returns
 // an error.
 //
-// A Unix socket has mode 0600. Listen replaces a socket that accepts no connection, such as a
-// socket that an ended process has left. If the socket accepts a connection, or its path is that of
-// another kind of file, Listen returns an error. On Linux, the listener refuses a connection to the
-// socket unless the peer runs as the user of this process or as root. On Unix systems, the packets
-// of a TCP connection have a TTL of 1.
+// A Unix socket has mode 0600. Listen replaces a socket on which no process listens, such as a
+// socket that an ended process has left. If a process may listen on the socket, or if the path is
+// that of another kind of file, Listen returns an error. On Linux, the listener refuses a
+// connection to the socket unless the peer runs as the user of this process or as root. On Unix
+// systems, the packets of a TCP connection have a TTL of 1.
 func Listen(ctx context.Context, address string, opts *ListenOptions) (net.Listener, error) {
 	most := defaultConnections
 	if opts != nil && opts.MaxConnections != 0 {
@@ -120,7 +120,7 @@ func listenUnix(ctx context.Context, path string) (_ net.Listener, err error) {
 	return &unixListener{UnixListener: u, path: path, at: at}, nil
 }
 
-// vacant returns an error if path exists, unless path is a socket that an ended process has left.
+// vacant returns an error if path exists, unless path is a socket on which no process listens.
 func vacant(ctx context.Context, path string) error {
 	at, err := os.Lstat(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -137,7 +137,8 @@ func vacant(ctx context.Context, path string) error {
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, refusedOnWindows), errors.Is(err, os.ErrNotExist):
 		return nil // no process listens
 	case err != nil:
-		// A process may listen whose queue is full, or to which this process may not connect.
+		// The queue of a listening process may be full, or this process may lack the permission
+		// to connect.
 		return fmt.Errorf("a process may listen on %s: %w", path, err)
 	}
 	return errors.Join(fmt.Errorf("a process listens on %s", path), c.Close())
@@ -166,7 +167,7 @@ type listener struct {
 
 	slots    chan struct{}        // one slot for each open connection
 	refusals chan struct{}        // one slot for each connection being refused
-	stranger func(net.Conn) error // returns the reason to refuse a connection, or nil; may be nil
+	stranger func(net.Conn) error // returns the reason to refuse a connection, or nil; a nil function refuses none
 }
 
 func (l *listener) Accept() (net.Conn, error) {
@@ -227,7 +228,7 @@ func (l *listener) refuse(c net.Conn, why error) {
 // maxSkip is the number of bytes after which skipHead and skipRest stop reading.
 const maxSkip = 16 << 10
 
-// skipHead reads until the empty line that ends the head of a request. It stops earlier after
+// skipHead reads until the empty line that ends the head of a request. skipHead stops earlier after
 // maxSkip bytes, or if a read fails.
 func skipHead(c net.Conn) {
 	buf := make([]byte, 512)

@@ -175,8 +175,8 @@ type unread struct {
 	Class string `json:"class"`
 }
 
-// all returns the records that this agent serves, and describes the records of all clients that
-// cannot be read.
+// all returns the records that this agent serves, and descriptions of the unreadable records of all
+// clients.
 func (h *Handler) all(ctx context.Context) ([]tokenstore.Token, []unread, error) {
 	tokens, err := h.conf.Store.GetTokens(ctx)
 	if err != nil && tokens == nil {
@@ -255,9 +255,9 @@ func (h *Handler) serves(client string) bool {
 }
 
 // mayWrite returns t if a save of t is allowed. If the agent serves only some clients, and t has
-// an ID but no client ID, mayWrite adds the client ID of the record. The error is errForbidden if
-// t has no client that the agent serves. It matches tokenstore.ErrNotFound if no record of a
-// served client has the ID.
+// an ID but no client ID, mayWrite adds the client ID of the record. If no record of a served
+// client has that ID, the error matches tokenstore.ErrNotFound. If t has no client that the agent
+// serves, the error is errForbidden.
 func (h *Handler) mayWrite(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
 	if h.conf.Clients == nil {
 		return t, nil
@@ -275,8 +275,8 @@ func (h *Handler) mayWrite(ctx context.Context, t tokenstore.Token) (tokenstore.
 	return t, nil
 }
 
-// lookUp returns the record that like describes from the store. The error also matches
-// tokenstore.ErrNotFound if the agent does not serve the client of the record.
+// lookUp returns the record that like describes from the store. If the agent does not serve the
+// client of the record, the error matches tokenstore.ErrNotFound.
 func (h *Handler) lookUp(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	t, err := h.conf.Store.FindToken(ctx, like)
 	if err == nil && !h.serves(t.ClientID) {

@@ -57,8 +57,9 @@ type readiness struct {
 // absentID is an ID that no record has.
 const absentID = "tokenkeep-readiness"
 
-// check looks absentID up in the store, and returns the error unless it matches
-// tokenstore.ErrNotFound. It calls the store at most once in readyAge.
+// check looks absentID up in the store, and returns the error of the store unless that error
+// matches tokenstore.ErrNotFound. If the last result is younger than readyAge, check returns the
+// last result.
 func (r *readiness) check(ctx context.Context, h *Handler) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

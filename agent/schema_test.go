@@ -27,8 +27,8 @@ func openAPI(t *testing.T) schema {
 	return d
 }
 
-// at returns the object at a path of the document, with references resolved. It returns nil if
-// there is no such object.
+// at returns the object at a path of the document, with references resolved. If there is no such
+// object, at returns nil.
 func (d schema) at(path ...string) schema {
 	here := d
 	for _, name := range path {
@@ -48,8 +48,8 @@ func (d schema) resolve(s schema) schema {
 	return s
 }
 
-// conforms describes how v differs from the schema s. It returns "" if v conforms. A keyword of
-// s that method word does not support is also a difference.
+// conforms returns a description of one difference between v and the schema s, or "" if v conforms.
+// A keyword of s that the method word does not support is also a difference.
 func (d schema) conforms(s schema, v any) string {
 	s = d.resolve(s)
 	for word, says := range s {
@@ -145,7 +145,7 @@ func typeOf(v any) string {
 func (d schema) check(t *testing.T, method, path string, res *http.Response, body []byte) {
 	t.Helper()
 	of := d.at("paths", path, strings.ToLower(method), "responses", strconv.Itoa(res.StatusCode))
-	if of == nil && res.StatusCode >= 400 { // the document does not contain the path
+	if of == nil && res.StatusCode >= 400 { // the document does not list the path or the error
 		of = d.at("components", "responses", strconv.Itoa(res.StatusCode))
 	}
 	if of == nil {

@@ -17,7 +17,7 @@ const (
 	headTime = 5 * time.Second  // for the head of a request
 	readTime = 10 * time.Second // for the whole request
 	idleTime = 2 * time.Minute  // between two requests
-	maxHead  = 8 << 10
+	maxHead  = 8 << 10          // size of the head of a request in bytes
 
 	defaultGrace = 25 * time.Second
 )
@@ -25,15 +25,16 @@ const (
 // ServeOptions configures Serve. The zero value and a nil *ServeOptions mean the
 // defaults.
 type ServeOptions struct {
-	// Grace limits the time after ctx is done in which requests end and tokens are stored; 0
-	// means 25 seconds. Set a shorter Grace if the platform kills a process sooner.
+	// Grace limits the time in which requests end and tokens are stored after ctx is done or the
+	// listener has failed; 0 means 25 seconds. Set a shorter Grace if the platform kills a process
+	// sooner.
 	Grace time.Duration
 }
 
 // Serve serves h on l until ctx is done or l fails. Then Serve closes l, waits for the requests in
-// progress, including refreshes, and tries again to store the tokens that are not stored. It
-// returns nil if ctx was done and these steps ended without an error within Grace. Otherwise it
-// returns the error of l and of these steps.
+// progress, including refreshes, and tries again to store the tokens that are not stored. If ctx
+// was done and these steps ended without an error within Grace, Serve returns nil. Otherwise Serve
+// returns the errors of l and of these steps.
 //
 // If Config.Token is empty and l is not a Unix socket, Serve closes l and returns an error.
 func Serve(ctx context.Context, l net.Listener, h *Handler, opts *ServeOptions) error {

@@ -15,8 +15,8 @@ import (
 // TokenFile returns the token in the file name, for Config.Token. If the file does not exist,
 // TokenFile creates the file, and its directory if necessary, with a random token of 130 bits.
 // Only the owner can read the new file. Programs that use the agent read the token from the file.
-// TokenFile returns an error if the token is not valid for Config.Token. On Unix, it also returns
-// an error if all users can read, write or execute the file.
+// If the token is not valid for Config.Token, TokenFile returns an error. On Unix, TokenFile also
+// returns an error if all users can read, write or execute the file.
 func TokenFile(name string) (tokenstore.Secret, error) {
 	err := writeToken(name)
 	if err != nil && !errors.Is(err, fs.ErrExist) {

@@ -67,9 +67,9 @@ func parseToken(body []byte) (tokenstore.Token, error) {
 	return tokenstore.FromFields(f), nil
 }
 
-// textOfMember returns the text of a JSON string or, if number is set, of an integer. It returns
-// "" for null. A string with U+FFFD is an error: encoding/json decodes invalid text to U+FFFD,
-// which would change a token.
+// textOfMember returns the text of a JSON string or, if number is set, of an integer. For null,
+// textOfMember returns "". A string with U+FFFD is an error: encoding/json decodes invalid text to
+// U+FFFD, so the token may have been changed.
 func textOfMember(raw json.RawMessage, number bool) (string, error) {
 	var text *string
 	switch {
@@ -85,8 +85,8 @@ func textOfMember(raw json.RawMessage, number bool) (string, error) {
 	return *text, nil
 }
 
-// appendToken appends t to b as a JSON object. Its members are the fields of t that are not
-// empty, all as strings.
+// appendToken appends t to b as a JSON object. The members of the object are the fields of t that
+// are not empty, all as strings.
 func appendToken(b *bytes.Buffer, t tokenstore.Token) error {
 	e := json.NewEncoder(b)
 	e.SetEscapeHTML(false)
