@@ -7,10 +7,10 @@
 //
 // # Division of labor
 //
-// A driver reads and writes opaque payloads in one secret manager. Package tokenstore does
-// everything that must be the same on every backend. It matches and merges tokens, chooses
-// names, encodes records, computes digests, retries after a conflict, and redacts and wraps
-// errors. A driver never interprets a payload.
+// A driver reads and writes opaque payloads in one secret manager, and never interprets a
+// payload. Everything that must be the same on every backend is in package tokenstore. That
+// package matches and merges tokens, chooses names, encodes records, computes digests, retries
+// after a conflict, and redacts and wraps errors.
 //
 // # What a driver may rely on
 //
@@ -230,9 +230,9 @@ type Payload struct {
 	Drop string
 
 	// Incarnation is a random string that distinguishes the secret from earlier secrets with
-	// the same name. All writes of one incarnation have the same string. Some drivers can store
-	// the string beside Data in Create, and read both without a further call. Such a driver
-	// returns the string with every Secret. Package tokenstore then refuses Data of an earlier
+	// the same name. Create and all Updates of one secret get the same string. A driver that
+	// can store the string beside Data in Create, and read both without a further call, returns
+	// the string with every Secret. Package tokenstore then refuses Data of an earlier
 	// incarnation that an operator has restored. Other drivers ignore Incarnation and return an
 	// empty string.
 	Incarnation string
@@ -439,8 +439,8 @@ func (e *NoteError) Unwrap() error { return e.Err }
 type Labeler interface {
 	Secrets
 
-	// Relabel returns the labels in added with the nonces that the next write over base
-	// must give them. base is "" if the write is a Create. Labels of base keep their nonces
-	// and are not in added. Package tokenstore calls Relabel once for each write.
+	// Relabel returns the labels in added, with the nonces that these labels must have in the
+	// next write over base. base is "" if the write is a Create. Labels of base keep their
+	// nonces and are not in added. Package tokenstore calls Relabel once for each write.
 	Relabel(name string, base Version, added []Label) []Label
 }

@@ -1,6 +1,6 @@
 // Package driverkit holds the parts that drivers of secret managers have in common. The
-// adapters awssm, gcpsm, vaultstore and k8sstore use this package, and other drivers can use it
-// too.
+// adapters awssm, gcpsm, vaultstore and k8sstore use this package. Other drivers can use the
+// package, too.
 //
 // # The shape of a driver
 //
@@ -19,6 +19,6 @@
 // [Fetch], [FetchListed] and [Each] make several calls concurrently. [Seq] makes an iterator
 // from a function with a callback. [Backoff] and [Sleep] wait, and [Misses] holds names that
 // reads have not found. [CallError] and [Repeats] help to build the errors that package driver
-// requires. [Probes] tests permissions. [Without] subtracts one list of labels from another,
-// and [LegalName] checks names.
+// requires. [Probes] tests permissions. [Without] removes labels from a list, and [LegalName]
+// checks names.
 package driverkit

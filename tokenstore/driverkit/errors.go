@@ -17,8 +17,8 @@ import (
 //   - If ctx is done, the error matches ctx.Err() and err. CallError then ignores class.
 //   - If ctx is not done but err matches a context error, the client's own time-out has
 //     passed. The error then matches class or, if class is nil, driver.ErrUnavailable. The
-//     error contains the text of err but does not wrap err. Callers would take a wrapped
-//     err for an error of their own context.
+//     error contains the text of err but does not wrap err, so that no caller takes the
+//     error for that of the caller's context.
 //   - Otherwise the error matches class and err. If class is nil, CallError returns err.
 func CallError(ctx context.Context, err, class error) error {
 	cause := ctx.Err()
@@ -38,6 +38,7 @@ func CallError(ctx context.Context, err, class error) error {
 	return fmt.Errorf("%w: %w", class, err)
 }
 
+// longest is the number of consecutive bytes of sent that a text must not contain.
 const longest = 12
 
 // Repeats reports whether text contains at least 12 consecutive bytes of sent or of its base64

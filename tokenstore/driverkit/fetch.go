@@ -16,8 +16,8 @@ const Width = 16
 // Width calls of get concurrently, some of them while the loop body runs. The loop ends only
 // after all these calls have returned.
 //
-// If ctx is done, Fetch yields ctx.Err() with the zero R, and ends. If the loop ends early,
-// Fetch cancels the context that get has received.
+// If ctx is done before Fetch has yielded all results, Fetch yields ctx.Err() with the zero R,
+// and ends. If the loop ends early, Fetch cancels the context that get has received.
 func Fetch[T, R any](ctx context.Context, items []T, get func(context.Context, T) (R, error)) iter.Seq2[R, error] {
 	return func(yield func(R, error) bool) {
 		type answer struct {
@@ -51,9 +51,9 @@ func Fetch[T, R any](ctx context.Context, items []T, get func(context.Context, T
 	}
 }
 
-// FetchListed is like Fetch, for drivers that read listed secrets in Lookup, List and Inspect.
-// If get fails with an error that concerns only one secret, FetchListed yields the error with
-// the value that get returned, and continues. FetchListed leaves out a secret for which the
+// FetchListed is like Fetch, but handles errors as the methods Lookup, List and Inspect of a
+// driver must. If get fails with an error that concerns only one secret, FetchListed yields the
+// error with the value that get returned, and continues. FetchListed leaves out a secret if the
 // error matches driver.ErrNotFound, because the secret was deleted after the listing.
 //
 // FetchListed yields an error that concerns all secrets with the zero R, and ends. An error
@@ -85,9 +85,9 @@ func FetchListed[T, R any](
 	}
 }
 
-// Each calls do for each item, with at most Width concurrent calls. Each returns the error of
-// the first item in items for which do fails, or ctx.Err() if ctx is done. Before Each returns
-// an error, it cancels the contexts of the running calls and waits for these calls.
+// Each calls do for each item, with at most Width concurrent calls. If do fails, Each returns the
+// error of the first such item in items. If ctx is done, Each returns ctx.Err(). Before Each
+// returns an error, it cancels the contexts of the running calls and waits for these calls.
 func Each[T any](ctx context.Context, items []T, do func(context.Context, T) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -100,8 +100,8 @@ func Each[T any](ctx context.Context, items []T, do func(context.Context, T) err
 	return nil
 }
 
-// Seq returns an iterator over the values that run passes to yield. If run returns an
-// error, the iterator yields the error with the zero T, and ends. If the loop ends early,
+// Seq returns an iterator over the values and errors that run passes to yield. If run returns
+// an error, the iterator yields the error with the zero T, and ends. If the loop ends early,
 // yield returns false. run must then return, and the iterator ignores the error of run.
 func Seq[T any](run func(yield func(T, error) bool) error) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {

@@ -6,24 +6,24 @@ import (
 )
 
 const (
-	// missLife is the time for which Take returns true after a read that did not find the name.
+	// missLife is the time for which Take returns true after Add.
 	missLife = time.Second
 
-	// maxMisses limits the number of names in a Misses. At the limit, Add first removes all
-	// names.
+	// maxMisses is the maximum number of names in a Misses.
 	maxMisses = 1 << 12
 )
 
-// A Misses holds the names that recent reads have not found. For such a name, the secret
-// probably does not exist. Fresh of a driver whose reads lag can then first make the call that
-// shows whether the secret exists. The zero Misses is empty and ready to use. The methods of a
-// Misses are safe for concurrent use.
+// A Misses holds the names that recent reads have not found. A secret with such a name probably
+// does not exist. If the reads of a driver lag, Fresh can therefore first make the call that shows
+// whether the secret exists. The zero Misses is empty and ready to use. The methods of a Misses
+// are safe for concurrent use.
 type Misses struct {
 	mu sync.Mutex
 	at map[string]time.Time
 }
 
-// Add stores the name with the time now, at which a read did not find the name.
+// Add stores the name, which a read at the time now has not found. If m holds 4,096 names, Add
+// first removes all names.
 func (m *Misses) Add(name string, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -12,7 +12,7 @@ type Backoff struct {
 	Pause   time.Duration
 	Longest time.Duration
 
-	// Patience is the time for which Until repeats its calls, by the clock Now. A nil Now means
+	// Patience is the time for which Until repeats its calls, measured with Now. A nil Now means
 	// time.Now.
 	Patience time.Duration
 	Now      func() time.Time
