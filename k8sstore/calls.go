@@ -143,7 +143,7 @@ func (s *secrets) carrying(ctx context.Context, key string) (found []*object, er
 //
 // The pages show the state at a single point in time while etcd keeps that state: five minutes
 // by default. After that time, the server continues after the last name with the current state.
-// A Secret that exists throughout the list is still listed, and no name is listed twice.
+// A Secret that exists throughout the list is listed, and no name is listed twice.
 func (s *secrets) list(ctx context.Context, options metav1.ListOptions, use func(*object) bool) error {
 	options.Limit = page
 	for {

@@ -41,7 +41,7 @@
 //	<digest>.tokenkeep.dev/<kind>.label
 //
 // The annotation tokenkeep.dev/incarnation binds an encrypted record to its Secret. Names
-// and labels contain digests, which are keyed if tokenstore.Options has keys. Names and
+// and labels contain digests. If tokenstore.Options has keys, the digests are keyed. Names and
 // labels never contain a token or a user name. Labels are metadata and appear in the audit
 // log.
 //
@@ -78,8 +78,7 @@
 //
 // # Calls
 //
-// The operations of package driver, from which the operations of a store are built,
-// make these calls:
+// The operations of a store consist of operations of package driver, which make these calls:
 //
 //	Get, Fresh    1 GET
 //	Create        1 POST; then 1 GET if the name is in use
