@@ -22,7 +22,7 @@ const (
 	prompt = 5 * time.Second
 )
 
-// An env is the environment of one case. Its failures quote the clause of the case.
+// An env is the environment of one case. Errorf and Fatalf quote the clause of the case.
 type env struct {
 	testing.TB
 	control
@@ -48,13 +48,13 @@ func newEnv(c control, timeout time.Duration) env {
 	return env{TB: c.t, control: c, ctx: ctx}
 }
 
-// Errorf reports a failure together with the broken clause.
+// Errorf reports a failure and quotes the broken clause.
 func (e *env) Errorf(format string, args ...any) {
 	e.TB.Helper()
 	e.TB.Errorf("%s\n\t%s", fmt.Sprintf(format, args...), quote(e.clause))
 }
 
-// Fatalf reports a failure together with the broken clause, and ends the case.
+// Fatalf reports a failure, quotes the broken clause, and ends the case.
 func (e *env) Fatalf(format string, args ...any) {
 	e.TB.Helper()
 	e.TB.Fatalf("%s\n\t%s", fmt.Sprintf(format, args...), quote(e.clause))
@@ -191,9 +191,8 @@ func (f *fuse) Err() error {
 
 func (f *fuse) blown() bool { return f.left.Load() < 0 }
 
-// fuses calls f with fuses of increasing length. fuses stops after a call of f that does not
-// cancel its fuse, at the length of 48, or when half of the remaining time of the case has
-// passed.
+// fuses calls f with fuses of increasing length below 48. fuses stops after a call of f that does
+// not cancel its fuse, and after half of the remaining time of the case.
 func (e *env) fuses(f func(ctx context.Context)) {
 	e.TB.Helper()
 	deadline, _ := e.ctx.Deadline()

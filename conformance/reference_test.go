@@ -387,8 +387,8 @@ func TestStoreOnReference(t *testing.T) {
 	RunStore(t, frugal(backend(0, 0, intact)).Store(t, nil))
 }
 
-// TestLimits checks that drivers with a smaller or larger MaxSize than those of this module pass
-// the suites.
+// TestLimits checks that drivers with a smaller or larger MaxSize than the drivers of this module
+// pass the suites.
 func TestLimits(t *testing.T) {
 	for name, size := range map[string]int{"16 KiB": 16 << 10, "25 KiB": 25 << 10, "512 KiB": 512 << 10, "none": math.MaxInt} {
 		t.Run(name, func(t *testing.T) {

@@ -174,7 +174,7 @@ func (e *storeEnv) find(line search) {
 	e.keeps(s, saved...)
 }
 
-// lay saves the records of a line. It returns the records and the token to search for.
+// lay saves the records of a line, and returns the saved records and the token to search for.
 func (e *storeEnv) lay(s *watched, line search) (saved []token, like token) {
 	e.TB.Helper()
 	made := map[tokenstore.Secret]tokenstore.Secret{"": ""}
