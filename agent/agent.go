@@ -93,7 +93,7 @@ type Config struct {
 	Observe func(Request)
 }
 
-// A Request describes how a request ended. It never contains a secret, an ID or a user name.
+// A Request describes how a request ended. A Request contains no secret, ID or user name.
 type Request struct {
 	Operation string        // such as "find", or the path of a page; "" for other paths, and if a header or query is refused
 	Status    int           // the HTTP status
@@ -107,7 +107,7 @@ func (c Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "agent.Co
 // MarshalText returns the type of c, for loggers and package expvar.
 func (c Config) MarshalText() ([]byte, error) { return []byte("agent.Config"), nil }
 
-// A Handler is the http.Handler of an agent. Its methods are safe for concurrent use.
+// A Handler is the http.Handler of an agent. The methods of a Handler are safe for concurrent use.
 type Handler struct {
 	conf    *Config // a pointer, so that package fmt does not print the Config
 	now     func() time.Time
@@ -238,7 +238,7 @@ func (h *Handler) answer(r *http.Request) (string, answer) {
 }
 
 // Close waits until no operation is in progress or ctx is done. Then Close tries again to store the
-// tokens in memory that are not stored. If a token is still not stored, the error matches
+// tokens in memory that are not stored. If a token remains that is not stored, the error matches
 // tokenstore.ErrNotPersisted. Otherwise Close returns ctx.Err(). Close does not close the store.
 func (h *Handler) Close(ctx context.Context) error {
 	done := make(chan struct{})

@@ -1,6 +1,6 @@
-// Package agent serves a store of OAuth tokens over HTTP to programs in any language. Its main
-// clients are programs that use an official Zoho SDK: the TokenStore interface of each SDK takes a
-// few lines to implement over HTTP.
+// Package agent serves a store of OAuth tokens over HTTP to programs in any language. The main
+// clients of an agent are programs that use an official Zoho SDK: the TokenStore interface of each
+// SDK takes a few lines to implement over HTTP.
 //
 //	h, err := agent.New(agent.Config{
 //		Store:       store,

@@ -77,8 +77,8 @@ func (h *Handler) current(e *entry) bool {
 	return age < int64(h.conf.MaxAge) || e.kept.Load()
 }
 
-// begins reports whether the agent can create a record from like. Such a like has no ID, but a
-// client ID and a one-time code or refresh token.
+// begins reports whether the agent can create a record from like. To create a record, like must
+// have a client ID and a one-time code or refresh token, but no ID.
 func begins(like tokenstore.Token) bool {
 	return like.ID == "" && like.ClientID != "" && (like.GrantToken != "" || like.RefreshToken != "")
 }
@@ -104,8 +104,9 @@ func (h *Handler) asked(like tokenstore.Token) (tokenstore.Token, error) {
 }
 
 // client returns a Client for the record that like describes. client first looks the record up if
-// like must not create a record, if like does not name a client that the agent serves, or if like
-// has neither an ID nor a user name and cannot create a record.
+// ReadOnly forbids the creation of a record, or if like does not name a client that the agent
+// serves. client also looks the record up if like has neither an ID, nor a user name, nor the
+// fields that create a record.
 func (h *Handler) client(ctx context.Context, like tokenstore.Token) (*initializer.Client, error) {
 	if h.conf.ReadOnly && begins(like) || !h.serves(like.ClientID) || like.ID == "" && like.UserName == "" && !begins(like) {
 		t, err := h.lookUp(ctx, like)
