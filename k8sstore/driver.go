@@ -92,8 +92,8 @@ func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (v 
 }
 
 // unknown returns an error matching ErrUnavailable, for a write that the client has repeated
-// and that the server has refused the second time. The first attempt may have been applied, and
-// another process may then have changed or deleted the Secret.
+// and the server has then refused. The first attempt may have been applied, and another process
+// may then have changed or deleted the Secret.
 func (s *secrets) unknown(name string) error {
 	return fmt.Errorf("%w: Secret %q: whether the write was applied before it was repeated cannot be seen", driver.ErrUnavailable, s.full(name))
 }

@@ -32,7 +32,7 @@ const (
 	full = "crm-" + name
 )
 
-// An env is a server, a driver that uses it, and an operator's client.
+// An env is a server with a driver and an operator's client.
 type env struct {
 	testing.TB
 	server *fakek8s.Server
@@ -408,7 +408,7 @@ func TestStoresMakeAsFewCallsAsDocumented(t *testing.T) {
 			{"save a new user", func() error {
 				_, err := s.SaveToken(ctx, tokenstore.Token{UserName: "bob", ClientID: "app", AccessToken: "access3"})
 				return err
-			}, map[string]int{"get": 2, "create": 1}}, // the second GET is for the secret that identifies the store's keys
+			}, map[string]int{"get": 2, "create": 1}}, // one GET reads the secret that identifies the store's keys
 			{"delete", func() error { return s.DeleteToken(ctx, saved.ID) }, map[string]int{"get": 1, "delete": 1}},
 		} {
 			e.server.Reset()
