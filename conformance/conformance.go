@@ -49,7 +49,7 @@ type Driver struct {
 	Settle func(t testing.TB, d driver.Secrets)
 
 	// Calls returns the number of requests that the backend has received so far. Bench reports
-	// the average number of requests of an operation.
+	// the average number of requests for each operation.
 	Calls func() int64
 
 	// Timeout limits the duration of one case. 0 means a minute.
@@ -124,7 +124,7 @@ type Store struct {
 	Trace func(t testing.TB, s tokenstore.TokenStore) []string
 
 	// Calls returns the number of requests that the backend has received so far. Bench reports
-	// the average number of requests of an operation.
+	// the average number of requests for each operation.
 	Calls func() int64
 
 	// Timeout limits the duration of one case. 0 means a minute.

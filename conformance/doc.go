@@ -31,8 +31,8 @@
 //
 // Open makes a namespace for one case: a path or a prefix that no other case uses, on a
 // server that may be shared. Reopen returns another handle: a driver on the same namespace, as
-// another process would open it. The two handles must share neither a cache nor a lock, because
-// the cases about several processes would then prove nothing. The other fields of Driver are
+// another process would open it. The two handles must share neither a cache nor a lock:
+// otherwise, the cases about several processes prove nothing. The other fields of Driver are
 // optional. If an optional function is nil, the suite skips the cases that need the function.
 //
 // # The test of a store

@@ -772,7 +772,8 @@ var listMutants = []mutant[Driver]{
 	}})},
 }
 
-// manyMutants returns mutants for each clause that one bug breaks.
+// manyMutants returns a driver that writes without conditions, as one mutant for each clause that
+// the driver breaks.
 func manyMutants() []mutant[Driver] {
 	blind := hook(hooked{
 		create: func(r *reference, ctx context.Context, name string, p driver.Payload) (driver.Version, error) {

@@ -24,7 +24,7 @@ type search struct {
 var (
 	none      = tokenstore.ErrNotFound
 	several   = tokenstore.ErrAmbiguous
-	searching = tokenstore.ErrInvalidToken // the error of a search without a usable key
+	searching = tokenstore.ErrInvalidToken // the error of a search by a token of row 4
 )
 
 // full are records of two users with all kinds of tokens.
@@ -114,7 +114,7 @@ var table = []search{
 	{clause: "TS-10", name: "a grant token of two users is ambiguous", records: []token{{UserName: "ann", ClientID: "c1", GrantToken: "g1"}, {UserName: "bob", ClientID: "c1", GrantToken: "g1"}}, like: token{ClientID: "c1", GrantToken: "g1"}, err: several},
 }
 
-// nothing holds tokens that describe no record, which are the tokens of row 4 of the table.
+// nothing holds tokens of row 4 of the table. Such tokens describe no record.
 var nothing = map[string]token{
 	"nothing":                           {},
 	"a client":                          {ClientID: "c1"},
