@@ -54,8 +54,8 @@ func ownHost(r *http.Request) bool {
 }
 
 // authorized returns nil if Config.Token is empty, or if the request has exactly one header
-// X-Tokenkeep-Token and its value is Config.Token. Otherwise authorized returns errUnauthorized. The
-// time of the comparison does not depend on the positions of wrong characters.
+// X-Tokenkeep-Token and its value is Config.Token. Otherwise authorized returns errUnauthorized.
+// The time of the comparison does not depend on the positions of wrong characters.
 func (h *Handler) authorized(r *http.Request) error {
 	if h.conf.Token == "" {
 		return nil

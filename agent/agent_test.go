@@ -658,8 +658,8 @@ type brokenListener struct{ net.Listener }
 
 func (brokenListener) Accept() (net.Conn, error) { return nil, errors.New("the listener fails") }
 
-// TestServeStoresTokensAfterFailure checks that Serve tries to store the tokens that are not stored
-// if its listener fails.
+// TestServeStoresTokensAfterFailure checks that Serve stores a token that is not stored yet after
+// the listener has failed.
 func TestServeStoresTokensAfterFailure(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)

@@ -23,16 +23,16 @@ const maxKeys = 8
 // nothing about a token and is resistant to collisions.
 type key [sha256.Size]byte
 
-// An entry holds either the Client of a record, or an error with which the authorization server
-// has refused the OAuth client.
+// An entry holds either the Client of a record, or an error in the field failed.
 type entry struct {
 	id     string
 	client *initializer.Client
 	opened atomic.Int64 // time from which the age of the entry counts, in nanoseconds of Unix time
 	kept   atomic.Bool  // whether client has a token that could not be stored
 
-	// failed is that error, or nil. Until opened + pause, requests get failed without another
-	// request to the authorization server.
+	// failed is the error with which the authorization server has refused the OAuth client, or
+	// nil. Until opened + pause, requests get failed without another request to the authorization
+	// server.
 	failed error
 	pause  time.Duration
 

@@ -86,7 +86,7 @@ var classes = []class{
 	{context.Canceled, "unavailable", http.StatusServiceUnavailable},
 }
 
-// other is the class of errors that match none of the classes.
+// other is the class of an error that matches no element of classes.
 var other = class{nil, "other", http.StatusInternalServerError}
 
 func classOf(err error) class {

@@ -12,7 +12,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// TokenFile returns the token in the file name, for Config.Token. If the file does not exist,
+// TokenFile returns the token in the named file, for Config.Token. If the file does not exist,
 // TokenFile creates the file, and its directory if necessary, with a random token of 130 bits.
 // Only the owner can read the new file. Programs that use the agent read the token from the file.
 // If the token is not valid for Config.Token, TokenFile returns an error. On Unix, TokenFile also
