@@ -15,7 +15,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// TestConformance checks that a store on each kind of database passes the conformance suite.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	for _, kind := range kinds {

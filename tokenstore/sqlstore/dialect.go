@@ -15,7 +15,6 @@ const (
 	MySQL  Dialect = "mysql"
 )
 
-// new returns the implementation of the dialect for the named table.
 func (d Dialect) new(table string) (dialect, error) {
 	switch d {
 	case SQLite:

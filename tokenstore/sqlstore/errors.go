@@ -21,9 +21,9 @@ func (a again) Unwrap() error { return a.error }
 // fewAttempts is the maximum number of attempts if the error may be permanent.
 const fewAttempts = 3
 
-// failed adds an error class for callers to err, the error of a statement. It returns a
-// temporary error as an again error. If ctx is done, failed returns the error of ctx. It returns
-// an error for which isClassed is true unchanged.
+// failed adds an error class for callers to err, the error of a statement. It returns a temporary
+// error as an again error. If ctx is done, failed returns the error of ctx. If isClassed is true
+// for err, failed returns err unchanged.
 func (db *database) failed(ctx context.Context, err error) error {
 	switch {
 	case err == nil:

@@ -9,8 +9,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
-// extensionsSuffix is the suffix of the name of a third table, which the SDKs do not
-// use. The table holds the fields for which the SDKs have no column.
+// extensionsSuffix is the suffix of the name of the third table, which the SDKs do not use. The
+// table holds the fields for which the SDKs have no column.
 const extensionsSuffix = "_tokenkeep_ext"
 
 func (t *table) quotedExtensions() string { return "`" + t.name + extensionsSuffix + "`" }
@@ -52,8 +52,8 @@ func (x *tx) dropExtensions(ctx context.Context, ids []string) error {
 	return err
 }
 
-// strays returns the part of a statement that selects the extensions whose row another
-// program has removed.
+// strays returns the FROM and WHERE clauses that select the extensions without a row in the SDKs'
+// table.
 func (db *database) strays() string {
 	return " FROM " + db.table.quotedExtensions() + " WHERE row_id NOT IN (SELECT " + db.dialect.idText() + " FROM " + db.table.quoted() + " WHERE id IS NOT NULL)"
 }
@@ -87,9 +87,9 @@ func (db *database) checkStrays(ctx context.Context, o doctor.CheckOptions) (f d
 	return f, nil
 }
 
-// openExtensions creates the table of extensions unless it exists. If the store cannot create
-// the table, openExtensions only logs a warning. Saves of records that need an extension then
-// fail.
+// openExtensions creates the table of extensions unless it exists. If the database refuses to
+// create the table, openExtensions only logs a warning. Saves of records that need an extension
+// then fail with tokenstore.ErrInvalidToken.
 func (db *database) openExtensions(ctx context.Context, create string) error {
 	columns, err := db.ensure(ctx, db.table.name+extensionsSuffix, create)
 	if errors.Is(err, tokenstore.ErrDenied) || errors.Is(err, tokenstore.ErrRefused) {

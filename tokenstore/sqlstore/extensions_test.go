@@ -18,9 +18,8 @@ func extended(user, issuer string) tokenstore.Token {
 	}
 }
 
-// TestExtensions checks that the store keeps fields without a column for one user and client at
-// two servers. It also checks which fields apply after a program with an SDK has changed the
-// rows.
+// TestExtensions checks that the store keeps fields that have no column for one user and client at
+// two servers. It also checks which fields apply after a program with an SDK has changed the rows.
 func TestExtensions(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {
@@ -89,7 +88,6 @@ func TestExtensions(t *testing.T) {
 	})
 }
 
-// TestExtensions_Check checks that Check reports and removes stray extensions.
 func TestExtensions_Check(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {
@@ -139,7 +137,7 @@ func TestExtensions_Damaged(t *testing.T) {
 	})
 }
 
-// TestExtensions_Refused checks that SaveToken refuses fields without a column if there is no
+// TestExtensions_Refused checks that SaveToken refuses fields that have no column if there is no
 // table of extensions. SaveToken must succeed once another store has created the table.
 func TestExtensions_Refused(t *testing.T) {
 	t.Parallel()

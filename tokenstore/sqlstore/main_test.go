@@ -23,8 +23,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/storetest"
 )
 
-// TestMain runs the tests, or runs child in a child process. It then stops the server that the
-// tests have started.
+// TestMain runs the tests or, in a child process, the function child. It then stops the server that
+// the tests have started.
 func TestMain(m *testing.M) {
 	code := storetest.Main(m, child)
 	stopServer()
@@ -53,8 +53,9 @@ func stopServer() {
 	}
 }
 
-// mysqlDSN returns the data source name of a database on a real server. If no server is
-// installed, mysqlDSN skips the test, or fails it if TOKENKEEP_REQUIRE contains "mysql".
+// mysqlDSN returns the data source name of a database on a real server. If no server is installed,
+// mysqlDSN skips the test, or fails it if TOKENKEEP_REQUIRE contains "mysql". If the server does
+// not start, mysqlDSN fails the test.
 func mysqlDSN(t testing.TB) string {
 	t.Helper()
 	server.once.Do(func() {
@@ -83,7 +84,6 @@ func mysqlDSN(t testing.TB) string {
 	return server.running.DSN(server.database)
 }
 
-// withParams returns dsn with the additional parameters params.
 func withParams(t testing.TB, dsn string, params map[string]string) string {
 	t.Helper()
 	c, err := driver.ParseDSN(dsn)
@@ -138,7 +138,8 @@ func sqliteWAL(t testing.TB) *backend {
 	return b
 }
 
-// sqliteMemory returns a database in memory that all connections of one *sql.DB share.
+// sqliteMemory returns a backend with a database in memory that all connections of one *sql.DB
+// share.
 func sqliteMemory(t testing.TB) *backend {
 	b := &backend{dialect: SQLite, driver: "sqlite", dsn: fmt.Sprintf("file:memory%x?mode=memory&cache=shared", rand.Uint64())}
 	b.memory = b.connect(t)
@@ -168,7 +169,7 @@ func mysqlTable(t testing.TB) *backend {
 func (b *backend) connect(t testing.TB) *sql.DB {
 	t.Helper()
 	if b.memory != nil {
-		return b.memory // other processes cannot use a database in memory
+		return b.memory // the lock of a refresh works only between stores on one *sql.DB
 	}
 	db, err := sql.Open(b.driver, b.dsn)
 	if err != nil {
@@ -199,7 +200,7 @@ func (b *backend) name() string {
 	return b.table
 }
 
-// exec executes statements without a store. It replaces each %s with the table's name.
+// exec executes statements without a store, with the table's name for each %s.
 func (b *backend) exec(t testing.TB, statements ...string) {
 	t.Helper()
 	db := b.connect(t)
@@ -210,8 +211,8 @@ func (b *backend) exec(t testing.TB, statements ...string) {
 	}
 }
 
-// rows returns the result of a query as text, with "<nil>" for NULL. It replaces each %s in
-// query with the table's name.
+// rows returns the result of a query as text, with "<nil>" for NULL and the table's name for each
+// %s in query.
 func (b *backend) rows(t testing.TB, query string, args ...any) [][]string {
 	t.Helper()
 	found, err := b.connect(t).QueryContext(t.Context(), strings.ReplaceAll(query, "%s", b.name()), args...)

@@ -82,8 +82,9 @@ func (d *mysql) inspect(ctx context.Context, q querier, table string) (all []fou
 // binary collation as bytes. Package rowstore compares bytes regardless of the collation.
 const longText = "text CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci"
 
-// create sets the engine, character set and collation, because the defaults of an old
-// server may lack transactions and most characters, and may ignore case.
+// create sets the engine, character set and collation. The default engine of an old server may lack
+// transactions. The default character set may lack most characters, and the default collation may
+// ignore case.
 func (d *mysql) create() (table, notes, extensions string) {
 	const options = " ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
 	return createTable(d.table, longText, ", KEY (user_name)", options), createNotes(d.table, options),
@@ -94,12 +95,11 @@ func (d *mysql) create() (table, notes, extensions string) {
 // column do not matter.
 func (d *mysql) idText() string { return "CAST(CONVERT(id USING utf8mb4) AS BINARY)" }
 
-// missingIndexes returns no indexes. Indexes of an existing table are its operator's
-// responsibility, because DDL in MySQL waits for all users of the table. A new table has an
-// index on user_name, but none on the tokens. If an index on a token existed, a program with an
-// SDK would lock a row before the index entry of the row. A search of this package that locks
-// rows would lock the index entry first. The two transactions could then deadlock, and the
-// server would roll back one of them.
+// missingIndexes returns nil. Indexes of an existing table are its operator's responsibility,
+// because DDL in MySQL waits for all users of the table. A new table has an index on user_name, but
+// none on the tokens. If an index on a token existed, a program with an SDK would lock a row before
+// the index entry of the row. A search of this package that locks rows would lock the index entry
+// first. The two transactions could then deadlock, and the server would roll back one of them.
 func (d *mysql) missingIndexes(context.Context, querier) ([]string, error) { return nil, nil }
 
 func (d *mysql) begin() string { return "START TRANSACTION" }
@@ -113,8 +113,9 @@ func (d *mysql) biggestID() string {
 	return "SELECT MAX(CAST(id AS UNSIGNED)) FROM `" + d.table + "` WHERE id REGEXP '^[0-9]{1,10}$'"
 }
 
-// lockName returns the name of the lock for the table and parts. All databases of a server share
-// the names of locks. A name has at most 64 characters.
+// lockName returns the name of the lock for the table and parts. The name is a digest, because
+// MySQL limits the name of a lock to 64 characters. The digest includes the name of the database,
+// because all databases of a server share the names of locks.
 func (d *mysql) lockName(parts ...string) string {
 	h := sha256.New()
 	for _, part := range append([]string{strings.ToLower(d.database), strings.ToLower(d.table)}, parts...) {
@@ -187,7 +188,7 @@ func (d *mysql) unlock(ctx context.Context, conn *sql.Conn, name string) {
 	}
 }
 
-// numbers matches the number with which drivers begin the text of a server's error.
+// numbers matches the number at the beginning of a server's error, as drivers format the error.
 var numbers = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)^error ([0-9]{4})\b`) })
 
 // mysqlClasses maps the numbers of the server's errors to classes. The text of a

@@ -39,9 +39,10 @@ func (db *database) Fits(ctx context.Context) (func(codec.Fields) error, error) 
 	return func(f codec.Fields) error { return db.Precheck(ctx, rules.Plan{Record: -1, Fields: f}) }, nil
 }
 
-// makeRoom widens the column that err reports as too narrow, and reports whether a retry may
-// succeed. It does not widen columns in ownTypes. Update calls makeRoom for a new token that is
-// stored nowhere else. The authorization server may have invalidated the previous token.
+// makeRoom widens the column that err reports as too narrow, unless another program has already
+// widened the column. It reports whether a retry may succeed. makeRoom does not widen columns in
+// ownTypes. Update calls makeRoom for a new token that is stored nowhere else, after the
+// authorization server may have invalidated the previous token.
 func (l *refreshLock) makeRoom(ctx context.Context, err error) bool {
 	narrow := narrowError{}
 	if !errors.As(err, &narrow) || ownTypes[narrow.column] != "" {
@@ -101,8 +102,8 @@ func (t *table) room(name string) int {
 	return (*t.columns.Load())[slices.Index(columnNames, name)].limit
 }
 
-// narrow returns a finding about columns that may be too narrow for a token, and reports
-// whether there are any.
+// narrow returns a finding about columns that may be too narrow for a token, and reports whether
+// there are such columns.
 func (t *table) narrow() (doctor.Finding, bool) {
 	var names []string
 	least := MaxRecord

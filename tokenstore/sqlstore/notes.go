@@ -9,12 +9,12 @@ import (
 	"strconv"
 )
 
-// Notes are rows of a second table, which the SDKs do not use. The notes are the largest ID of a
-// deleted record, refusals, and probes of SameAs. If the store cannot create the table, there
-// are no notes.
+// A note is a row of the second table, which the SDKs do not use. The row holds the largest ID of a
+// deleted record, a refusal, or a probe of SameAs. If the database refuses to create the table,
+// there are no notes.
 const (
-	notesSuffix = "_tokenkeep"
-	usedNote    = "used"
+	notesSuffix = "_tokenkeep" // suffix of the name of the second table
+	usedNote    = "used"       // name of the note with the largest ID of a deleted record
 )
 
 func refusalNote(id string) string {
@@ -24,7 +24,7 @@ func refusalNote(id string) string {
 
 func (t *table) quotedNotes() string { return "`" + t.name + notesSuffix + "`" }
 
-// note returns the text of a note, or "" if the note does not exist.
+// note returns the text of the named note, or "" if there is no such note.
 func (db *database) note(ctx context.Context, q querier, name string) (text string, err error) {
 	if !db.table.notes {
 		return "", nil
@@ -53,7 +53,7 @@ func (x *tx) dropNotes(ctx context.Context, names ...string) error {
 	return err
 }
 
-// used returns the largest known ID of a deleted record, or 0.
+// used returns the largest known ID of a deleted record, or 0 if no such ID is known.
 func (x *tx) used(ctx context.Context) (int64, error) {
 	text, err := x.note(ctx, x.conn, usedNote)
 	if err != nil {

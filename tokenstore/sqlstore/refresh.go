@@ -24,7 +24,7 @@ func (db *database) Lock(ctx context.Context, id string) (rowstore.Lock, error) 
 			return l, nil
 		}
 		l.held.unlock()
-		// The connection may date from before a failover.
+		// If the server is read-only, try again: the connection may date from before a failover.
 		if readOnly := (readOnlyError{}); !errors.As(err, &readOnly) {
 			break
 		}
@@ -60,7 +60,7 @@ type held struct {
 	unlock func()
 }
 
-// A refreshLock is the right to refresh a record.
+// A refreshLock is the rowstore.Lock of a record.
 type refreshLock struct {
 	*database
 	id     string
@@ -90,7 +90,7 @@ func (l *refreshLock) Read(ctx context.Context, about *codec.Fields) (*rowstore.
 	return l.read(ctx, l.querier(), about)
 }
 
-// Update implements rowstore.Source.
+// Update implements rowstore.Source. It widens columns that are too narrow for a new token.
 func (l *refreshLock) Update(ctx context.Context, about *codec.Fields, change rowstore.Change) error {
 	err := l.change(ctx, changing(about, change))
 	for n := 0; n < len(columnNames)-len(ownTypes) && err != nil && l.makeRoom(ctx, err); n++ {
@@ -113,7 +113,7 @@ func (l *refreshLock) Note(ctx context.Context) string {
 func (l *refreshLock) SetNote(ctx context.Context, text string) error {
 	return l.change(ctx, func(ctx context.Context, x *tx) (bool, error) {
 		x.about = &codec.Fields{ID: l.id}
-		// Store no note if the record was deleted meanwhile.
+		// A note about a deleted record would never be removed.
 		if _, err := x.Reread(ctx); err != nil || len(x.rows) == 0 {
 			return false, err
 		}

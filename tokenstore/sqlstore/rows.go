@@ -36,9 +36,9 @@ var columnNames = codec.ColumnNames()
 
 var columnList = strings.Join(columnNames, ", ")
 
-// A row holds the stored text of its columns, the ID first. Different texts may denote the same
-// value, such as an expiry time. extension is the text of the row's rowstore.Extension, which is
-// stored in a separate table.
+// A row holds the stored text of its columns, the ID first. Different texts can denote the same
+// expiry time. extension is the text of the row's rowstore.Extension, which is stored in a separate
+// table.
 type row struct {
 	columns   []string
 	extension string
@@ -90,8 +90,9 @@ func (t *table) check(columns []string) error {
 	return nil
 }
 
-// value returns the value to store for a field. The SDKs store NULL for an absent value,
-// and treat an empty string as NULL.
+// value returns the value to store in the i-th column: NULL if field is empty and the column
+// permits NULL, and otherwise field. The SDKs also store NULL for an absent value, and treat an
+// empty string as NULL.
 func (t *table) value(i int, field string) any {
 	if field == "" && !(*t.columns.Load())[i].notNull {
 		return nil
@@ -167,8 +168,8 @@ func (db *database) selection() string {
 		" LEFT JOIN " + db.table.quotedExtensions() + " e ON e.row_id = " + db.dialect.idText()
 }
 
-// query returns the rows that meet c. suffix is the end of the SELECT. Errors have the form
-// that failed returns.
+// query returns the rows that meet c. It appends suffix to the SELECT. Errors have the form that
+// failed returns.
 func (db *database) query(ctx context.Context, q querier, c condition, suffix string) (rows []row, err error) {
 	if c.text == "" {
 		return nil, nil
@@ -210,8 +211,8 @@ func (db *database) read(ctx context.Context, q querier, about *codec.Fields) (r
 	return rows, err
 }
 
-// rowsOf converts rows of the table. Rows have no time; the row with the larger ID counts as
-// newer.
+// rowsOf converts rows of the table. The table does not record when a row was changed, so the row
+// with the larger ID counts as newer.
 func rowsOf(found []row) *rowstore.Rows {
 	rows := &rowstore.Rows{Numbered: true, Place: func(i int) string { return fmt.Sprintf("row %q", found[i].columns[0]) }}
 	for _, r := range found {

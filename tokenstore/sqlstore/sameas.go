@@ -15,12 +15,12 @@ const probeNote = "probe "
 // probeAge is the age from which a probe counts as left by a killed process.
 const probeAge = time.Hour
 
-// SameAs reports whether s and other use the same table, even if they connect to different host
-// names. SameAs writes a note into the second table of s, looks for the note in the second table
-// of other, and removes the note. SameAs does not change records. It also removes notes of
-// killed calls that are more than an hour old. If s or other has no second table, the error
-// matches tokenstore.ErrDenied. SameAs returns false for a store of another kind. A store that
-// embeds a *Store counts as that Store.
+// SameAs reports whether s and other use the same table, even if they connect through different
+// host names. SameAs writes a note into the second table of s, looks for the note in the second
+// table of other, and removes the note. It does not change records. It also removes notes of killed
+// calls that are more than an hour old. If s or other has no second table, the error matches
+// tokenstore.ErrDenied. SameAs returns false for a store of another kind. A store that embeds a
+// *Store counts as the embedded Store.
 func (s *Store) SameAs(ctx context.Context, other tokenstore.TokenStore) (bool, error) {
 	embedding, ok := other.(interface{ tokenTable() *database })
 	if !ok {

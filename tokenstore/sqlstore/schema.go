@@ -79,14 +79,14 @@ func (db *database) index(ctx context.Context) error {
 	return err
 }
 
-// indexed lists the columns that searches compare, except the primary key.
+// indexed lists the columns that FindToken and SaveToken compare, except the primary key.
 var indexed = []string{"user_name", "access_token", "refresh_token", "grant_token"}
 
 func createIndex(table, column string) string {
 	return fmt.Sprintf("CREATE INDEX IF NOT EXISTS `%s%s_%s` ON `%s` (%s)", table, notesSuffix, column, table, column)
 }
 
-// otherKind returns an error if the database is recognizably of another kind than the dialect.
+// otherKind returns an error if the database recognizably does not match the dialect.
 func (db *database) otherKind(ctx context.Context) error {
 	var version string
 	if db.pool.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version) == nil {
@@ -142,8 +142,8 @@ func (db *database) ensure(ctx context.Context, table, create string) ([]found, 
 	return nil, fmt.Errorf("%w: the table %q was created but does not exist", tokenstore.ErrUnavailable, table)
 }
 
-// adopt stores the limits of the columns of an existing table. If columns are missing, the error
-// matches tokenstore.ErrCorrupt.
+// adopt stores in t the limits of the columns of an existing table. If columns are missing, the
+// error matches tokenstore.ErrCorrupt.
 func (t *table) adopt(have []found) error {
 	names := make([]string, 0, len(have))
 	for i := range have {

@@ -14,8 +14,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// TestNewOlderTable checks that New names the SDK to which an older
-// table belongs, and adds no row to the table.
+// TestNewOlderTable checks that New describes the SDK to which an older table belongs, and adds no
+// row to the table.
 func TestNewOlderTable(t *testing.T) {
 	t.Parallel()
 	for name, table := range map[string]struct{ columns, text string }{
@@ -68,7 +68,7 @@ func TestTableOtherColumns(t *testing.T) {
 }
 
 // TestRowWithoutID checks that rows without an ID, or with the same ID, do not affect other
-// records. Only a table without a key can hold such rows.
+// records. A primary key would prevent rows with the same ID, so the table has none.
 func TestRowWithoutID(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {
@@ -99,8 +99,6 @@ func TestRowWithoutID(t *testing.T) {
 	})
 }
 
-// TestNewWithoutTransactions checks that New returns ErrRefused for a table whose engine has no
-// transactions.
 func TestNewWithoutTransactions(t *testing.T) {
 	t.Parallel()
 	b := mysqlTable(t)
@@ -110,7 +108,6 @@ func TestNewWithoutTransactions(t *testing.T) {
 	}
 }
 
-// TestNewBadConnection checks that New returns ErrRefused for unsuitable data source names.
 func TestNewBadConnection(t *testing.T) {
 	t.Parallel()
 	b := mysqlTable(t)

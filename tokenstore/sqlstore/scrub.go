@@ -23,8 +23,9 @@ const (
 	smallDatabase = 64 << 20
 )
 
-// scrub is like Scrub for a database of at most limit bytes. In a larger database, scrub only
-// empties the write-ahead log. If nothing was deleted since the last scrub, it does nothing.
+// scrub is like Scrub for a database of at most limit bytes, or of any size if limit is noLimit. In
+// a larger database, scrub only empties the write-ahead log. If db has deleted nothing since the
+// last successful scrub, scrub does nothing.
 func (db *database) scrub(ctx context.Context, limit int64) error {
 	select {
 	case db.turn <- struct{}{}:
@@ -44,9 +45,8 @@ func (db *database) scrub(ctx context.Context, limit int64) error {
 	return err
 }
 
-// Erased implements rowstore.Table. It scrubs after a committed deletion. It also scrubs
-// after a deletion that found no row, because an earlier deletion may have failed before it
-// scrubbed.
+// Erased implements rowstore.Table. It calls scrub even if the deletion found no row, because an
+// earlier deletion may have failed between its commit and its scrub.
 func (db *database) Erased(ctx context.Context, _ []string, all bool) error {
 	limit := int64(smallDatabase)
 	if all {
@@ -123,9 +123,10 @@ func (d *sqlite) scrub(ctx context.Context, db *database, limit int64) error {
 	return err
 }
 
-// vacuum rewrites the database. In a journal mode other than WAL and DELETE, the connection
-// might leave the journal file in place, so vacuum uses mode DELETE during the rewrite. The
-// change of mode also removes journals that other programs have left.
+// vacuum rewrites the database. In a journal mode other than WAL and DELETE, the connection might
+// leave the journal file in place, so vacuum uses mode DELETE during the rewrite. The change of
+// mode also removes journals that other programs have left. If vacuum cannot restore the mode, it
+// closes conn.
 func (d *sqlite) vacuum(ctx context.Context, db *database, conn *sql.Conn, mode string) error {
 	if mode != "wal" && mode != "delete" {
 		if _, err := conn.ExecContext(ctx, "PRAGMA journal_mode = DELETE"); err != nil {

@@ -37,8 +37,7 @@ func TestSDKDatabaseRead(t *testing.T) {
 	}
 }
 
-// TestSDKDatabaseSave checks that a save in a database of an SDK
-// changes no other row or column.
+// TestSDKDatabaseSave checks that a save in a database of an SDK changes no other row or column.
 func TestSDKDatabaseSave(t *testing.T) {
 	t.Parallel()
 	b := sdkDatabase(t)
@@ -111,8 +110,8 @@ func full(user string) tokenstore.Token {
 	}
 }
 
-// The following tests check the points of the package documentation under "What the SDKs
-// rely on", in order.
+// The following tests, except TestDeletedID, check the points of the package documentation under
+// "What the SDKs rely on", in order.
 
 func TestColumns(t *testing.T) {
 	t.Parallel()
@@ -212,7 +211,7 @@ func TestMissingFieldNotNullColumn(t *testing.T) {
 		if b.memory != nil {
 			b.exec(t, "DROP TABLE IF EXISTS %s")
 		}
-		// The documentation of the SDK for PHP has this table.
+		// The documentation of the SDK for PHP defines the column user_name as NOT NULL.
 		b.exec(t, strings.Replace(wide("id varchar(10) NOT NULL PRIMARY KEY", ""), "user_name varchar(255)", "user_name varchar(255) NOT NULL", 1))
 		s := b.open(t, nil)
 		saved := mustSave(t, s, tokenstore.Token{AccessToken: "a"})
@@ -288,7 +287,6 @@ func TestValuesInSQLiteAreText(t *testing.T) {
 	}
 }
 
-// TestWhatAnSDKWritesIsFound checks that a store finds the rows that the SDKs' statements write.
 func TestWhatAnSDKWritesIsFound(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {

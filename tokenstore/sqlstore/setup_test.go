@@ -20,7 +20,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
-// A stranger is a database that answers a single query. It refuses all other statements
+// A stranger is a database that answers only the query question. It refuses all other statements
 // with the text complaint.
 type stranger struct{ question, answer, complaint string }
 
@@ -84,8 +84,8 @@ func TestOtherDatabase(t *testing.T) {
 	}
 }
 
-// TestErrorClasses checks that each error of a server or driver matches the expected error class
-// and no other.
+// TestErrorClasses checks that each error of a server or driver matches the expected class. It also
+// checks that the error matches at most one of the classes in classesOf.
 func TestErrorClasses(t *testing.T) {
 	t.Parallel()
 	my, lite := &mysql{table: "t"}, &sqlite{table: "t"}
@@ -293,7 +293,7 @@ func TestLongTokens(t *testing.T) {
 			if got, err := stale.FindTokenByID(t.Context(), record.ID); err != nil || got.RefreshToken != want.RefreshToken || got.AccessToken != want.AccessToken {
 				t.Errorf("%s: the record does not have the new tokens, %v", name, err)
 			}
-			// A store that inspected the table before it was widened also saves a long token.
+			// A store that inspected the table before the columns were widened also saves a long token.
 			mustSave(t, stale, tokenstore.Token{ID: record.ID, RefreshToken: tokenstore.Secret(strings.Repeat("y", 300))})
 			if n := findings(t, s, doctor.KindColumnNarrow); name == "own table" && n != 0 {
 				t.Errorf("%s: Check finds %d narrow columns", name, n)

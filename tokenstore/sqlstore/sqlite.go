@@ -77,7 +77,8 @@ func (d *sqlite) create() (table, notes, extensions string) {
 
 func (d *sqlite) idText() string { return "CAST(id AS TEXT)" }
 
-// missingIndexes accepts any index that begins with the column and is not partial.
+// missingIndexes accepts as the index of a column any index that begins with the column and is not
+// partial.
 func (d *sqlite) missingIndexes(ctx context.Context, q querier) ([]string, error) {
 	missing := slices.Clone(indexed)
 	err := eachRow(ctx, q, func(rows *sql.Rows) error {
@@ -89,9 +90,9 @@ func (d *sqlite) missingIndexes(ctx context.Context, q querier) ([]string, error
 	return missing, err
 }
 
-// begin takes the database's write lock, which excludes all other programs, before the
-// transaction reads. A transaction that took the lock at its first write would fail if
-// another transaction had written since its first read.
+// begin takes the database's write lock, which excludes all other writers, before the transaction
+// reads. If a transaction took the lock only at its first write, SQLite would refuse the lock if
+// another program had written after the transaction's first read.
 func (d *sqlite) begin() string { return "BEGIN IMMEDIATE" }
 
 func (d *sqlite) forUpdate() string { return "" }
@@ -146,8 +147,9 @@ func (d *sqlite) locked(_ context.Context, db *sql.DB, id string) (bool, error) 
 	return busy, err
 }
 
-// sqliteClasses maps parts of SQLite's error texts to classes. All drivers use these texts,
-// which contain no values.
+// sqliteClasses maps parts of SQLite's error texts, in lower case, to classes. The first part that
+// an error text contains determines the class. The texts are those of SQLite, not of a driver, and
+// contain no values.
 var sqliteClasses = []struct {
 	text  string
 	class error
@@ -187,8 +189,8 @@ func (d *sqlite) outside(err error) bool {
 	return strings.Contains(err.Error(), "no transaction is active")
 }
 
-// createTable returns the statement that creates the SDKs' table. text is the type of the
-// columns that are not in ownTypes.
+// createTable returns the statement that creates the SDKs' table. text is the type of the columns
+// that are not in ownTypes. keys follows the primary key, and options ends the statement.
 func createTable(name, text, keys, options string) string {
 	var columns strings.Builder
 	for _, c := range columnNames {

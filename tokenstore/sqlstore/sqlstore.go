@@ -29,15 +29,17 @@ type Options struct {
 	// leading digit. Empty means "oauthtoken", the default of the SDKs.
 	Table string
 
-	// AnyID permits IDs of any form that the table's column can hold. Otherwise an ID must be a
-	// number from 1 to 9999999999 without leading zeros, because the SDKs increment IDs.
+	// AnyID permits IDs of any form that the table's column can hold, except the form of the IDs that
+	// package tokenstore derives. If AnyID is not set, the ID of a new record must be a number from 1
+	// to 9999999999 without leading zeros, because the SDKs increment IDs.
 	AnyID bool
 
-	// LeaseTTL is the time limit for mint in a Refresh, and for storing its result. 0 means 30
-	// seconds; the minimum is one second.
+	// LeaseTTL is the time limit for mint in a Refresh, and also the time limit for storing the result
+	// of mint. 0 means 30 seconds; the minimum is one second.
 	LeaseTTL time.Duration
 
-	// LockTimeout is how long a write waits for other writers. 0 means one minute.
+	// LockTimeout is how long an operation waits while other programs lock the table. 0 means one
+	// minute; a negative value is an error.
 	LockTimeout time.Duration
 
 	// Now is the clock. Nil means time.Now.
@@ -54,8 +56,8 @@ type Options struct {
 
 const defaultTable = "oauthtoken"
 
-// tables matches the legal names of tables. The limit of 50 characters leaves room for the
-// suffixes of the second and the third table.
+// tables matches the valid names of tables. The limit of 50 characters leaves room for the suffixes
+// of the second and the third table.
 var tables = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,49}$`) })
 
 // A Store is a tokenstore.TokenStore on a table. It keeps no token in memory between calls and
@@ -71,14 +73,13 @@ var (
 	_ doctor.Checker        = (*Store)(nil)
 )
 
-// New returns a Store on the table in db, a database of the given dialect. New inspects the
-// table, and creates missing tables: see the package documentation. opts may be nil.
+// New returns a Store on the table in db, a database of the given dialect. New creates missing
+// tables and, in SQLite, missing indexes: see the package documentation. opts may be nil.
 //
-// If an existing table lacks columns of the current SDKs, the error matches
-// tokenstore.ErrCorrupt and names the columns. If the table is that of an older SDK, the error
-// also names the SDK. If the database is unsuitable, the error matches tokenstore.ErrRefused.
-// Examples are a database of another kind, such as PostgreSQL, and a connection whose character
-// set is not utf8mb4.
+// If an existing table lacks columns of the current SDKs, the error matches tokenstore.ErrCorrupt
+// and names the columns. If the table is that of an older SDK, the error also describes the SDK. If
+// the database is unsuitable, the error matches tokenstore.ErrRefused. Examples are a database of
+// another kind, such as PostgreSQL, and a connection whose character set is not utf8mb4.
 func New(ctx context.Context, db *sql.DB, dialect Dialect, opts *Options) (*Store, error) {
 	if db == nil {
 		return nil, errors.New("sqlstore: the database is nil")
@@ -139,15 +140,15 @@ func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error
 	return s.rows.DeleteIfUnchanged(ctx, t)
 }
 
-// Search returns an iterator over the records whose UserName, ClientID, Issuer and Resource
-// equal those of like, ordered by ID. A field that is empty in like matches every value. like
-// must have a UserName or a ClientID, and only these four fields; otherwise the iterator yields
-// an error matching tokenstore.ErrInvalidToken. Search selects rows by user_name or, without a
+// Search returns an iterator over the records whose UserName, ClientID, Issuer and Resource equal
+// those of like, ordered by ID. A field that is empty in like matches every value. If like has
+// neither a UserName nor a ClientID, or has a field other than these four, the iterator yields an
+// error matching tokenstore.ErrInvalidToken. Search selects rows by user_name or, without a
 // UserName, by client_id.
 //
-// The iterator then yields an error that wraps a *tokenstore.UnreadableError for each unreadable
-// row that may match. The Token beside that error has only an ID. An error with the zero Token
-// ends the iteration.
+// After the records, the iterator yields an error for each unreadable row that may match. The error
+// wraps a *tokenstore.UnreadableError, and the Token beside it has only an ID. An error with the
+// zero Token ends the iteration.
 func (s *Store) Search(ctx context.Context, like tokenstore.Token) iter.Seq2[tokenstore.Token, error] {
 	return s.rows.Search(ctx, like)
 }
@@ -157,9 +158,9 @@ func (s *Store) GetTokens(ctx context.Context) ([]tokenstore.Token, error) {
 	return s.rows.GetTokens(ctx)
 }
 
-// DeleteTokens implements tokenstore.TokenStore. It keeps records that it cannot read, and
-// returns an error that contains the IDs of these records. Afterwards, the files of a SQLite
-// database contain no data of removed records.
+// DeleteTokens implements tokenstore.TokenStore. It keeps records that it cannot read, and returns
+// an error that wraps a *tokenstore.UnreadableError for each of them. If no other error occurs, the
+// files of a SQLite database then contain no data of the removed records.
 func (s *Store) DeleteTokens(ctx context.Context) error { return s.rows.DeleteTokens(ctx) }
 
 // Refresh implements tokenstore.Refresher. See the package documentation under
@@ -167,34 +168,34 @@ func (s *Store) DeleteTokens(ctx context.Context) error { return s.rows.DeleteTo
 //
 // The context of mint ends after LeaseTTL. Refresh stores mint's result even if the caller's
 // context is done, because the result may be the only copy of a new refresh token. If storing
-// fails, Refresh retries for LeaseTTL, and then returns the new token with an error matching
-// tokenstore.ErrNotPersisted. Refresh does not retry after a permanent error or if the record
-// was deleted meanwhile.
+// fails, Refresh retries for up to LeaseTTL, and then returns the new token with an error matching
+// tokenstore.ErrNotPersisted. Refresh does not retry after a permanent error or if the record was
+// deleted meanwhile.
 func (s *Store) Refresh(ctx context.Context, id string, stale tokenstore.Secret, mint func(context.Context, tokenstore.Token) (tokenstore.Token, error)) (tokenstore.Token, error) {
 	return s.rows.Refresh(ctx, id, stale, mint)
 }
 
-// SaveAll saves tokens in order, as SaveToken does, but in one transaction and without a search
-// of the table for each token. It returns the stored records in the same order. If one of the
-// tokens cannot be saved, SaveAll saves none, and the error contains the position of that token.
-// Other writers wait until SaveAll returns.
+// SaveAll saves tokens in order, as SaveToken does, but in one transaction and without a search of
+// the table for each token. It returns the stored records in the same order. If one of the tokens
+// cannot be saved, SaveAll saves none, and the error contains the position of that token. Other
+// writers wait until the transaction ends.
 func (s *Store) SaveAll(ctx context.Context, tokens []tokenstore.Token) ([]tokenstore.Token, error) {
 	return s.rows.SaveAll(ctx, tokens)
 }
 
-// Fits returns one result for each token: an error that says why the table cannot hold the
-// token, or nil. Each of these errors matches tokenstore.ErrInvalidToken or
-// tokenstore.ErrTooLarge. Fits does not compare the tokens with stored records, and ignores
-// whether an ID is in use. The ID of a token may be empty. Fits does not detect every value that
-// the database refuses, such as a character that a column cannot hold.
+// Fits returns one result for each token: an error that says why the table cannot hold the token,
+// or nil. Each of these errors matches tokenstore.ErrInvalidToken or tokenstore.ErrTooLarge. Fits
+// does not compare the tokens with stored records. The ID of a token may be empty. Fits does not
+// detect every value that the database refuses, such as a character that a column cannot hold. If
+// ctx is done, Fits returns only the error of ctx.
 func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error) {
 	return s.rows.Fits(ctx, tokens)
 }
 
 // DeleteAll removes, in one transaction, the records that equal one of tokens in every field. It
-// keeps records that have changed, and returns the number of removed records. Afterwards, the
-// files of a SQLite database contain no data of the removed records. If only the rewrite of the
-// files fails, the error says that the records are removed.
+// keeps all other records, and returns the number of removed records. Afterwards, the files of a
+// SQLite database contain no data of the removed records. If only the rewrite of the files fails,
+// the error says that the records are removed.
 func (s *Store) DeleteAll(ctx context.Context, tokens []tokenstore.Token) (deleted int, err error) {
 	return s.rows.DeleteAll(ctx, tokens)
 }
@@ -204,13 +205,14 @@ func (s *Store) Status(ctx context.Context, id string) (doctor.Status, error) {
 	return s.rows.Status(ctx, id)
 }
 
-// Check implements doctor.Checker. It reports unreadable rows, IDs that the SDKs cannot read,
-// narrow columns, and duplicate records. It also reports rows of the third table whose record
-// another program has removed, and free pages that may contain deleted data. MergeDuplicates
-// merges duplicates in one transaction. The ID of a record that was merged into another then
-// finds no record, because the SDKs' table has no column for earlier IDs. Purge removes such
-// rows of the third table, and runs Scrub if there are such pages. Permissions, Compare and
-// Grace have no effect.
+// Check implements doctor.Checker. It reports unreadable rows, narrow columns, duplicate records,
+// and records of different users or clients that share a token or an ID. Unless Options.AnyID is
+// set, Check also reports IDs that are not numeric. Further findings are rows of the third table
+// whose record another program has removed, and free pages that may contain deleted data.
+// MergeDuplicates merges duplicates in one transaction. The ID of a record that was merged into
+// another then finds no record, because the SDKs' table has no column for earlier IDs. Purge
+// removes these rows of the third table, and runs Scrub if it finds free pages. Permissions,
+// Compare and Grace have no effect.
 func (s *Store) Check(ctx context.Context, opts *doctor.CheckOptions) iter.Seq2[doctor.Finding, error] {
 	return s.rows.Check(ctx, opts, rowstore.Inspection{After: func(o doctor.CheckOptions) rowstore.Findings {
 		return func(yield func(doctor.Finding, error) bool) {
@@ -229,8 +231,9 @@ func (s *Store) Check(ctx context.Context, opts *doctor.CheckOptions) iter.Seq2[
 
 // Scrub removes the remains of deleted rows and replaced values from the files of a SQLite
 // database. It rewrites the database (VACUUM) and empties the write-ahead log. DeleteTokens and
-// DeleteAll also do so, as does DeleteToken in a database of at most 64 MiB. Call Scrub for
-// larger databases, and for rows that programs with an SDK have removed.
+// DeleteAll also do so, as do DeleteToken and DeleteIfUnchanged in a database of at most 64 MiB.
+// Call Scrub after deletions from a larger database, and after a program with an SDK has removed
+// rows.
 //
 // If another connection uses the database for longer than LockTimeout, the error matches
 // tokenstore.ErrUnavailable, and Scrub can be repeated. In MySQL, Scrub does nothing: see

@@ -16,9 +16,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
 
-// endTimeout limits a statement that ends a transaction or releases a lock. Such a
-// statement does not end with the caller's context, because its outcome would then be
-// unknown.
+// endTimeout limits a statement that ends an operation, such as COMMIT or the release of a lock.
+// The caller's context does not cancel such a statement, because the outcome of a canceled
+// statement is unknown.
 const endTimeout = 30 * time.Second
 
 func ending(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -39,8 +39,8 @@ func (db *database) Update(ctx context.Context, about *codec.Fields, change rows
 	return db.update(ctx, nil, changing(about, change))
 }
 
-// changing returns a function for update that reads the rows that about may describe, and passes
-// them to change.
+// changing returns a function, for update, that reads the rows that about may describe and calls
+// change with these rows.
 func changing(about *codec.Fields, change rowstore.Change) func(context.Context, *tx) (bool, error) {
 	return func(ctx context.Context, x *tx) (bool, error) {
 		x.about = about
@@ -52,15 +52,14 @@ func changing(about *codec.Fields, change rowstore.Change) func(context.Context,
 	}
 }
 
-// update changes the table. It calls change in a transaction. If the transaction fails with an
-// again error, update calls change again in a new transaction. It uses conn, or a connection of
-// the pool if conn is nil.
+// update calls change in a transaction on conn or, if conn is nil, on a connection of the pool. If
+// the transaction fails with an again error, update calls change again in a new transaction. If the
+// server of a given conn accepts no writes, update closes conn and returns a readOnlyError.
 func (db *database) update(ctx context.Context, conn *sql.Conn, change func(context.Context, *tx) (changed bool, err error)) error {
 	given := conn != nil
 	if !given {
-		// Only one goroutine at a time occupies a connection of the pool while it waits for
-		// the lock. A goroutine with its own connection must not wait for goroutines that
-		// need the pool.
+		// Only one goroutine at a time occupies a connection of the pool while the goroutine waits for
+		// the lock. A goroutine with its own connection must not wait for goroutines that need the pool.
 		select {
 		case db.turn <- struct{}{}:
 			defer func() { <-db.turn }()
@@ -94,8 +93,8 @@ func (db *database) update(ctx context.Context, conn *sql.Conn, change func(cont
 	})
 }
 
-// attempt calls change in a transaction. It commits the transaction if change reports a change,
-// and otherwise rolls it back.
+// attempt calls change in a transaction. It commits the transaction if change reports a change and
+// no error, and otherwise rolls it back.
 func (db *database) attempt(ctx context.Context, x *tx, change func(context.Context, *tx) (bool, error)) error {
 	committed := false
 	defer func() {
@@ -126,7 +125,8 @@ func (db *database) attempt(ctx context.Context, x *tx, change func(context.Cont
 	return nil
 }
 
-// rollBack rolls back the transaction, if there is one. If that fails, it closes the connection.
+// rollBack rolls back the transaction, if there is one. If that fails, rollBack closes the
+// connection.
 func (x *tx) rollBack(ctx context.Context) {
 	end, cancel := ending(ctx)
 	defer cancel()
@@ -135,12 +135,12 @@ func (x *tx) rollBack(ctx context.Context) {
 	}
 }
 
-// discard closes a connection in an unknown state, so that the pool does not reuse it. The
-// server then rolls back its transaction and releases its locks.
+// discard closes conn, so that the pool does not reuse a connection in an unknown state. The server
+// then rolls back the transaction of conn and releases its locks.
 func discard(conn *sql.Conn) { _ = conn.Raw(func(any) error { return driver.ErrBadConn }) }
 
-// renew closes a connection whose server accepts no writes. It also closes all idle connections
-// of the pool, because they may lead to the same server after a failover.
+// renew closes conn, whose server accepts no writes. It also closes all idle connections of the
+// pool, because they may lead to the same server.
 func (db *database) renew(ctx context.Context, conn *sql.Conn) {
 	discard(conn)
 	for range db.pool.Stats().Idle {
@@ -218,8 +218,8 @@ func (x *tx) insert(ctx context.Context, r row) error {
 	return x.holds(ctx, r)
 }
 
-// replace changes r to after. It changes only columns whose value differs. An expiry time in
-// another notation counts as equal.
+// replace changes the row r to after, in the table and in r. It updates only columns whose value
+// differs. An expiry time in another notation counts as equal.
 func (x *tx) replace(ctx context.Context, r *row, after row) error {
 	was, err := codec.ParseColumns(r.columns)
 	if err != nil {
@@ -251,9 +251,9 @@ func (x *tx) replace(ctx context.Context, r *row, after row) error {
 	return x.holds(ctx, *r)
 }
 
-// holds returns an error if the table does not hold the row as written. A value might be too
-// long for its column, or have a character that the column's character set lacks. A server that
-// is not in strict mode then stores another value.
+// holds returns an error if the stored row differs from want. A value might be too long for its
+// column, or have a character that the column's character set lacks. A server that is not in strict
+// mode then stores another value.
 func (x *tx) holds(ctx context.Context, want row) error {
 	rows, err := x.query(ctx, x.conn, condition{"id = ?", []any{want.columns[0]}}, "")
 	if err != nil {
@@ -304,8 +304,7 @@ func (x *tx) Remove(ctx context.Context, rows []int, erase bool) error {
 	return x.forget(ctx, ids, last)
 }
 
-// drop removes the rows of table whose column has one of the values. It returns the number of
-// removed rows.
+// drop removes the rows of table whose column has one of the values.
 func (x *tx) drop(ctx context.Context, table, column string, values []string) (dropped int64, err error) {
 	for some := range slices.Chunk(values, chunk) {
 		args := make([]any, len(some))
@@ -327,12 +326,13 @@ func (x *tx) drop(ctx context.Context, table, column string, values []string) (d
 
 func marks(n int) string { return strings.TrimSuffix(strings.Repeat("?, ", n), ", ") }
 
-// lastID is the largest number that fits the SDKs' column.
+// lastID is the largest number that fits the SDKs' column id, which holds ten characters.
 const lastID = 9_999_999_999
 
-// NextID implements rowstore.Writer. It returns the number after the largest ID of the records
-// in the table and of the deleted records in the notes. NextID compares IDs as numbers; the
-// SDKs compare them as text, in which "9" is larger than "10".
+// NextID implements rowstore.Writer. It returns the number after the largest ID of the records in
+// the table and of the deleted records in the notes. It ignores a deleted ID of lastID. If the
+// table has the ID lastID, the error matches tokenstore.ErrInvalidToken. NextID compares IDs as
+// numbers, unlike the SDKs, which compare them as text.
 func (x *tx) NextID(ctx context.Context) (string, error) {
 	var biggest sql.NullInt64
 	if err := x.conn.QueryRowContext(ctx, x.dialect.biggestID()).Scan(&biggest); err != nil {

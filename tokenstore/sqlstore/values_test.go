@@ -218,8 +218,6 @@ func TestSaveTokenIDCollation(t *testing.T) {
 	}
 }
 
-// TestAnyIDInAColumnOfBytes checks that a column of bytes in MySQL can hold IDs of any
-// form.
 func TestAnyIDInAColumnOfBytes(t *testing.T) {
 	t.Parallel()
 	b := mysqlTable(t)
