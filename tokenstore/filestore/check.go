@@ -77,7 +77,7 @@ func (e *examination) run(ctx context.Context) error {
 	return nil
 }
 
-// repair adds f to the findings. If the options include repairs, it first calls do to repair the
+// repair adds f to the findings. If e.o asks for repairs, repair first calls do to repair the
 // fault.
 func (e *examination) repair(f doctor.Finding, do func() error) {
 	f.Remedy = doctor.RemedyRepair

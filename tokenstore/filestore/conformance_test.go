@@ -17,8 +17,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// TestConformance checks that a store passes the conformance suite, with numeric IDs and with
-// IDs of any form.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	for _, anyID := range []bool{false, true} {

@@ -8,10 +8,10 @@
 // # The file
 //
 // The file has a header, followed by a row of ten columns for each record. The format differs
-// slightly between the SDKs: see codec.Dialect. An existing file keeps its dialect, as far as
-// the content shows the dialect. A new file has the dialect of Python, unless Options.Dialect
-// names another dialect. Files of the C# SDK look like those of Java or Ruby, but have expiry
-// times that are ten minutes early. Set Options.Dialect for such files.
+// slightly between the SDKs: see codec.Dialect. If Options.Dialect is empty, an existing file keeps
+// its dialect, as far as the content shows the dialect, and a new file has the dialect of Python.
+// Files of the C# SDK look like those of Java or Ruby, but have expiry times that are ten minutes
+// early. Set Options.Dialect for such files.
 //
 //	dialect           line breaks            commas and quotes in values
 //	python            CR LF                  yes
@@ -21,36 +21,37 @@
 //	scala             LF, none at the end    no; absent values are the text "null"
 //	csharp            LF or CR LF            no; expiry times are 10 minutes early
 //
-// The package writes only values that the SDK of the dialect can read back. Saving any other
-// value fails with tokenstore.ErrInvalidToken. If several SDKs could have written the file, all
-// these SDKs must be able to read the value back. IDs are numbers of up to ten digits, or below
-// 2^31-1 for Java, C# and Scala. Set Options.AnyID to permit other IDs if no SDK reads the file.
-// In all dialects, the package reads an unquoted "null" as an absent value. It writes "null"
-// only in the dialect of Scala.
+// The package writes only values that the SDK of the dialect can read back. Saving any other value
+// fails with tokenstore.ErrInvalidToken. If several SDKs could have written the file, all these
+// SDKs must be able to read the value back. IDs are numbers of up to ten digits, or below 2^31-1
+// for Java, C# and Scala. If no SDK reads the file, set Options.AnyID to permit other IDs and
+// values. In all dialects, the package reads an unquoted "null" as an absent value. It writes
+// "null" only in the dialect of Scala.
 //
 // # The second file
 //
-// The SDKs have no column for Issuer, Resource, Scope, TokenType, IDToken and Extra. A second
-// file, path + ".tokenkeep", holds these fields. The second file has mode 0600 and the owner of
-// the token file. It exists only while a record has one of these fields. Always copy both files
-// together.
+// The SDKs have no column for Issuer, Resource, Scope, TokenType, IDToken and Extra. A second file,
+// path + ".tokenkeep", holds these fields. The second file has mode 0600 and the owner of the token
+// file. A write removes the second file if no record has one of these fields. Always copy both
+// files together.
 //
 // For an SDK, a user with tokens of two authorization servers has two ordinary rows. An SDK may
-// change, add and remove rows. Each entry of the second file identifies its row by digests.
-// Issuer and Resource apply while the ID, user, client and refresh token of the row are
-// unchanged. The other fields apply only while the access token is also unchanged. When this
-// package next changes the record, it removes the fields that do not apply. If the second file
-// is malformed, reads and writes fail with tokenstore.ErrCorrupt, because a record without its
-// Issuer would seem to belong to another server.
+// change, add and remove rows. Each entry of the second file identifies its row by digests. Issuer
+// and Resource apply while the ID, user, client and refresh token of the row are unchanged. In a
+// row without a refresh token, the grant token or else the access token replaces the refresh token.
+// The other fields apply only while the access token is also unchanged. When this package next
+// changes the record, it removes the fields that do not apply. If the second file is malformed,
+// reads and writes fail with tokenstore.ErrCorrupt, because a record without its Issuer would seem
+// to belong to another server.
 //
 // A change that concerns both files writes the second file before and after the token file. A
 // crash between these writes leaves the old or the new records, and perhaps entries that belong
 // to no row.
 //
-// Unchanged rows keep their bytes, except in a file of nine columns, which older SDKs write.
-// Such a file gets the tenth column, which the current SDKs also add. A file without a header
-// gets a header, because the current SDKs skip the first line. The first write also removes
-// blank lines and a byte order mark.
+// Unchanged rows keep their bytes, except in a file of nine columns, which older SDKs write. Such a
+// file gets the tenth column, which the current SDKs also add. A file without a header gets a
+// header, because the current SDKs skip the first line. The first write also converts UTF-16 to
+// UTF-8, and removes blank lines and a byte order mark.
 //
 // The store follows the rules of package tokenstore, not those of the SDKs: see "Matching" and
 // "Saving" in its documentation. SaveToken does not reuse the ID of a deleted record, as long as
@@ -65,15 +66,15 @@
 //
 // # Writing
 //
-// The package writes a change to a new file, path + ".writing", which then replaces the token
-// file. The directory must therefore be writable. Readers see the old or the new file, and a
-// crash leaves one of them intact. If the directory does not exist, reads and writes fail with
-// tokenstore.ErrRefused. If path is a symbolic link, the package replaces its target; other hard
-// links to the target keep the old content. If path is a directory, device, pipe or socket,
-// methods fail with tokenstore.ErrRefused and do not change it. If a lock file or path +
-// ".writing" is a symbolic link, the package removes the link, but not its target.
+// The package writes a change to a new file, path + ".writing", which then replaces the token file.
+// The directory must therefore be writable. Readers see the old or the new file, and a crash leaves
+// one of them intact. If the directory does not exist, reads and writes fail with
+// tokenstore.ErrRefused. If path is a symbolic link, the package replaces the target of the link;
+// other hard links to the target keep the old content. If path is a directory, device, pipe or
+// socket, methods fail with tokenstore.ErrRefused and do not change it. If a lock file or path +
+// ".writing" is a symbolic link, the package removes the link, but not the target.
 //
-// The file system frees the blocks of the replaced file without overwriting them, so they may
+// The file system frees the blocks of the replaced file without overwriting the blocks, so they may
 // still contain a removed record. Backups and snapshots may also contain the record. If removed
 // records must not remain, revoke their tokens.
 //
@@ -98,30 +99,31 @@
 //
 // # Locking
 //
-// Writers lock path + ".lock", with flock on Unix and LockFileEx on Windows. The lock works
-// between goroutines and processes on one machine. Whether it works on a network file system
-// depends on that file system. Readers take no lock, unless the file is a mount point. On other
-// platforms (Plan 9, Solaris, AIX, WebAssembly), for which Go's standard library has no such
-// lock, reading works and writing fails with tokenstore.ErrRefused. The package keeps the lock
-// file after the lock is released. The lock file contains the largest ID of a deleted record, if
-// a record was deleted.
+// Writers lock path + ".lock", with flock on Unix and LockFileEx on Windows. The lock works between
+// goroutines and processes on one machine. A network file system may or may not support the lock
+// between machines. Readers take no lock, unless the file is a mount point. On other platforms
+// (Plan 9, Solaris, AIX, WebAssembly), for which Go's standard library has no such lock, reading
+// works and writing fails with tokenstore.ErrRefused. The package keeps the lock file after the
+// lock is released. The lock file contains the largest ID of a deleted record, if a record was
+// deleted.
 //
-// The official SDKs take no lock and write the file in place. If a program with such an SDK
-// writes at the same time as this package, one of the changes may be lost. Readers may see a
-// partial file. Just before this package replaces the file, it checks that no other program has
-// changed the file after the read, and otherwise starts over. If a program with an SDK also uses
-// the file, let that program only read the file, or stop that program.
+// The official SDKs take no lock and write the file in place. If a program with such an SDK writes
+// at the same time as this package, one of the changes may be lost. Readers may see a partial file.
+// Just before this package replaces the file, it checks that no other program has changed the file
+// after the read. If another program has changed the file, the package starts over. After ten such
+// attempts, the write fails with tokenstore.ErrConflict. If a program with an SDK also uses the
+// file, let that program only read the file, or stop that program.
 //
 // # Refreshing
 //
-// With Refresh, one process at a time requests a new access token for a record. The process
-// locks a temporary file beside the token file. The name of the temporary file contains a digest
-// of the record's ID. The process does not hold the lock of writers during the request. The
-// operating system releases the lock if the process ends. A suspended process keeps the lock.
-// Other processes wait up to LeaseTTL plus LockTimeout. They then fail with
-// tokenstore.ErrUnavailable, and do not send a second request.
+// With Refresh, one caller at a time, in all processes, requests a new access token for a record.
+// Meanwhile, the caller locks a temporary file beside the token file, but does not hold the lock of
+// writers. The name of the temporary file contains a digest of the record's ID. The operating
+// system releases the lock if the process ends. A suspended process keeps the lock. Other callers
+// wait for up to LeaseTTL plus LockTimeout. After this time, their calls fail with
+// tokenstore.ErrUnavailable, without a second request.
 //
-// If the authorization server refuses a refresh (*tokenstore.RefreshError), the temporary file
-// keeps the refusal for later callers. The file then contains the error code, times, and a digest
-// of the refused credentials. Refresh treats refusals as tokenstore.Store does.
+// If the function mint returns a refusal of the authorization server (*tokenstore.RefreshError),
+// the temporary file keeps the refusal for later callers. The file then contains the error code,
+// times, and a digest of the refused credentials. Refresh treats refusals as tokenstore.Store does.
 package filestore

@@ -27,10 +27,9 @@ const Beside = ".tokenkeep"
 
 const extensionsVersion = 1
 
-// An extension holds those fields of one record that have no column in the token file. Row
-// identifies the state of the row.
+// An extension holds those fields of one record that have no column in the token file.
 type extension struct {
-	Row string `json:"row"` // the digest of all columns
+	Row string `json:"row"` // a digest of all columns, which identifies the state of the row
 	rowstore.Extension
 }
 
@@ -174,8 +173,8 @@ func (v *view) after() (all []extension) {
 	return all
 }
 
-// commit writes the second file and, if its content has changed, the token file at path. erase
-// is set if rows were removed. commit then fails if it cannot remove their extensions.
+// commit writes the second file and, if the rows of v have changed, the token file at path. erase
+// is set if rows were removed. commit then fails if it cannot remove the extensions of these rows.
 func (v *view) commit(path string, erase bool) error {
 	after := v.after()
 	exact, err := encodeExtensions(after)

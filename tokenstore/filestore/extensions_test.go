@@ -68,9 +68,8 @@ func rewrite(t *testing.T, s *Store, old, with string) {
 	}
 }
 
-// TestExtensions checks that the store keeps fields without a column for one user and client at
-// two servers. It also checks which fields apply after a program with an SDK has changed the
-// rows.
+// TestExtensions checks that the store keeps fields that have no column for one user and client at
+// two servers. It also checks which fields apply after a program with an SDK has changed the rows.
 func TestExtensions(t *testing.T) {
 	t.Parallel()
 	s, one, two := openExtended(t)
@@ -124,7 +123,7 @@ func TestExtensions(t *testing.T) {
 
 // TestExtensions_CrashPoints checks that an interrupted write of both files leaves complete
 // records. A write that stops before the replacement of the token file leaves the old records. A
-// write that stops after it leaves the new records.
+// write that stops after the replacement leaves the new records.
 func TestExtensions_CrashPoints(t *testing.T) {
 	t.Parallel()
 	s, one, two := openExtended(t)
@@ -132,8 +131,7 @@ func TestExtensions_CrashPoints(t *testing.T) {
 	next := one
 	next.AccessToken, next.IDToken, next.Scope = "a next", "next", "next"
 
-	// A directory at the path of the temporary file prevents the replacement of the token
-	// file.
+	// A directory at the path of the temporary file prevents the replacement of the token file.
 	if err := os.Mkdir(s.file.path+".writing", 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,7 @@ import (
 
 // resolve returns path without symbolic links. The target need not exist. A writer replaces the
 // file at the resolved path, because replacing a link would lose the link. Two links to one file
-// therefore also share a lock.
+// also share a lock, because they resolve to the same path.
 func resolve(path string) (string, error) {
 	for range 40 {
 		target, err := filepath.EvalSymlinks(path)
@@ -165,7 +165,7 @@ const updates = 10
 
 // update changes the file under the lock. It calls change with a view of the current file, and
 // writes the view if change reports a change. If another program has written the file meanwhile,
-// update starts over. If another program does so during every attempt, the error matches
+// update starts over. If another program writes the file during every attempt, the error matches
 // tokenstore.ErrConflict.
 func (f *file) update(ctx context.Context, change func(*view) (changed bool, err error)) error {
 	path, err := resolve(f.path)
@@ -216,8 +216,8 @@ func (f *file) update(ctx context.Context, change func(*view) (changed bool, err
 // enough.
 func replace(path string, data []byte, old fs.FileInfo) (err error) {
 	if old != nil {
-		// A rename only requires permission to write the directory. Do not replace a file
-		// that is not writable itself.
+		// A rename requires only permission to write the directory. Do not replace a file that is not
+		// writable itself.
 		f, err := os.OpenFile(path, os.O_WRONLY, 0)
 		if err != nil {
 			return err
@@ -257,8 +257,8 @@ func unchanged(path string, old fs.FileInfo) error {
 	return nil
 }
 
-// writeBeside writes data to a temporary file beside the file at path. The temporary file gets
-// the owner of old. writeBeside returns its name.
+// writeBeside writes data to a temporary file beside the file at path, and returns the name of the
+// temporary file. The temporary file gets the owner of old.
 func writeBeside(path string, data []byte, old fs.FileInfo) (temp string, err error) {
 	temp = path + ".writing"
 	if info, err := os.Lstat(temp); err == nil && info.IsDir() {

@@ -83,8 +83,8 @@ func lockedInside(path string, at int64) (bool, error) {
 	return err == nil && !free, err
 }
 
-// hintOwner adds advice to err, an error about the file lock, if that file has another owner
-// than the token file. about describes the token file.
+// hintOwner adds advice to err, an error about the file lock, if lock and the token file have
+// different owners. about describes the token file.
 func hintOwner(lock string, about fs.FileInfo, err error) error {
 	if is, statErr := os.Lstat(lock); statErr != nil || lockfile.SameOwner(is, about) {
 		return err

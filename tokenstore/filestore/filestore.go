@@ -22,20 +22,21 @@ const MaxRecord = rowstore.MaxRecord
 // Options configures a Store. A nil *Options is equivalent to the zero value, which selects the
 // defaults.
 type Options struct {
-	// Dialect is the dialect of the SDK that wrote the file or will read it.
-	// Empty means the dialect of the existing file, or Python for a new file.
+	// Dialect is the dialect of the SDK that wrote the file or will read it. Empty means the dialect
+	// of the existing file, or Python for a new file.
 	Dialect codec.Dialect
 
-	// AnyID permits IDs of any form. The official SDKs fail on a file with an ID
-	// that is not a number.
+	// AnyID permits IDs of any form, except the form of the IDs that package tokenstore derives. It
+	// also permits values that an SDK would misread, if this package can read them back. The official
+	// SDKs fail on a file with an ID that is not a number.
 	AnyID bool
 
-	// LeaseTTL is the time limit for mint in a Refresh, and for storing its result. 0 means 30
-	// seconds; the minimum is one second.
+	// LeaseTTL is the time limit for mint in a Refresh, and also the time limit for storing the result
+	// of mint. 0 means 30 seconds; the minimum is one second.
 	LeaseTTL time.Duration
 
-	// LockTimeout is how long a write waits for the lock, and how long a read of a mounted file
-	// waits for a writer. 0 means one minute.
+	// LockTimeout is how long a write waits for the lock, and how long a read of a mounted file waits
+	// for a writer. 0 means one minute; a negative value is an error.
 	LockTimeout time.Duration
 
 	// Now is the clock. Nil means time.Now.
@@ -64,8 +65,8 @@ var (
 	_ doctor.Checker        = (*Store)(nil)
 )
 
-// New returns a Store on the file at path. The file need not exist. New does no I/O. opts may be
-// nil. New returns an error if path is empty or opts is invalid.
+// New returns a Store on the file at path. The file need not exist, and New does not open it. opts
+// may be nil. New returns an error if path is empty or opts is invalid.
 func New(path string, opts *Options) (*Store, error) {
 	if path == "" {
 		return nil, errors.New("filestore: the path is empty")
@@ -105,9 +106,8 @@ func (s *Store) SaveToken(ctx context.Context, t tokenstore.Token) (tokenstore.T
 	return s.rows.SaveToken(ctx, t)
 }
 
-// DeleteToken implements tokenstore.TokenStore. If several rows have the ID, which
-// SDKs without locks can cause, DeleteToken removes none of them and the error matches
-// tokenstore.ErrAmbiguous.
+// DeleteToken implements tokenstore.TokenStore. If several rows have the ID, which SDKs without
+// locks can cause, DeleteToken removes none of them and the error matches tokenstore.ErrAmbiguous.
 func (s *Store) DeleteToken(ctx context.Context, id string) error {
 	return s.rows.DeleteToken(ctx, id)
 }
@@ -120,14 +120,14 @@ func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error
 	return s.rows.DeleteIfUnchanged(ctx, t)
 }
 
-// Search returns an iterator over the records whose UserName, ClientID, Issuer and Resource
-// equal those of like, ordered by ID. A field that is empty in like matches every value. like
-// must have a UserName or a ClientID, and only these four fields; otherwise the iterator yields
-// an error matching tokenstore.ErrInvalidToken. Search reads the whole file.
+// Search returns an iterator over the records whose UserName, ClientID, Issuer and Resource equal
+// those of like, ordered by ID. A field that is empty in like matches every value. If like has
+// neither a UserName nor a ClientID, or has a field other than these four, the iterator yields an
+// error matching tokenstore.ErrInvalidToken. Search reads the whole file.
 //
-// The iterator then yields an error that wraps a *tokenstore.UnreadableError for each unreadable
-// row that may match. The Token beside that error has only an ID. An error with the zero Token
-// ends the iteration.
+// After the records, the iterator yields an error for each unreadable row that may match. The error
+// wraps a *tokenstore.UnreadableError, and the Token beside it has only an ID. An error with the
+// zero Token ends the iteration.
 func (s *Store) Search(ctx context.Context, like tokenstore.Token) iter.Seq2[tokenstore.Token, error] {
 	return s.rows.Search(ctx, like)
 }
@@ -137,8 +137,8 @@ func (s *Store) GetTokens(ctx context.Context) ([]tokenstore.Token, error) {
 	return s.rows.GetTokens(ctx)
 }
 
-// DeleteTokens implements tokenstore.TokenStore. It keeps records that it cannot read, and
-// returns an error that contains the lines of these records.
+// DeleteTokens implements tokenstore.TokenStore. It keeps records that it cannot read, and returns
+// an error that wraps a *tokenstore.UnreadableError, with the line, for each of them.
 func (s *Store) DeleteTokens(ctx context.Context) error { return s.rows.DeleteTokens(ctx) }
 
 // Refresh implements tokenstore.Refresher. See the package documentation under
@@ -146,30 +146,30 @@ func (s *Store) DeleteTokens(ctx context.Context) error { return s.rows.DeleteTo
 //
 // The context of mint ends after LeaseTTL. Refresh stores mint's result even if the caller's
 // context is done, because the result may be the only copy of a new refresh token. If storing
-// fails, Refresh retries for LeaseTTL, and then returns the new token with an error matching
-// tokenstore.ErrNotPersisted. Refresh does not retry after a permanent error or if the record
-// was deleted meanwhile.
+// fails, Refresh retries for up to LeaseTTL, and then returns the new token with an error matching
+// tokenstore.ErrNotPersisted. Refresh does not retry after a permanent error or if the record was
+// deleted meanwhile.
 func (s *Store) Refresh(ctx context.Context, id string, stale tokenstore.Secret, mint func(context.Context, tokenstore.Token) (tokenstore.Token, error)) (tokenstore.Token, error) {
 	return s.rows.Refresh(ctx, id, stale, mint)
 }
 
-// SaveAll saves tokens in order, as SaveToken does, but reads and replaces the file only
-// once. It returns the stored records in the same order. If one of the tokens cannot be saved,
-// SaveAll saves none, and the error contains the position of that token.
+// SaveAll saves tokens in order, as SaveToken does, but replaces the file only once. It returns the
+// stored records in the same order. If one of the tokens cannot be saved, SaveAll saves none, and
+// the error contains the position of that token.
 func (s *Store) SaveAll(ctx context.Context, tokens []tokenstore.Token) ([]tokenstore.Token, error) {
 	return s.rows.SaveAll(ctx, tokens)
 }
 
-// Fits returns one result for each token: an error that says why the file cannot hold the token,
-// or nil. Each of these errors matches tokenstore.ErrInvalidToken or tokenstore.ErrTooLarge.
-// Fits does not compare the tokens with stored records, and ignores whether an ID is in use. The
-// ID of a token may be empty. If the file cannot be read, Fits returns only that error.
+// Fits returns one result for each token: an error that says why the file cannot hold the token, or
+// nil. Each of these errors matches tokenstore.ErrInvalidToken or tokenstore.ErrTooLarge. Fits does
+// not compare the tokens with stored records. The ID of a token may be empty. If ctx is done or the
+// file cannot be read, Fits returns only that error.
 func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error) {
 	return s.rows.Fits(ctx, tokens)
 }
 
 // DeleteAll removes, with one replacement of the file, the records that equal one of tokens in
-// every field. It keeps records that have changed, and returns the number of removed records.
+// every field. It keeps all other records, and returns the number of removed records.
 func (s *Store) DeleteAll(ctx context.Context, tokens []tokenstore.Token) (deleted int, err error) {
 	return s.rows.DeleteAll(ctx, tokens)
 }
@@ -179,15 +179,16 @@ func (s *Store) Status(ctx context.Context, id string) (doctor.Status, error) {
 	return s.rows.Status(ctx, id)
 }
 
-// Check implements doctor.Checker. It reports an unreadable file, unreadable rows, IDs that the
-// SDKs cannot read, and duplicate records. It also reports files that other users can access, a
-// mounted token file, and leftover files. Further findings are a lock file with another owner
-// than the token file, and entries of the second file that belong to no row. Repair sets the
-// mode of the files to 0600, and gives the lock file the owner of the token file. Repair also
-// completes a partial token file and removes leftover files. MergeDuplicates merges duplicate
-// records. The ID of a record that was merged into another then finds no record, because the
-// file has no column for earlier IDs. Purge removes the entries that belong to no row.
-// Permissions, Compare and Grace have no effect.
+// Check implements doctor.Checker. It reports an unreadable file, unreadable rows, duplicate
+// records, and records of different users or clients that share a token or an ID. Unless
+// Options.AnyID is set, Check also reports IDs that are not numeric. Check reports files that other
+// users can access, a mounted token file, and leftover files. Further findings are a lock file with
+// another owner than the token file, and entries of the second file that belong to no row. Repair
+// sets the mode of the files to 0600, and gives the lock file the owner of the token file. Repair
+// also completes a partial token file and removes leftover files. MergeDuplicates merges duplicate
+// records. The ID of a record that was merged into another then finds no record, because the file
+// has no column for earlier IDs. Purge removes the entries that belong to no row. Permissions,
+// Compare and Grace have no effect.
 func (s *Store) Check(ctx context.Context, opts *doctor.CheckOptions) iter.Seq2[doctor.Finding, error] {
 	around := func(o doctor.CheckOptions) rowstore.Findings { return s.file.checkAround(ctx, o) }
 	return s.rows.Check(ctx, opts, rowstore.Inspection{Before: around, Corrupt: unreadable})

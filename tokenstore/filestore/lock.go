@@ -13,8 +13,8 @@ import (
 )
 
 // The lock of a token file has two stages. First, the goroutines of a process wait, in order of
-// arrival, until they enter the gate. The time from entering the gate to leaving it is the turn
-// of a goroutine. During its turn, a goroutine locks the lock file, unless the process already
+// arrival, until they enter the gate. The time from entering the gate to leaving the gate is the
+// turn of a goroutine. During its turn, a goroutine locks the lock file, unless the process already
 // holds the lock. Processes poll the lock file, because a context cannot end a wait in the
 // operating system.
 //
@@ -22,10 +22,10 @@ import (
 // rarely poll. After a fixed number of turns, the process unlocks the file and pauses briefly,
 // to let other processes lock the file.
 const (
-	turns     = 16
-	standBack = 5 * time.Millisecond
-	firstPoll = 500 * time.Microsecond
-	lastPoll  = 5 * time.Millisecond
+	turns     = 16                     // maximum number of turns until the process unlocks the file
+	standBack = 5 * time.Millisecond   // pause after that number of turns
+	firstPoll = 500 * time.Microsecond // first pause between attempts to lock the file
+	lastPoll  = 5 * time.Millisecond   // maximum pause between attempts
 )
 
 // A gate serializes the goroutines of this process that lock one token file.
@@ -141,7 +141,7 @@ func (g *gate) take(ctx context.Context) error {
 	}
 }
 
-// used returns the largest known ID of a deleted record, or 0.
+// used returns the largest known ID of a deleted record, or 0 if no such ID is known.
 func (g *gate) used() int64 {
 	text, err := g.lock.text(32)
 	if err != nil {

@@ -10,10 +10,9 @@ import (
 	"syscall"
 )
 
-// mountPoint reports whether the file at path is itself a mount point, as with
-// "docker run -v FILE:FILE". path must be absolute and without links. Such a file
-// cannot be replaced: a rename onto it fails with EBUSY. Without /proc, mountPoint
-// returns false.
+// mountPoint reports whether the file at path is itself a mount point, as with "docker run -v
+// FILE:FILE". path must be absolute and without links. A mount point cannot be replaced: a rename
+// onto it fails with EBUSY. Without /proc, mountPoint returns false.
 func mountPoint(path string) bool {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
@@ -30,8 +29,8 @@ func mountPoint(path string) bool {
 	return false
 }
 
-// unescape decodes a path in mountinfo, in which spaces, line breaks and
-// backslashes are octal escapes.
+// unescape decodes a path in mountinfo, in which spaces, line breaks and backslashes are octal
+// escapes.
 func unescape(text string) string {
 	if !strings.Contains(text, `\`) {
 		return text
@@ -54,10 +53,9 @@ func unescape(text string) string {
 // the open file, not to the process.
 const setOFDLock = 37
 
-// tryLockByte tries, without waiting, to lock the byte of f at the offset at. It reports whether
-// it succeeded. The lock is for reading if shared is set, otherwise for writing. The byte may
-// lie beyond the end of f. Such a lock works between containers that mount the same file,
-// although they share no other file.
+// tryLockByte tries, without waiting, to lock the byte of f at the offset at, and reports whether
+// it has locked the byte. The lock is for reading if shared is set, otherwise for writing. The byte
+// may lie beyond the end of f. The lock also works between containers that share no other file.
 func tryLockByte(f *os.File, at int64, shared bool) (bool, error) {
 	lock := syscall.Flock_t{Type: syscall.F_WRLCK, Start: at, Len: 1}
 	if shared {

@@ -69,7 +69,7 @@ func mount(t testing.TB, from, to string, flags uintptr) {
 	})
 }
 
-// container mounts file, without its directory, in a new directory. It returns the path of the
+// container mounts file, without its directory, in a new directory, and returns the path of the
 // mount.
 func container(t testing.TB, file string) string {
 	t.Helper()
@@ -81,8 +81,7 @@ func container(t testing.TB, file string) string {
 	return path
 }
 
-// hostFile creates a token file with two records, as an SDK writes it, and returns its
-// path.
+// hostFile creates a token file with two records, as an SDK writes it, and returns its path.
 func hostFile(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "sdk_tokens.txt")
@@ -191,8 +190,8 @@ func TestMountedReadOnly(t *testing.T) {
 	}
 }
 
-// found returns the kinds of the findings of Check. A kind with an error is marked with
-// "!".
+// found returns the kinds of the findings of Check. A repaired finding has the suffix " repaired",
+// and a finding with an error the suffix "!".
 func found(t *testing.T, s *Store, o *doctor.CheckOptions) string {
 	t.Helper()
 	var kinds []string
@@ -308,8 +307,6 @@ func TestTwoMountsOfOneFile(t *testing.T) {
 	}
 }
 
-// TestMountedConformance checks that stores on files that are mount points pass the conformance
-// suite.
 func TestMountedConformance(t *testing.T) {
 	if !inNamespace(t) {
 		return
@@ -326,9 +323,9 @@ func TestMountedConformance(t *testing.T) {
 	conformance.RunStore(t, c)
 }
 
-// TestMountedExtensions checks that a store keeps fields without a column beside a mounted file.
-// If the directory is not writable, a save must refuse such fields, and a refresh must store the
-// new token without them.
+// TestMountedExtensions checks that a store keeps, beside a mounted file, the fields that have no
+// column. If the directory is not writable, a save must refuse such fields, and a refresh must
+// store the new token without them.
 func TestMountedExtensions(t *testing.T) {
 	if !inNamespace(t) {
 		return

@@ -82,8 +82,8 @@ func halfWritten(now, old, data []byte) bool {
 	return bytes.Equal(now[n:], old[min(n, len(old)):])
 }
 
-// joinCopy returns the content of the copy for a write of data over old. cutCopy splits it
-// into old and data again.
+// joinCopy returns the content of the copy for a write of data over old. cutCopy returns old and
+// data from this content.
 func joinCopy(old, data []byte) []byte {
 	return slices.Concat(fmt.Appendf(nil, "%d\n", len(old)), old, data)
 }
@@ -132,7 +132,7 @@ func overwrite(path string, data []byte, v *view) (err error) {
 }
 
 // complete completes the file at path from the copy if a crash has left a partial file. It then
-// removes the copy.
+// removes the copy, even if the file was complete.
 func (f *file) complete(path string) error {
 	is, err := f.readLocked(path)
 	if err != nil {

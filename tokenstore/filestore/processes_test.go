@@ -24,8 +24,8 @@ const (
 	crowd  = 4
 )
 
-// part returns the token that a saver saves. The token has the user, client and refresh token of
-// the user, and for some savers another value.
+// part returns the token that the given saver saves. The token has a user, a client and a refresh
+// token and, for some savers, a value of another field.
 func part(saver int) token {
 	user := fmt.Sprint("user", saver%crowd)
 	t := token{UserName: user, ClientID: "c1", RefreshToken: tokenstore.Secret("refresh of " + user)}

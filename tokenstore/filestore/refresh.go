@@ -17,8 +17,7 @@ func (f *file) Lock(_ context.Context, id string) (rowstore.Lock, error) {
 	if l == nil {
 		return nil, err
 	}
-	// Detect a file that is not writable before requesting a token that could not be
-	// stored.
+	// Detect a file that is not writable before requesting a token that could not be stored.
 	w, err := os.OpenFile(f.path, os.O_WRONLY, 0)
 	if err != nil {
 		l.unlock()
@@ -95,8 +94,8 @@ func refreshLockOf(id string) (name string, at int64) {
 	return "." + hex.EncodeToString(digest[:8]) + ".refresh.lock", refreshByte + int64(binary.BigEndian.Uint32(digest[:4]))
 }
 
-// forgetRefusal removes the refusal of a deleted record. If the record is being refreshed, the
-// refreshing process removes the refusal instead.
+// forgetRefusal removes the refusal of a deleted record. If a process is refreshing the record,
+// forgetRefusal leaves the refusal to that process.
 func (f *file) forgetRefusal(id string) {
 	path, err := resolve(f.path)
 	if err != nil {

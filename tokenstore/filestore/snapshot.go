@@ -121,8 +121,7 @@ func (s *snapshot) sameBytes(other *snapshot) bool {
 		(s.beside.info == nil) == (other.beside.info == nil)
 }
 
-// with copies the parsed content of parsed to x, and returns x. The data of x and parsed must be
-// equal.
+// with copies the parsed content of parsed to x, and returns x. Both must have the same data.
 func (x *extensions) with(parsed *extensions) *extensions {
 	x.data, x.all, x.byRecord = parsed.data, parsed.all, parsed.byRecord
 	return x

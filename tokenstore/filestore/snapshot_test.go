@@ -77,8 +77,8 @@ func TestParses(t *testing.T) {
 	}
 }
 
-// TestOverwrites checks that a store detects every write of another program. The program writes
-// the file in place, and changes neither its size nor, on Linux, its modification time.
+// TestOverwrites checks that a store detects every write of another program. The program writes the
+// file in place, without a change of the size or, on Linux, of the modification time.
 func TestOverwrites(t *testing.T) {
 	t.Parallel()
 	s := openWith(t, 3)
@@ -142,8 +142,8 @@ func TestSettled(t *testing.T) {
 	}
 }
 
-// TestFind_Time checks that searches among 10,000 records take at most twice as long as among
-// 10, if the file is unchanged. It compares the shortest times, because other programs can only
+// TestFind_Time checks that searches among 10,000 records take at most twice as long as among 10,
+// if the file is unchanged. The test compares the shortest times, because other programs can only
 // make times longer.
 func TestFind_Time(t *testing.T) {
 	if testing.Short() {
