@@ -30,12 +30,12 @@
 // column: Issuer, Resource, Scope, TokenType, IDToken and Extra. If the database refuses to create
 // the third table, saving a record with one of these fields fails with tokenstore.ErrInvalidToken.
 // Each row of the third table identifies a row of the SDKs' table by its ID and by digests. Issuer
-// and Resource are bound to the ID, user, client and refresh token of that row. In a row without a
-// refresh token, the grant token or else the access token replaces the refresh token. The other
-// fields are also bound to the access token. If an SDK replaces one of these values, the store
-// ignores the fields that are bound to the value. When this package next changes the record, it
-// removes the ignored fields from the third table. If an SDK removes the row, a Check with Purge
-// removes the fields of that row.
+// and Resource are bound to the ID, user, client and refresh token of that row. If the row has no
+// refresh token, its grant token or else its access token counts instead. The other fields are also
+// bound to the access token. If an SDK replaces one of these values, the store ignores the fields
+// that are bound to the value. When this package next changes the record, it removes the ignored
+// fields from the third table. If an SDK removes the row, a Check with Purge removes the fields of
+// that row.
 //
 // The store follows the rules of package tokenstore, not those of the SDKs: see "Matching" and
 // "Saving" in the documentation of that package. Package sqlstore compares values as bytes,

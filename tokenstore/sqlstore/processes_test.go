@@ -16,7 +16,7 @@ import (
 
 const (
 	processes = 8
-	saves     = 50 // of each process
+	saves     = 50 // number of saves of each process
 	shared    = 5  // number of users that all processes save
 )
 

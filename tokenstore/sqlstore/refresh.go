@@ -52,9 +52,9 @@ func (l *refreshLock) ready(ctx context.Context) error {
 
 // A held is a lock that gives its holder the right to refresh a record.
 type held struct {
-	// conn is the connection that holds the lock, or nil if the lock does not belong to a
-	// connection. The holder makes all its statements on conn, because the pool may have no
-	// other connection.
+	// conn is the connection that holds the lock, or nil if the lock does not belong to a connection.
+	// While conn works, the holder makes all statements on conn, because the pool may have no other
+	// connection.
 	conn *sql.Conn
 
 	unlock func()

@@ -25,7 +25,7 @@ type database struct {
 	lockTimeout time.Duration
 	logger      *slog.Logger
 
-	turn       chan struct{} // held by the goroutine that writes with a connection of the pool
+	turn       chan struct{} // held by the goroutine that writes with a connection of the pool, or scrubs
 	writes     atomic.Int64  // number of committed changes; for tests
 	unscrubbed atomic.Bool   // the files may contain deleted data
 }

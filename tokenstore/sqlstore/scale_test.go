@@ -99,7 +99,7 @@ func TestMySQLIndex(t *testing.T) {
 	}
 	b.exec(t, "INSERT INTO %s"+extensionsSuffix+" SELECT id, '' FROM %s", "ANALYZE TABLE %s, %s"+extensionsSuffix)
 	for _, step := range b.rows(t, "EXPLAIN "+s.db.selection()+" WHERE user_name = 'u'") {
-		if kind := step[3]; kind != "ref" && kind != "eq_ref" { // SIMPLE, table, kind
+		if kind := step[3]; kind != "ref" && kind != "eq_ref" { // the columns are id, select_type, table and type
 			t.Errorf("a search by user reads a table by %v", step)
 		}
 	}

@@ -37,8 +37,8 @@ func (d *sqlite) open(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// check returns an error if every connection has its own database in memory, because the table
-// then exists for only one connection.
+// check returns an error if each connection has its own database in memory, because the table then
+// exists for only one connection.
 func (d *sqlite) check(ctx context.Context, db *sql.DB) error {
 	if d.path != "" || db.Stats().MaxOpenConnections == 1 {
 		return nil
