@@ -37,12 +37,12 @@
 //
 // For an SDK, a user with tokens of two authorization servers has two ordinary rows. An SDK may
 // change, add and remove rows. Each entry of the second file identifies its row by digests. Issuer
-// and Resource apply while the ID, user, client and refresh token of the row are unchanged. In a
-// row without a refresh token, the grant token or else the access token replaces the refresh token.
-// The other fields apply only while the access token is also unchanged. When this package next
-// changes the record, it removes the fields that do not apply. If the second file is malformed,
-// reads and writes fail with tokenstore.ErrCorrupt, because a record without its Issuer would seem
-// to belong to another server.
+// and Resource apply while the ID, user, client and refresh token of the row are unchanged. If the
+// row has no refresh token, its grant token or else its access token counts instead. The other
+// fields apply only while the access token is also unchanged. When this package next changes the
+// record, it removes the fields that do not apply. If the second file is malformed, reads and
+// writes fail with tokenstore.ErrCorrupt, because a record without its Issuer would seem to belong
+// to another server.
 //
 // A change that concerns both files writes the second file before and after the token file. A
 // crash between these writes leaves the old or the new records, and perhaps entries that belong
