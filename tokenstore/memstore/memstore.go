@@ -1,5 +1,5 @@
-// Package memstore keeps token records in memory, for tests and examples. Its Driver is
-// also the reference implementation of package driver.
+// Package memstore keeps token records in memory, for tests and examples. Type Driver is also the
+// reference implementation of the interfaces in package driver.
 package memstore
 
 import (
@@ -27,7 +27,7 @@ func New(opts *tokenstore.Options) *tokenstore.Store {
 	return s
 }
 
-// MaxSize is the maximum size of an encoded record in bytes. Packages awssm, k8sstore and
+// MaxSize is the maximum size of an encoded record, in bytes. Packages awssm, k8sstore and
 // vaultstore have the same limit.
 const MaxSize = 64 << 10
 
@@ -36,7 +36,7 @@ type Driver struct{ mem *memory }
 
 var _ driver.Leaser = (*Driver)(nil)
 
-// A memory holds the secrets that several Drivers share.
+// A memory holds the secrets that one or more Drivers share.
 type memory struct {
 	place   string // random, so that two memories have different places
 	mu      sync.Mutex
@@ -56,8 +56,9 @@ func NewDriver() *Driver {
 // Reopen returns another Driver that shares the secrets of d.
 func (d *Driver) Reopen() *Driver { return &Driver{d.mem} }
 
-// Overwrite stores data under name, whatever the current state of the secret is. It keeps
-// the labels of the secret. Tests use Overwrite to simulate a write by another tool.
+// Overwrite stores data in the named secret, whatever the state of the secret, and creates a
+// missing secret. It keeps the labels of the secret. Tests use Overwrite to simulate a write by
+// another tool.
 func (d *Driver) Overwrite(name string, data []byte) {
 	d.mem.mu.Lock()
 	defer d.mem.mu.Unlock()
@@ -226,8 +227,8 @@ func (m *memory) unlabel(name string) {
 	}
 }
 
-// put stores p as the next state of the named secret, and returns its version. The caller
-// must hold m.mu.
+// put stores p as the next state of the named secret, and returns the version of that state. The
+// caller must hold m.mu.
 func (m *memory) put(name string, p driver.Payload) driver.Version {
 	m.version++
 	was, exists := m.secrets[name]
