@@ -87,8 +87,7 @@ func (b *bulk) save(ctx context.Context, f codec.Fields) (rules.Plan, error) {
 	return p, nil
 }
 
-// nextID returns the ID of a new row. It gets the first ID from the table, and then counts
-// up.
+// nextID returns the ID of a new row. It gets the first ID from the table, and then counts up.
 func (b *bulk) nextID(ctx context.Context) (string, error) {
 	if b.next == 0 {
 		id, err := b.NextID(ctx)
@@ -100,8 +99,9 @@ func (b *bulk) nextID(ctx context.Context) (string, error) {
 	return strconv.FormatInt(b.next, 10), nil
 }
 
-// Fits returns one error for each token: the reason why the table cannot hold the token, or nil.
-// It does not compare the tokens with stored records. The ID of a token may be empty.
+// Fits returns one error for each token: the reason why the table cannot hold the token, or nil. It
+// does not compare the tokens with stored records. The ID of a token may be empty. If ctx is done
+// or Table.Fits fails, Fits returns only that error.
 func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) (errs []error, err error) {
 	defer s.wrap(&err, "check", "")
 	if err := ctx.Err(); err != nil {
@@ -121,8 +121,8 @@ func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) (errs []err
 	return errs, nil
 }
 
-// DeleteAll removes, in one Update, the records that equal an element of tokens in every
-// field. It keeps all other records, and returns the number of removed records.
+// DeleteAll removes, in one Update, the records that equal an element of tokens in every field. It
+// keeps all other records, and returns the number of removed records.
 func (s *Store) DeleteAll(ctx context.Context, tokens []tokenstore.Token) (deleted int, err error) {
 	defer s.wrap(&err, "delete all", "")
 	if err := ctx.Err(); err != nil {

@@ -110,9 +110,9 @@ func (r *Rows) problems(anyID bool) []problem {
 	return append(problems, r.duplicates()...)
 }
 
-// merge merges duplicate records under the lock of all writers. It searches for the problems
-// again under that lock, and returns them with the outcome of the merge. The error is not nil
-// only if ctx is done.
+// merge merges duplicate records under the write lock. It searches for the problems again under
+// that lock, and returns the problems with the outcome of the merge. The error is not nil only if
+// ctx is done.
 func (s *Store) merge(ctx context.Context, problems []problem) ([]problem, error) {
 	err := s.table.Update(ctx, nil, func(ctx context.Context, rows *Rows) (bool, error) {
 		problems = rows.problems(s.o.AnyID)

@@ -39,8 +39,8 @@ func Check(f codec.Fields, newID bool) error {
 	return nil
 }
 
-// A Writer changes rows. It identifies a row by its index in the Rows to which the Writer
-// belongs. Indices remain valid until Reread.
+// A Writer changes rows. It identifies a row by its index in the Rows to which the Writer belongs.
+// Indices remain valid until the next call of Reread.
 type Writer interface {
 	// NextID returns the ID for a new row.
 	NextID(ctx context.Context) (string, error)

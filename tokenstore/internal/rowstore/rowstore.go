@@ -1,8 +1,8 @@
-// Package rowstore implements token stores in the formats of the Zoho SDKs: rows of ten
-// columns, which one lock protects from concurrent writers. A Store is a
-// tokenstore.TokenStore and a tokenstore.Refresher. It can also search and check its rows,
-// delete a record that has not changed, and save or delete many records in one update. A Table
-// implements the parts that differ between the formats.
+// Package rowstore implements token stores in the formats of the Zoho SDKs: rows of ten columns,
+// which concurrent programs change under a lock, the write lock. A Store is a tokenstore.TokenStore
+// and a tokenstore.Refresher. It can also search and check its rows, delete a record that has not
+// changed, and save or delete many records in one update. A Table implements the parts that differ
+// between the formats.
 package rowstore
 
 import (
@@ -24,9 +24,9 @@ import (
 type Table interface {
 	Source
 
-	// Lock takes the right to refresh the record with the ID. It returns nil and no error if
-	// another process or Store holds that right. It returns an error if the record cannot be
-	// written, so that Refresh does not request a token that it could not store.
+	// Lock takes the right to refresh the record with the ID. It returns nil and no error if the right
+	// is already held. It returns an error if the record cannot be written, so that Refresh does not
+	// request a token that it could not store.
 	Lock(ctx context.Context, id string) (Lock, error)
 
 	// Peek returns the note of the record, as Lock.Note does, and reports whether a process
@@ -34,12 +34,12 @@ type Table interface {
 	// note may be empty.
 	Peek(ctx context.Context, id string) (note string, leased bool, err error)
 
-	// Precheck checks, without the lock of all writers, whether the table can hold the fields of
-	// the plan p. It may return nil for a plan that Update then refuses.
+	// Precheck checks, without the write lock, whether the table can hold the fields of the plan p. It
+	// may return nil for a plan that Update then refuses.
 	Precheck(ctx context.Context, p rules.Plan) error
 
-	// Fits returns a function. That function returns the reason why the table cannot hold the given
-	// fields in a new row, or nil. It ignores the content of other rows.
+	// Fits returns a function that returns the reason why the table cannot hold the given fields in a
+	// new row, or nil. The function ignores the content of other rows.
 	Fits(ctx context.Context) (func(codec.Fields) error, error)
 
 	// Erased is called after a deletion. ids are the IDs of the rows that the deletion was to
@@ -51,14 +51,14 @@ type Table interface {
 // A Source reads and changes rows.
 type Source interface {
 	// Read returns at least the rows that about may describe, or all rows if about is nil. If about
-	// has a ClientID, but no ID, user or token, it describes all rows of the client. Read does not
-	// take the lock of all writers.
+	// has a ClientID, but no ID, user or token, about describes all rows of the client. Read does not
+	// take the write lock.
 	Read(ctx context.Context, about *codec.Fields) (*Rows, error)
 
-	// Update calls change under the lock of all writers, with rows that Read would return for
-	// about. If change reports that it has changed rows, Update stores the changes. If change
-	// fails, Update stores nothing and returns the error of change. If another program has written
-	// the rows meanwhile, Update may discard the changes and call change again with the new rows.
+	// Update calls change under the write lock, with rows that Read would return for about. If change
+	// reports that it has changed rows, Update stores the changes. If change fails, Update stores
+	// nothing and returns the error of change. If another program has written the rows meanwhile,
+	// Update may discard the changes and call change again with the new rows.
 	Update(ctx context.Context, about *codec.Fields, change Change) error
 }
 
@@ -69,7 +69,8 @@ type Change = func(ctx context.Context, rows *Rows) (changed bool, err error)
 type Lock interface {
 	Source
 
-	// Note returns the last text that SetNote has stored, or "".
+	// Note returns the last text that SetNote has stored, or "" if there is no such text or Note
+	// cannot read it.
 	Note(ctx context.Context) string
 
 	// SetNote stores a text about the record.
@@ -89,7 +90,7 @@ type Store struct {
 
 // Options configures a Store.
 type Options struct {
-	AnyID       bool          // IDs need not be numbers
+	AnyID       bool          // the IDs of new records need not be numbers
 	LeaseTTL    time.Duration // limit for mint in a refresh, and for storing the result
 	LockTimeout time.Duration // how long a write waits for other writers
 	Now         func() time.Time

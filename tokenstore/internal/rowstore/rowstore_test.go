@@ -199,7 +199,6 @@ func open(t testing.TB, m *memory) tokenstore.TokenStore {
 	return &store{rowstore.New("rowstore", m, o), m}
 }
 
-// TestConformance checks that a Store on a table in memory passes the conformance suite.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	of := func(s tokenstore.TokenStore) *memory { return s.(*store).memory }

@@ -11,14 +11,15 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// Search returns an iterator over the records whose UserName, ClientID, Issuer and Resource
-// equal those of like, ordered by ID. A field that is empty in like matches every value. If
-// like has neither a UserName nor a ClientID, or has another field, the iterator yields an error
-// matching tokenstore.ErrInvalidToken.
+// Search returns an iterator over the records whose UserName, ClientID, Issuer and Resource equal
+// those of like, ordered by ID. A field that is empty in like matches every value. If like has
+// neither a UserName nor a ClientID, or has a field other than these four, the iterator yields an
+// error matching tokenstore.ErrInvalidToken.
 //
-// The iterator then yields an error that wraps a *tokenstore.UnreadableError for each damaged
-// row that may match. The Token beside that error has only an ID: that of the row or, if the row
-// has none, the result of Rows.Place. An error with the zero Token ends the iteration.
+// After the records, the iterator yields an error for each damaged row that may match. The error
+// wraps a *tokenstore.UnreadableError. The Token beside the error has only an ID: that of the row
+// or, if the row has none, the result of Rows.Place. An error with the zero Token ends the
+// iteration.
 func (s *Store) Search(ctx context.Context, like tokenstore.Token) iter.Seq2[tokenstore.Token, error] {
 	return func(yield func(tokenstore.Token, error) bool) {
 		rows, err := s.search(ctx, like.Fields())
