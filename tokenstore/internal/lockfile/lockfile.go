@@ -29,10 +29,10 @@ func (e *ForeignError) Error() string {
 	return fmt.Sprintf("%s is not a lock file: it %s; remove it", e.Path, e.Reason)
 }
 
-// TryLock locks the file at path without waiting, and creates the file if necessary. It
-// returns nil and no error if the file is already locked, or was replaced meanwhile. TryLock
-// tries to give the lock file the owner of the file that about describes, unless about is
-// nil. The caller must call Unlock or Remove.
+// TryLock locks the file at path without waiting, and creates the file if necessary. It returns nil
+// and no error if the file is already locked, or was replaced meanwhile. TryLock tries to give the
+// lock file the owner of the file that about describes, unless about is nil. The caller must call
+// Unlock or Remove with a returned file.
 //
 // TryLock first removes a symbolic link at path without changing its target. If the file at
 // path has further names, TryLock removes path and returns nil and no error. The error is a
@@ -138,10 +138,11 @@ func Overwrite(f *os.File, data []byte) error {
 	return f.Sync()
 }
 
-// Peek returns the content of the lock file at path, up to limit bytes, and reports whether
-// the file is locked. If the file is locked, data is nil. A file that does not exist counts
-// as empty and not locked. If path is not a regular file, the error is a *ForeignError. Peek
-// neither creates nor removes a file, but briefly locks a file that is not locked.
+// Peek returns the content of the lock file at path, up to limit bytes, and reports whether the
+// file is locked. If the file is locked, data is nil. A file that does not exist counts as empty
+// and not locked. If path is, for example, a directory or a pipe, the error is a *ForeignError. On
+// Unix, Peek also fails for a symbolic link. Peek neither creates nor removes a file, but briefly
+// locks a file that is not locked.
 func Peek(path string, limit int64) (data []byte, locked bool, err error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|noFollow, 0)
 	if errors.Is(err, fs.ErrNotExist) {
