@@ -17,8 +17,8 @@ import (
 // program.
 const env = "TOKENKEEP_STORETEST_CHILD"
 
-// Main is the body of a TestMain, and returns the exit code. If Processes has started the
-// program, Main does not run the tests. It then calls child with the arguments for this process.
+// Main is the body of a TestMain, and returns the exit code. If Processes has started the program,
+// Main calls child with the arguments for this process. Otherwise, Main runs the tests.
 func Main(m *testing.M, child func(args []string) error) int {
 	text := os.Getenv(env)
 	if text == "" {
