@@ -69,9 +69,9 @@ func (x *Index) linked(k int, value string) iter.Seq[int] {
 	}
 }
 
-// Put replaces the i-th record with c, or appends c if i is the number of records. Near still
-// finds the record by its earlier values. Select and Plan compare the fields, and therefore
-// ignore such a record.
+// Put replaces the i-th record with c, or appends c if i is the number of records. Near still finds
+// the record by its earlier values. Select and Plan compare the fields, and therefore ignore the
+// record if only an earlier value matches.
 func (x *Index) Put(i int, c rules.Candidate) {
 	isNew := i == len(x.Records)
 	if isNew {
