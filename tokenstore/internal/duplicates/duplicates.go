@@ -46,9 +46,9 @@ func Groups(identities [][]string, order func(a, b Group) int) []Group {
 	return groups
 }
 
-// Rank returns the rank of the record f in its group. The record with the lowest rank is
-// kept, and the other records are merged into it. Records with a user rank first, then
-// records with a client, then all others.
+// Rank returns the rank of the record f in its group. A record with the lowest rank is kept, and
+// the other records are merged into it. Records with a user rank first, then records with a client,
+// then all others.
 func Rank(f codec.Fields) int {
 	switch {
 	case f.UserName != "":
