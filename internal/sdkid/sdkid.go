@@ -6,18 +6,17 @@ import (
 	"strconv"
 )
 
-// Number returns the value of id, and reports whether an SDK could have written id.
-// Such an ID is a positive decimal number without leading zeros. It has at most ten
-// digits, the width of the column in the SDKs' tables.
+// Number returns the value of id, and reports whether an SDK could have written id. Such an ID is a
+// positive decimal number without leading zeros. It has at most ten digits, the width of the column
+// in the SDKs' tables. If ok is false, n is meaningless.
 func Number(id string) (n int64, ok bool) {
 	const digits = 10
 	n, err := strconv.ParseInt(id, 10, 64)
 	return n, err == nil && n > 0 && len(id) <= digits && strconv.FormatInt(n, 10) == id
 }
 
-// Compare returns a negative number if a sorts before b, a positive number if a sorts
-// after b, and else zero. Numeric IDs come first, by value. The other IDs follow in
-// lexical order.
+// Compare returns a negative number if a sorts before b, a positive number if a sorts after b, and
+// zero if a equals b. Numeric IDs come first, by value. The other IDs follow in lexical order.
 func Compare(a, b string) int {
 	m, isNumber := Number(a)
 	n, isNumberToo := Number(b)
