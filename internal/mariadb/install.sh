@@ -1,10 +1,10 @@
 #!/bin/sh
-# Installs mariadb-server where the tests can use it: if no server is installed,
-# and this is root on a machine with apt. Otherwise it says why not. It never
-# fails: the tests that need a server are skipped without one, and say so.
+# Installs mariadb-server for the tests, if no server is installed and the user is
+# root on a machine with apt-get. The script always exits with status 0, because
+# the tests that need a server are skipped without a server.
 #
-#	TOKENKEEP_MYSQL_DSN   names another server: nothing is installed
-#	TOKENKEEP_NO_INSTALL  if it is set, nothing is installed
+#	TOKENKEEP_MYSQL_DSN   if set, it names another server, and nothing is installed
+#	TOKENKEEP_NO_INSTALL  if set, nothing is installed
 set -u
 
 say() { echo "mariadb-server: $*"; }
@@ -19,7 +19,7 @@ done
 command -v apt-get >/dev/null || { say "not installed, and there is no apt-get to install it with"; exit 0; }
 [ "$(id -u)" = 0 ] || { say "not installed, and only root can install it"; exit 0; }
 
-# The tests start a server of their own: the package is to start none.
+# The tests start their own server, so the package must not start one.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
 	trap 'rm -f "$policy"' EXIT

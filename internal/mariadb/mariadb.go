@@ -1,9 +1,9 @@
 // Package mariadb starts a MariaDB server for tests, with its data in a temporary directory.
 // The server listens only on the loopback address, and creates a user with a random password.
 //
-// The server is a real MariaDB, such as the one in Debian's package mariadb-server. It need
-// not run as a service or as root. An environment variable can name another MySQL or
-// MariaDB server to use instead.
+// The server is a real MariaDB, such as the one in Debian's package mariadb-server. It need not run
+// as a service or as root. The environment variable EnvDSN can name another MySQL or MariaDB server
+// to use instead.
 package mariadb
 
 import (
@@ -23,20 +23,18 @@ import (
 	"time"
 )
 
-// EnvDSN is the environment variable that names a server to use instead of starting
-// one. Its value is a data source name of github.com/go-sql-driver/mysql without a
-// database, such as "user:password@tcp(127.0.0.1:3306)/". The user must be allowed
-// to create databases.
+// EnvDSN is the name of the environment variable for a server to use instead of starting one. The
+// value of the variable is a data source name of github.com/go-sql-driver/mysql without a database,
+// such as "user:password@tcp(127.0.0.1:3306)/". The user must be allowed to create databases.
 const EnvDSN = "TOKENKEEP_MYSQL_DSN"
 
-// ErrNotInstalled means that the programs needed to start a server are not
-// installed.
+// ErrNotInstalled means that the programs needed to start a server are not installed.
 var ErrNotInstalled = errors.New("mariadb: mariadbd and mariadb-install-db are not installed (Debian: mariadb-server)")
 
 // startTimeout is the maximum time to create the system tables and to start a server.
 const startTimeout = time.Minute
 
-// A Server is a MariaDB or MySQL server that a test has started.
+// A Server is a MariaDB or MySQL server for tests.
 type Server struct {
 	dir   string
 	dsn   string
@@ -91,8 +89,7 @@ func Start(ctx context.Context) (*Server, error) {
 	return s, nil
 }
 
-// DSN returns the data source name of the server for the named database; the name
-// may be empty.
+// DSN returns the data source name of the server for the named database; the name may be empty.
 func (s *Server) DSN(database string) string {
 	base, params, _ := strings.Cut(s.dsn, "?")
 	dsn := base[:strings.LastIndexByte(base, '/')+1] + database
@@ -158,8 +155,7 @@ func (s *Server) start(ctx context.Context, server, install string) error {
 		"--no-defaults", "--datadir=" + data, "--tmpdir=" + s.dir, "--user=" + me.Username, "--init-file=" + first, "--bind-address=127.0.0.1",
 		"--socket=" + filepath.Join(s.dir, "s"), "--pid-file=" + filepath.Join(s.dir, "pid"),
 		"--innodb-fast-shutdown=2", "--max-connections=500"}, options...)
-	// Another program may take the port between freePort and the start of the
-	// server.
+	// Another program may take the port between freePort and the start of the server.
 	for range ports {
 		if err = s.run(ctx, server, args, password); err == nil || ctx.Err() != nil {
 			break
@@ -218,8 +214,8 @@ func freePort(ctx context.Context) (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// greeted waits until the server sends its greeting. Before the greeting, the server has
-// created its users.
+// greeted waits until the server sends its greeting. The server creates its users before it sends
+// the greeting.
 func (s *Server) greeted(ctx context.Context, port int) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
