@@ -17,7 +17,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
 )
 
-// The client at the accounts server of every Bed, and the token of every agent.
+// The credentials of the client at the accounts server of every Bed, and the bearer token of every
+// agent.
 const (
 	ClientID     = "1000.CLIENT"
 	ClientSecret = "a-client-secret"
@@ -57,8 +58,7 @@ func Command(t testing.TB) string {
 	return path
 }
 
-// CleanUp removes the program that Command has built. Call CleanUp in TestMain, after the
-// tests.
+// CleanUp removes the program that Command has built. Call CleanUp in TestMain, after the tests.
 func CleanUp() error {
 	if dir := made.Swap(nil); dir != nil {
 		return os.RemoveAll(*dir)
@@ -92,8 +92,8 @@ func NewBed(t testing.TB, store string, env ...string) *Bed {
 	return b
 }
 
-// Slow returns a fault that delays a request by half a second, like Zoho. It returns nil for a
-// call of the API.
+// Slow returns a fault that delays a request by half a second, about as long as Zoho takes. It
+// returns nil for a call of the API.
 func Slow(r zohoaccounts.Request) *zohoaccounts.Fault {
 	if r.Kind == zohoaccounts.API {
 		return nil

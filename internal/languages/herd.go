@@ -17,8 +17,7 @@ import (
 // threads is the number of callers on each agent of a herd.
 const threads = 5
 
-// agents returns the number of agents in a herd. The number is larger if TOKENKEEP_FULL is
-// set.
+// agents returns the number of agents in a herd. The number is larger if TOKENKEEP_FULL is set.
 func agents() int {
 	if os.Getenv("TOKENKEEP_FULL") != "" {
 		return 20
@@ -37,8 +36,8 @@ type answer struct {
 	Error       string `json:"error"`
 }
 
-// Herd starts agents on the store of b, and processes of p that make the calls of h. It checks
-// that every call succeeds, and that the token endpoint gets exactly one request.
+// Herd starts agents on the store of b, and processes of p that make the calls of h. It checks that
+// every call succeeds, and that the token endpoint gets exactly one request.
 func (p Program) Herd(t testing.TB, b *Bed, h Herd) {
 	t.Helper()
 	o := order{Threads: threads, Calls: 2, Token: b.token(h)}

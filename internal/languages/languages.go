@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// A Language is a language with a TokenStore in sdk/.
+// A Language is a programming language with a TokenStore in sdk/.
 type Language struct {
 	Name    string
 	Threads bool // a process calls from several threads; otherwise from one
@@ -21,7 +21,8 @@ type Language struct {
 	build    func(t testing.TB, sdk string) []string
 }
 
-// A Program is the program in a language's directory test/, ready to be started.
+// A Program is the test program of a language, in the directory test/ of its TokenStore, ready to
+// be started.
 type Program struct {
 	Language
 	args []string
@@ -61,7 +62,8 @@ func (l Language) Need(t testing.TB) {
 	}
 }
 
-// Build calls Need, compiles the program of l if necessary, and returns the program. root is
+// Build calls Need, compiles the program of l if necessary, and returns the program. If PHP lacks
+// the extension curl, Build skips or fails the test, as Need does for a missing runtime. root is
 // the directory of the repository.
 func (l Language) Build(t testing.TB, root string) Program {
 	t.Helper()

@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// An order is the first input of a process. If Steps is set, the process runs the steps that
-// follow as input. Otherwise its threads request Token repeatedly.
+// An order is the first input of a process. If Steps is set, the process runs the steps that follow
+// as input. Otherwise the threads of the process request Token repeatedly.
 type order struct {
 	Steps   bool              `json:"steps"`
 	Token   map[string]string `json:"token"`
