@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	firstWidth = 16 // calls in progress at the beginning
-	mostWidth  = 64
+	firstWidth = 16 // maximum number of calls in progress at the beginning
+	mostWidth  = 64 // default maximum number of calls in progress
 
 	decrease = 0.9  // factor of the sustained rate, after a throttled call
 	least    = 0.5  // minimum of the new rate, as a factor of the average rate
@@ -26,8 +26,8 @@ const (
 	firstPause = 100 * time.Millisecond // pause after the first throttled call
 	lastPause  = 10 * time.Second       // maximum pause
 
-	// patience is the maximum time for which Each retries while the service accepts no
-	// call. patience is longer than two of the minutes over which quotas are counted.
+	// patience is the maximum time for which Each retries while the service accepts no call. It is
+	// longer than two of the minutes over which services count quotas.
 	patience = 150 * time.Second
 )
 
@@ -49,12 +49,12 @@ type Pacer struct {
 
 	began, since time.Time // the start of Each, and of the epoch
 	all, done    int       // accepted calls since began, and since the epoch began
-	success      time.Time // the time of the last accepted call
+	success      time.Time // the time of the last accepted call, or began
 }
 
-// New returns a Pacer that makes at most the given number of concurrent calls; 0
-// means 64. throttled reports whether an error means that the service is throttling,
-// and the call can be repeated.
+// New returns a Pacer that makes at most the given number of concurrent calls; 0 means 64.
+// throttled reports whether an error means that the service is throttling, and the call can be
+// repeated.
 func New(throttled func(error) bool, most int) *Pacer {
 	if most == 0 {
 		most = mostWidth
@@ -62,10 +62,10 @@ func New(throttled func(error) bool, most int) *Pacer {
 	return &Pacer{throttled: throttled, most: float64(most), width: float64(min(firstWidth, most))}
 }
 
-// Each calls do for each i below n, several at a time, and returns when all calls have returned.
-// It repeats a call that is throttled. Any other error ends the iteration: no further call
-// begins, the context of running calls is canceled, and Each returns the error. If ctx is done,
-// Each returns the cause.
+// Each calls do for each i from 0 to n-1, several at a time, and returns when all calls have
+// returned. It repeats a call that is throttled. Any other error ends the iteration: no further
+// call begins, the context of running calls is canceled, and Each returns the error. If ctx is
+// done, Each returns the cause.
 //
 // If the service accepts no call for two and a half minutes, Each returns an error that wraps the
 // error of a throttled call.
@@ -148,7 +148,7 @@ func (p *Pacer) acquire(ctx context.Context) (epoch int, err error) {
 	}
 }
 
-// If a call may begin now, enter begins the call and returns a nil channel. Otherwise, a call may
+// enter begins a call and returns a nil channel if a call may begin now. Otherwise, a call may
 // begin when changed is closed or, if wait is positive, after wait.
 func (p *Pacer) enter(now time.Time) (epoch int, wait time.Duration, changed chan struct{}) {
 	p.mu.Lock()
@@ -193,7 +193,7 @@ func (p *Pacer) release(epoch int, err error, now time.Time) (again bool, _ erro
 	return true, nil
 }
 
-// succeed records that the service has accepted a call.
+// succeed records that the service has not throttled a call.
 func (p *Pacer) succeed(now time.Time) {
 	p.success, p.pause = now, 0
 	p.done++
@@ -204,8 +204,8 @@ func (p *Pacer) succeed(now time.Time) {
 	}
 }
 
-// reduce lowers the rate to a fraction of the rate that the service sustained in the
-// epoch, and begins another epoch.
+// reduce lowers the rate to a fraction of the rate that the service sustained in the epoch, and
+// begins another epoch.
 func (p *Pacer) reduce(now time.Time) {
 	shown := speed(p.done, now.Sub(p.since))
 	if p.rate > 0 {
