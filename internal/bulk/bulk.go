@@ -1,4 +1,4 @@
-// Package bulk holds code shared by programs that process many records of a store.
+// Package bulk holds code for programs that process many records of a store.
 package bulk
 
 import (
@@ -9,9 +9,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Readable splits the error of GetTokens. If tokens is not nil, err is about single records,
-// and Readable returns it as unreadable. Otherwise, err is about the whole store, and is the
-// last result.
+// Readable splits err, the error of GetTokens. If tokens is not nil, err is about single records,
+// and is the result unreadable. Otherwise, err is about the whole store, and is the last result.
 func Readable(tokens []tokenstore.Token, err error) (_ []tokenstore.Token, unreadable, _ error) {
 	if err != nil && tokens != nil {
 		return tokens, err, nil
@@ -19,13 +18,13 @@ func Readable(tokens []tokenstore.Token, err error) (_ []tokenstore.Token, unrea
 	return tokens, nil, err
 }
 
-// Lasting reports whether err would also affect the next record: the context is done, or the
-// store is unavailable or denies access.
+// Lasting reports whether err would also affect the next record: the context is done, or the store
+// is unavailable or denies access.
 func Lasting(err error) bool {
 	lasting := []error{context.Canceled, context.DeadlineExceeded, tokenstore.ErrDenied, tokenstore.ErrUnavailable}
 	return slices.ContainsFunc(lasting, func(class error) bool { return errors.Is(err, class) })
 }
 
-// Throttled reports whether an error means that the service currently accepts no more calls
-// and the call can be repeated.
+// Throttled reports whether err means that the service currently accepts no more calls and the call
+// can be repeated.
 func Throttled(err error) bool { return errors.Is(err, tokenstore.ErrThrottled) }
