@@ -1,5 +1,5 @@
 // Package forget revokes the tokens of a record and removes the record. If the store has a method
-// DeleteIfUnchanged, tokens that a concurrent refresh or save stores are also revoked.
+// DeleteIfUnchanged, Forget also revokes tokens that a concurrent refresh or save stores.
 package forget
 
 import (
@@ -16,7 +16,8 @@ const attempts = 5
 // ErrNotRevoked means that the tokens of a record could not be revoked.
 var ErrNotRevoked = errors.New("not revoked")
 
-// A conditionalDeleter removes a record only if it is unchanged (TS-43 in package tokenstore).
+// A conditionalDeleter is a store that can remove a record only if the record is unchanged (TS-43
+// in package tokenstore).
 type conditionalDeleter interface {
 	DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error
 }
@@ -25,8 +26,8 @@ type conditionalDeleter interface {
 type Forgetter struct {
 	Store tokenstore.TokenStore
 
-	// Revoke revokes the tokens of a record. It returns false without an error if the record has
-	// no tokens. An error that it returns matches ErrNotRevoked.
+	// Revoke revokes the tokens of a record. It returns false without an error if the record has no
+	// tokens. An error of Revoke should match ErrNotRevoked.
 	Revoke func(context.Context, tokenstore.Token) (bool, error)
 
 	// Unrevoked makes Forget also remove records whose tokens could not be revoked.
@@ -39,10 +40,11 @@ type Result struct {
 	Deleted bool
 }
 
-// Forget revokes the tokens of the record t, and then removes the record. If the store reports
-// that the record has changed, Forget first revokes its new tokens. After several such attempts,
-// Forget keeps the record, and the error matches tokenstore.ErrConflict. If f.Revoke fails,
-// Forget keeps the record unless f.Unrevoked is set, and returns the error in either case.
+// Forget revokes the tokens of the record t, and then removes the record. If the store reports that
+// the record has changed, Forget first revokes the new tokens of the record. If the record changes
+// during each of several attempts, Forget keeps the record, and the error matches
+// tokenstore.ErrConflict. If f.Revoke fails, Forget keeps the record unless f.Unrevoked is set, and
+// returns the error in either case.
 func (f Forgetter) Forget(ctx context.Context, t tokenstore.Token) (r Result, err error) {
 	id := t.ID
 	for range attempts {
@@ -68,8 +70,7 @@ func (f Forgetter) Forget(ctx context.Context, t tokenstore.Token) (r Result, er
 }
 
 // remove removes t if the record is unchanged. If the record has changed, the error matches
-// tokenstore.ErrConflict. If the store cannot compare, remove removes the record in any
-// case.
+// tokenstore.ErrConflict. If the store cannot compare, remove removes the record in any case.
 func (f Forgetter) remove(ctx context.Context, t tokenstore.Token) error {
 	if store, ok := f.Store.(conditionalDeleter); ok {
 		return store.DeleteIfUnchanged(ctx, t)
