@@ -1,5 +1,5 @@
-// Package wholesend sends requests of the AWS SDK to servers that answer
-// immediately, such as servers on the same machine.
+// Package wholesend sends requests of the AWS SDK to servers that answer immediately, such as
+// servers on the same machine.
 package wholesend
 
 import (
@@ -22,7 +22,8 @@ type Doer interface {
 // connection while the response arrives. See github.com/aws/aws-sdk-go-v2/issues/2737.
 type Client struct{ Doer Doer }
 
-// Do reads and closes the body of r, and sends r with the body from memory.
+// Do reads and closes the body of r, and sends a copy of r with the body from memory. A request
+// without a body is sent as it is.
 func (c Client) Do(r *http.Request) (*http.Response, error) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return c.Doer.Do(r)
