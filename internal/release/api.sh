@@ -1,17 +1,19 @@
 #!/usr/bin/env bash
-# Compares the exported names of the module with those of the last tag, and fails if a
-# program that compiles with the tag would not compile now.
+# Compares the exported names of the module with those of the last tag. The script fails
+# if a program that compiles with the tag would not compile with the current commit.
 #
-#   internal/release/api.sh VERSION [COMMIT]    of golang.org/x/exp, and to compare with
+#   internal/release/api.sh VERSION [COMMIT]
 #
-# Changes that are meant stand in internal/release/api.txt, as this script prints them.
+# VERSION is the version of golang.org/x/exp. COMMIT replaces the last tag.
+#
+# internal/release/api.txt lists the intended changes, as this script prints them.
 set -euo pipefail
 cd "$(git rev-parse --show-toplevel)"
 apidiff() { go run "golang.org/x/exp/cmd/apidiff@$version" "$@" 2> >(grep -v '^Ignoring internal package' >&2); }
 version=$1
 module=$(go list -m)
 
-# The commit before, so that a tag is compared with the tag before it.
+# Start at the parent commit, so that a tag is compared with the previous tag.
 old=${2:-$(git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null || true)}
 if [ -z "$old" ]; then
 	echo "there is no tag yet to compare the exported names with"
@@ -26,7 +28,7 @@ git -C "$work/old" checkout --quiet --detach "$(git rev-parse "$old^{commit}")"
 apidiff -m -w "$work/new.export" "$module"
 apidiff -m -incompatible "$work/old.export" "$work/new.export" >"$work/report"
 
-# Nothing imports a program or an example.
+# No other module imports a command or an example.
 grep '^- ' "$work/report" | grep -vE '^- \./(cmd|examples)/' | sort >"$work/changes" || true
 sed -e '/^#/d' -e '/^$/d' internal/release/api.txt | sort >"$work/meant"
 unmeant=$(comm -23 "$work/changes" "$work/meant")

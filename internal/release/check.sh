@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Checks that a release can be made of this commit: the configuration is valid, and two
-# builds, in different folders, the second with an empty cache, have the same bytes.
+# builds in different directories, the second with an empty cache, have the same bytes.
 #
 #   internal/release/check.sh VERSION    of GoReleaser
 #
-# It takes the time of twelve builds, most of them from nothing.
+# The script takes as long as twelve builds, most of them without a build cache.
 set -euo pipefail
 cd "$(git rev-parse --show-toplevel)"
 say() { printf '== %s\n' "$*"; }
@@ -31,8 +31,8 @@ syft:sbom:software bills of materials
 docker buildx:docker:container images
 TOOLS
 
-# build makes a snapshot in a clone of its own. A bill of materials has a time and a
-# random number in it.
+# build makes a snapshot in its own clone. It leaves out the checksums of bills of
+# materials, because each contains a time and a random number.
 build() {
 	git clone --quiet . "$work/$1"
 	(cd "$work/$1" && GOCACHE=$2 "$work/bin/goreleaser" release --snapshot --skip="$skip" --timeout=3h)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Writes the manual pages and the completions of shells that a release has into build/.
-# The program is built as the release builds it, so that it is compiled once.
+# Writes the manual pages and the shell completions of a release into build/.
+# The script builds the program with the flags of the release, so that the release
+# reuses the compiled packages.
 set -euo pipefail
 cd "$(git rev-parse --show-toplevel)"
 rm -rf build
