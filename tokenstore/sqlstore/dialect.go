@@ -52,9 +52,9 @@ type dialect interface {
 	// the data, and SQLite writes pages only when the transaction ends.
 	prepare(ctx context.Context, conn *sql.Conn) error
 
-	// scrub removes the remains of deleted rows from the files of a database of at most limit
-	// bytes, or of any size if limit is noLimit. In a larger database, scrub only empties the
-	// write-ahead log.
+	// scrub removes the remains of deleted rows from the files of a database of at most limit bytes.
+	// If limit is noLimit, the database can have any size. In a larger database, scrub only empties
+	// the write-ahead log.
 	scrub(ctx context.Context, db *database, limit int64) error
 
 	// remnants describes where remains of deleted rows may exist, or returns "" if there are none.

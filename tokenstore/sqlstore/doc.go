@@ -14,12 +14,12 @@
 // # The table
 //
 // The table has one row for each record. The name of the table is oauthtoken, unless Options.Table
-// is set. New creates a missing table with the ten columns in the SDKs' documentation, but with the
-// type text for the client secret, the tokens and the URLs. New does not change the columns of an
-// existing table. In an existing table, the ten columns may have other types, and there may be
-// additional columns. If a column is missing, New returns an error. If the table is that of an
-// older SDK, the error describes the SDK. New also returns an error for a MySQL table whose engine
-// has no transactions.
+// is set. New creates a missing table with ten columns, as in the SDKs' documentation. However, the
+// columns for the client secret, the tokens and the URLs have the type text. New does not change
+// the columns of an existing table. In an existing table, the ten columns may have other types, and
+// there may be additional columns. If a column is missing, New returns an error. If the table is
+// that of an older SDK, the error describes the SDK. New also returns an error for a MySQL table
+// whose engine has no transactions.
 //
 // New creates a second table, by default oauthtoken_tokenkeep, for refusals of the authorization
 // server. The second table also holds the largest ID of a deleted record, so that SaveToken does
@@ -53,18 +53,18 @@
 // Programs with an SDK can continue to read the table and to change existing records. The SDKs
 // rely on the following properties, and a test covers each of them:
 //
-//   - The columns exist with their names and in their order. The SDKs read the result of
-//     "select *" by position (Python, Java, and the SQLite store in Zoho's article Kaizen
-//     #192) or by name (Node, PHP, Ruby).
+//   - The ten columns exist with their names and in their order. The SDKs for Node, PHP
+//     and Ruby read the result of "select *" by name. The SDKs for Python and Java, and
+//     the SQLite store in Zoho's article Kaizen #192, read it by position.
 //   - An ID is a decimal number of at most ten digits without leading zeros, and
 //     identifies one row.
 //   - An absent value is NULL, or the empty string if the column is NOT NULL.
 //   - The expiry time is the number of milliseconds since the Unix epoch, in decimal.
-//   - The values that identify a record equal the bytes that were saved, because the SDKs
-//     find a record by user_name, access_token, grant_token, refresh_token or id with
-//     "=".
+//   - The values that identify a record equal the bytes that were saved. The SDKs find a
+//     record by user_name, access_token, grant_token, refresh_token or id with "=".
 //   - There is at most one row for each combination of user, client, Issuer and Resource.
-//     The SDKs' statements select by the user alone, and read one row ("limit 1").
+//     If an SDK searches by user, its statement ignores the client and reads one row
+//     ("limit 1").
 //   - Values in SQLite are text, not bytes or numbers.
 //   - Searches of this package reflect every insert, update and deletion that the SDKs'
 //     statements make.
@@ -145,8 +145,8 @@
 // In SQLite, New creates missing indexes on user_name and the three tokens, if the database is
 // writable. FindToken is then about as fast with 100,000 records as with ten. In MySQL, a table
 // that New creates has an index on user_name. New adds no index to an existing MySQL table. A
-// search by a column without an index reads the whole table. Do not make these indexes unique,
-// because several records can have the same user or token.
+// search by a column without an index reads the whole table. Do not make an index on user_name or a
+// token unique, because several records can have the same user or token.
 //
 // If a row cannot be read, operations on its record fail with tokenstore.ErrCorrupt and do not
 // change the row. Such a row lacks an ID, or has an unreadable expiry time, damaged fields in the

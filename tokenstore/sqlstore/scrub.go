@@ -124,9 +124,9 @@ func (d *sqlite) scrub(ctx context.Context, db *database, limit int64) error {
 }
 
 // vacuum rewrites the database. In a journal mode other than WAL and DELETE, the connection might
-// leave the journal file in place, so vacuum uses mode DELETE during the rewrite. The change of
-// mode also removes journals that other programs have left. If vacuum cannot restore the mode, it
-// closes conn.
+// leave the journal file in place. vacuum therefore uses mode DELETE during the rewrite. The change
+// of mode also removes journals that other programs have left. If vacuum cannot restore the mode,
+// it closes conn.
 func (d *sqlite) vacuum(ctx context.Context, db *database, conn *sql.Conn, mode string) error {
 	if mode != "wal" && mode != "delete" {
 		if _, err := conn.ExecContext(ctx, "PRAGMA journal_mode = DELETE"); err != nil {

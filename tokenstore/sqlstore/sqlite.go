@@ -91,8 +91,8 @@ func (d *sqlite) missingIndexes(ctx context.Context, q querier) ([]string, error
 }
 
 // begin takes the database's write lock, which excludes all other writers, before the transaction
-// reads. If a transaction took the lock only at its first write, SQLite would refuse the lock if
-// another program had written after the transaction's first read.
+// reads. At the first write, SQLite would refuse the lock if another program had written after the
+// transaction's first read.
 func (d *sqlite) begin() string { return "BEGIN IMMEDIATE" }
 
 func (d *sqlite) forUpdate() string { return "" }

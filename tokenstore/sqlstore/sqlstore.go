@@ -30,8 +30,8 @@ type Options struct {
 	Table string
 
 	// AnyID permits IDs of any form that the table's column can hold, except the form of the IDs that
-	// package tokenstore derives. If AnyID is not set, the ID of a new record must be a number from 1
-	// to 9999999999 without leading zeros, because the SDKs increment IDs.
+	// package tokenstore derives. Otherwise, the ID of a new record must be a number from 1 to
+	// 9999999999 without leading zeros, because the SDKs increment IDs.
 	AnyID bool
 
 	// LeaseTTL is the time limit for mint in a Refresh, and also the time limit for storing the result
@@ -211,8 +211,8 @@ func (s *Store) Status(ctx context.Context, id string) (doctor.Status, error) {
 // whose record another program has removed, and free pages that may contain deleted data.
 // MergeDuplicates merges duplicates in one transaction. The ID of a record that was merged into
 // another then finds no record, because the SDKs' table has no column for earlier IDs. Purge
-// removes these rows of the third table, and runs Scrub if it finds free pages. Permissions,
-// Compare and Grace have no effect.
+// removes the rows of the third table whose record was removed, and runs Scrub if Check finds free
+// pages. Permissions, Compare and Grace have no effect.
 func (s *Store) Check(ctx context.Context, opts *doctor.CheckOptions) iter.Seq2[doctor.Finding, error] {
 	return s.rows.Check(ctx, opts, rowstore.Inspection{After: func(o doctor.CheckOptions) rowstore.Findings {
 		return func(yield func(doctor.Finding, error) bool) {
