@@ -9,9 +9,9 @@
 //
 // The file has a header, followed by a row of ten columns for each record. The format differs
 // slightly between the SDKs: see codec.Dialect. If Options.Dialect is empty, an existing file keeps
-// its dialect, as far as the content shows the dialect, and a new file has the dialect of Python.
-// Files of the C# SDK look like those of Java or Ruby, but have expiry times that are ten minutes
-// early. Set Options.Dialect for such files.
+// the dialect that its content shows, and a new file has the dialect of Python. Files of the C# SDK
+// look like those of Java or Ruby, but have expiry times that are ten minutes early. Set
+// Options.Dialect for such files.
 //
 //	dialect           line breaks            commas and quotes in values
 //	python            CR LF                  yes

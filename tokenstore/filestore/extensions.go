@@ -211,9 +211,9 @@ func (v *view) commit(path string, erase bool) error {
 	return nil // after a failed last write, entries without a row remain until the next write
 }
 
-// noPlace returns the error to report after a write of the second file has failed with err. If
-// the token file is a mount point in a directory that is not writable, the error matches
-// tokenstore.ErrInvalidToken and names the fields that cannot be stored.
+// noPlace returns the error to report after a write of the second file has failed with err. If the
+// token file is a mount point in a directory that is not writable, the error matches
+// tokenstore.ErrInvalidToken. That error names the fields that cannot be stored.
 func (v *view) noPlace(path string, err error) error {
 	if !mountPoint(path) || !unwritable(err) {
 		return err

@@ -10,10 +10,10 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/lockfile"
 )
 
-// A fileLock is a lock between processes: a locked file beside the token file. If the token file
-// is a mount point, the lock is also a byte of the token file, because programs that mount the
-// token file elsewhere cannot open the lock file. If the directory of a mounted token file is
-// not writable, the lock is only the byte.
+// A fileLock is a lock between processes: a locked file beside the token file. If the token file is
+// a mount point, the lock is also a byte of the token file. Programs that mount the token file
+// elsewhere cannot open the lock file, but can lock this byte. If the directory of a mounted token
+// file is not writable, the lock is only the byte.
 type fileLock struct {
 	beside *os.File // the lock file; nil if the lock is only a byte
 	inside *os.File // the token file; nil if it is not a mount point

@@ -88,8 +88,8 @@ func (g *gate) enter(ctx context.Context) error {
 	return err
 }
 
-// release ends a goroutine's turn. It unlocks the lock file if no goroutine waits, or if
-// the process has kept the lock file for the maximum number of turns.
+// release ends a goroutine's turn. It unlocks the lock file if no other goroutine waits, or if the
+// process has kept the lock file for the maximum number of turns.
 func (g *gate) release() {
 	gates.mu.Lock()
 	alone := g.users == 1
