@@ -13,7 +13,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// Findings is the sequence of findings that a check yields. An error ends the sequence.
+// Findings is a sequence of findings. An error ends the sequence.
 type Findings = iter.Seq2[doctor.Finding, error]
 
 // An Inspection adds the checks of one kind of store to the check of the rows.

@@ -18,9 +18,9 @@ import (
 // that uses an SDK may replace the tokens of the row, or give the row's ID to another record.
 // Apply then ignores the fields that do not belong to the row.
 type Extension struct {
-	// Record is a digest of the row's ID, user, client ID and refresh token. If the row has no
-	// refresh token, the grant token or else the access token takes its place. Token is a digest of
-	// the same values and the access token.
+	// Record is a digest of the row's ID, user, client ID and refresh token. If the row has no refresh
+	// token, its grant token or else its access token counts instead. Token is a digest of the same
+	// values and the access token.
 	Record string `json:"record"`
 	Token  string `json:"token"`
 
