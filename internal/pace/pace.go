@@ -135,7 +135,7 @@ func (p *Pacer) repeat(ctx context.Context, epoch int, call func() error) error 
 	}
 }
 
-// acquire waits until a call may begin, and begins the call. It returns the epoch of the call.
+// acquire waits until a call may begin, and begins the call.
 func (p *Pacer) acquire(ctx context.Context) (epoch int, err error) {
 	for {
 		epoch, wait, changed := p.enter(time.Now())
