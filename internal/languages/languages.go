@@ -142,7 +142,6 @@ func csharp(t testing.TB, sdk string) []string {
 	return []string{"mono", program}
 }
 
-// sources returns the files below roots whose names end with ext.
 func sources(t testing.TB, ext string, roots ...string) (paths []string) {
 	t.Helper()
 	for _, root := range roots {
@@ -159,7 +158,6 @@ func sources(t testing.TB, ext string, roots ...string) (paths []string) {
 	return paths
 }
 
-// compile runs a compiler. It fails the test if the compiler fails.
 func compile(t testing.TB, compiler string, args []string) {
 	t.Helper()
 	if out, err := exec.Command(compiler, args...).CombinedOutput(); err != nil {
