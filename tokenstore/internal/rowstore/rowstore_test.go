@@ -33,7 +33,6 @@ type memory struct {
 	ahead   atomic.Int64 // how far the stores' clock is ahead, in nanoseconds
 }
 
-// view returns Rows that hold fields and have the Writer w.
 func (m *memory) view(w rowstore.Writer, fields []codec.Fields) *rowstore.Rows {
 	place := func(i int) string { return fmt.Sprintf("row %q", fields[i].ID) }
 	rows := &rowstore.Rows{Writer: w, Numbered: true, Place: place}
@@ -183,7 +182,6 @@ func (l *lock) Release(keep bool) {
 	delete(l.locked, l.id)
 }
 
-// A store is a Store with its table.
 type store struct {
 	*rowstore.Store
 	memory *memory
