@@ -102,7 +102,6 @@ type file struct {
 	parses      atomic.Int64             // number of times the file was parsed; for tests
 }
 
-// read returns a snapshot of the current content of the file.
 func (f *file) read(ctx context.Context) (*snapshot, error) {
 	path, err := resolve(f.path)
 	if err != nil {
