@@ -12,7 +12,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// A store has the methods that Servers uses.
 type store interface {
 	tokenstore.TokenStore
 	tokenstore.Refresher
