@@ -62,7 +62,7 @@ func Rank(f codec.Fields) int {
 // A Relation is the relation between two records of a group.
 type Relation int
 
-// The relations.
+// Results of Compare.
 const (
 	Same        Relation = iota // the records can be merged
 	SameID                      // the records have the same ID
