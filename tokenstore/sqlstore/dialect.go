@@ -9,7 +9,7 @@ import (
 // A Dialect is a kind of database.
 type Dialect string
 
-// The dialects. MySQL includes MariaDB.
+// The supported dialects. MySQL includes MariaDB.
 const (
 	SQLite Dialect = "sqlite"
 	MySQL  Dialect = "mysql"
