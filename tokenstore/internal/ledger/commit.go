@@ -13,40 +13,41 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A Writer makes the writes of one operation. The labels that it adds to one incarnation of
-// an entry have the same nonce, so that a repeated write adds the same labels. The methods
-// labels and relabeled describe the exceptions.
+// A Writer makes the writes of one operation. The labels that a Writer adds to one
+// incarnation of an entry have the same nonce, so that a repeated write adds the same labels.
+// The methods labels and relabeled describe the exceptions.
 type Writer struct {
 	*Ledger
 	nonce string
 
-	// MovedTo is the name of the record that Move has moved the operation's record to. A
-	// search by an ID that a caller chose may not yet find the record with that name.
+	// MovedTo is the name of the entry that Move last moved an entry to, or empty. The next
+	// attempt of the operation must read this name, because a search by an ID that a caller
+	// chose may not find the record yet.
 	MovedTo Name
 }
 
-// Writer returns a Writer for one operation.
+// Writer returns a Writer with a random nonce.
 func (l *Ledger) Writer() *Writer { return l.WriterOf(Nonce()) }
 
-// WriterOf returns a Writer of the operation with the given nonce. Writers with the same
-// nonce add the same labels.
+// WriterOf returns a Writer with the given nonce. Writers with the same nonce add the same
+// labels.
 func (l *Ledger) WriterOf(nonce string) *Writer { return &Writer{Ledger: l, nonce: nonce} }
 
-// Create stores r as a new entry under name. The error matches ErrExists only if this write
-// was not applied and never will be.
+// Create stores r as a new entry under name. The error matches driver.ErrExists only if this
+// write was not applied and never will be.
 func (w *Writer) Create(ctx context.Context, name Name, r stored.Record) (Entry, error) {
 	return w.write(ctx, name, Entry{}, r, keepFormer)
 }
 
-// Update stores r over base. The error matches ErrConflict or ErrNotFound only if this
-// write was not applied and never will be.
+// Update stores r over base. The error matches driver.ErrConflict or driver.ErrNotFound only
+// if this write was not applied and never will be.
 func (w *Writer) Update(ctx context.Context, base Entry, r stored.Record) (Entry, error) {
 	return w.write(ctx, base.Name, base, r, keepFormer)
 }
 
-// maxNonces is the maximum number of nonces of writes that a record holds. If the response to
-// a write was lost, a read recognizes the write by its nonce unless maxNonces writes have
-// followed.
+// maxNonces is the maximum number of write nonces that a record holds. If the response to a
+// write is lost, a read recognizes the write by its nonce, unless maxNonces further writes
+// have followed.
 const maxNonces = 8
 
 // write stores r under name. It replaces base, or creates a new entry if base is the zero
@@ -92,14 +93,14 @@ func (w *Writer) write(ctx context.Context, name Name, base Entry, r stored.Reco
 	return w.outcome(ctx, name, base, mine, err)
 }
 
-// A disposal says what a write does with the labels that it replaces, and with those in
-// Former.
+// A disposal says what a write does with the labels that the write replaces, and with the
+// labels in Former.
 type disposal int
 
 const (
-	keepFormer    disposal = iota // removes replaced labels and those in Former, or leaves Former if no label is replaced
-	leaveReplaced                 // for a write of a token: leaves replaced labels to a later write, so that the caller need not wait
-	removeFormer                  // removes replaced labels and those in Former
+	keepFormer    disposal = iota // removes both, but leaves Former to a later write if no label is replaced
+	leaveReplaced                 // leaves replaced labels to a later write if possible, so that the save of a token is fast
+	removeFormer                  // removes both
 )
 
 // maxFormer bounds the number of labels that a record leaves to later writes, because
@@ -107,7 +108,8 @@ const (
 const maxFormer = 16
 
 // former returns the labels that a write of r over base leaves to a later write. No write
-// adds these labels again, so they can be removed while other processes write.
+// adds these labels again, so a later write can remove the labels while other processes
+// write.
 func (l *Ledger) former(base Entry, r stored.Record, how disposal) []stored.Label {
 	batch := l.Properties.LabelBatch
 	if batch == 0 || base.Name == "" || how == removeFormer || r.Moved != nil || r.Alias != nil {
@@ -119,7 +121,7 @@ func (l *Ledger) former(base Entry, r stored.Record, how disposal) []stored.Labe
 	case len(replaced) == 0:
 		return base.Former
 	case how != leaveReplaced, len(replaced) == len(base.Labels), len(left) > maxFormer:
-		return nil // if all labels were replaced, they are under another key, and must be removed
+		return nil // if all labels are replaced, the old labels are under another key, and must be removed
 	case len(base.Former) >= batch:
 		return replaced
 	}
@@ -145,8 +147,8 @@ func tooLarge(size, limit int) error {
 	return fmt.Errorf("%w: it would have %d bytes, the limit is %d", rules.ErrTooLarge, size, limit)
 }
 
-// relabeled returns labels with the nonces that the driver chooses for labels that base
-// lacks.
+// relabeled returns labels with the nonces that the driver chooses for the labels that base
+// lacks. It modifies labels.
 func (l *Ledger) relabeled(name Name, base Entry, labels []stored.Label) []stored.Label {
 	if l.Labeler == nil {
 		return labels
@@ -161,7 +163,9 @@ func (l *Ledger) relabeled(name Name, base Entry, labels []stored.Label) []store
 }
 
 // outcome reads the entry to find out whether the write with the nonce mine was applied,
-// although the driver returned err. If the write was applied, outcome returns the entry.
+// although the driver returned err. If the write was applied, outcome returns the entry. If
+// the write can never be applied, the error matches driver.ErrExists, driver.ErrConflict or
+// driver.ErrNotFound. Otherwise, the error is err.
 func (l *Ledger) outcome(ctx context.Context, name Name, base Entry, mine string, err error) (Entry, error) {
 	now, readErr := l.Newest(ctx, name, base)
 	switch {
@@ -183,9 +187,10 @@ func (l *Ledger) outcome(ctx context.Context, name Name, base Entry, mine string
 // rewrite.
 var errBusy = fmt.Errorf("%w: the service accepts few more writes of the record today, and refreshes need them", driver.ErrUnavailable)
 
-// Rewrite stores e again, with labels by the first index key and data in the form that the
-// codec writes. It also adds the labels in absent, which e should carry but the service
-// lacks. If too few writes of the record remain today, Rewrite returns errBusy.
+// Rewrite stores e again, with labels under the first index key and data in the form that the
+// codec writes. It also adds the labels in absent, which e was committed with but the service
+// lacks. If too few writes of the record remain today, the error matches
+// driver.ErrUnavailable.
 func (l *Ledger) Rewrite(ctx context.Context, e Entry, absent []driver.Label) (Entry, error) {
 	if l.Room(e.Record, 0) < l.Properties.DailyWrites*2/5 { // leave the other writes to refreshes
 		return Entry{}, errBusy
@@ -201,14 +206,14 @@ const (
 	maxEarlier = 2  // earlier tokens of each kind that a record keeps: the first and the last
 	maxIDs     = 10 // former IDs that a record keeps; each has a label
 
-	// room is the number of bytes reserved for what a record stores about records merged
-	// into it.
+	// room is the number of bytes that Fits reserves for the lists of merged entries.
 	room = 4 << 10
 )
 
-// Fits returns an error that matches rules.ErrTooLarge if the record that results from a
-// promotion would be too large. Call Fits before the first swap of the promotion. A record
-// without room for the entries that have moved to it could never be written again.
+// Fits returns an error that matches rules.ErrTooLarge if into, with f as its token, would
+// leave too little room for the entries that move to into in a promotion. Call Fits before
+// the first swap of the promotion: a record without room for these entries could never be
+// written again.
 func (w *Writer) Fits(into Entry, f codec.Fields) error {
 	r := into.Record
 	r.Fields = f
@@ -221,9 +226,10 @@ func (w *Writer) Fits(into Entry, f codec.Fields) error {
 	return err
 }
 
-// Commit stores f as the token of rec. It merges the frozen entries of rec and the records in
-// rest into rec. Each merged entry becomes a redirect or is deleted. Commit returns the token
-// as stored. The error is Retryable if another writer came first.
+// Commit stores f as the token of rec, and returns the token as stored. It merges the frozen
+// entries of rec and the records in rest into rec. Commit then replaces each merged entry by
+// a redirect, or deletes the entry. A failure of these last writes is not an error. The error
+// is Retryable if another writer came first.
 func (w *Writer) Commit(ctx context.Context, v *View, rec Entry, f codec.Fields, rest []Entry) (codec.Fields, error) {
 	next := rec.Record
 	next.Fields = f
@@ -262,8 +268,8 @@ func (w *Writer) CommitNew(ctx context.Context, v *View, name Name, f codec.Fiel
 	case err != nil:
 		return codec.Fields{}, err
 	case base.Target() != nil:
-		// The entry has moved to a record that was deleted since. A frozen entry must not be
-		// overwritten, so delete it first.
+		// base has moved to a record that was deleted since. A frozen entry must not be
+		// overwritten, so delete base first.
 		if err := w.RemoveDead(ctx, base); err != nil {
 			return codec.Fields{}, err
 		}
@@ -271,7 +277,7 @@ func (w *Writer) CommitNew(ctx context.Context, v *View, name Name, f codec.Fiel
 	case rules.HasCredential(base.Fields):
 		return codec.Fields{}, Again(fmt.Errorf("%w: %q", driver.ErrConflict, name))
 	default:
-		next = base.Record // base was created only for another record to move to, and that record may still move
+		next = base.Record // base was created only for another entry to move to, and that entry may still move
 	}
 	next.Fields = f
 	written, err := w.write(ctx, name, base, next, leaveReplaced)
@@ -279,7 +285,8 @@ func (w *Writer) CommitNew(ctx context.Context, v *View, name Name, f codec.Fiel
 }
 
 // mergeRest adds the IDs and earlier tokens of the records in rest to next. It returns the
-// records that must become redirects, and the redundant records, whose IDs all lead to next.
+// records that must become redirects. It also returns the redundant records: searches find
+// next by all of their IDs.
 func (w *Writer) mergeRest(next *stored.Record, rest []Entry) (redirects, redundant []Entry) {
 	for _, other := range rest {
 		kept := w.keepIDs(next, other)
@@ -309,11 +316,11 @@ func (w *Writer) removeRedundant(ctx context.Context, e, into Entry) {
 	}
 }
 
-// settle updates the lists of merged entries in next, the new state of e. It turns merged
-// entries that are still frozen into redirects. A redirect is redundant once searches find e
-// by all IDs of the redirect. settle returns the redundant redirects, which can be deleted
-// after the commit of next. next lists each redirect until a read shows that the redirect is
-// gone.
+// settle updates the lists of merged entries in next, the new state of e. It replaces merged
+// entries that are still frozen by redirects. A redirect is redundant once searches find e by
+// all IDs of the redirect. settle returns the redundant redirects, which can be deleted after
+// the commit of next. If a redirect can become redundant, next lists the redirect until a
+// read shows that the redirect does not exist.
 func (w *Writer) settle(ctx context.Context, v *View, e Entry, next *stored.Record) (redundant []Entry) {
 	next.Redirects = nil
 	keep := func(redirect stored.Redirect) {
@@ -347,8 +354,8 @@ func (w *Writer) settle(ctx context.Context, v *View, e Entry, next *stored.Reco
 }
 
 // redundant returns the entry of redirect, as the only element, if searches do not need the
-// entry, and otherwise nil. gone reports whether the entry does not exist or is not a
-// redirect.
+// entry, and otherwise nil. gone reports whether a read has shown that the redirect does not
+// exist.
 func (w *Writer) redundant(ctx context.Context, v *View, redirect stored.Redirect) (entry []Entry, gone bool) {
 	if !w.Outlived(redirect.Since) {
 		return nil, false
@@ -371,8 +378,8 @@ func (w *Writer) merged(ctx context.Context, v *View, ref stored.Ref) (Entry, er
 	}
 	from, err := v.Read(ctx, Name(ref.Name))
 	if gone(from, err) && !v.Current() {
-		// After a stale read, settle would drop the entry from the list although the entry
-		// has moved here. A repair would then merge its old tokens a second time.
+		// After a stale read, settle would drop the entry from Absorbed although the entry is
+		// still frozen. A repair would then merge the old tokens of the entry a second time.
 		from, err = v.Reread(ctx, Name(ref.Name))
 	}
 	if gone(from, err) {
@@ -382,8 +389,8 @@ func (w *Writer) merged(ctx context.Context, v *View, ref stored.Ref) (Entry, er
 }
 
 // takeLease gives next the lease and the last failure of from if next has taken over the
-// credentials of from. If next has no lease, next gets the lease of from in any case, because
-// mint may still run under that lease.
+// refresh and grant tokens of from. If next has no lease, next gets the lease of from in any
+// case, because mint may still run under that lease.
 func takeLease(next *stored.Record, before, from stored.Record) {
 	theirs := from.RefreshToken == next.RefreshToken && from.GrantToken == next.GrantToken &&
 		(from.RefreshToken != before.RefreshToken || from.GrantToken != before.GrantToken)
@@ -395,8 +402,9 @@ func takeLease(next *stored.Record, before, from stored.Record) {
 	}
 }
 
-// keepIDs adds to r the IDs and the replaced tokens of e, which is merged into r. It reports
-// whether r has room for all IDs that find e. If r has no room, e must remain as a redirect.
+// keepIDs adds to r the names of replaced tokens of e, which is merged into r. It also adds
+// all IDs that find e, and returns true, if r has room for all of them. Otherwise, keepIDs
+// adds no ID and returns false, and e must remain as a redirect.
 func (l *Ledger) keepIDs(r *stored.Record, e Entry) bool {
 	l.keepEarlier(r, e.Fields)
 	ids := slices.Clone(r.IDs)
@@ -412,7 +420,8 @@ func (l *Ledger) keepIDs(r *stored.Record, e Entry) bool {
 	return true
 }
 
-// keepEarlier adds to r.Earlier the names of the tokens of before that r has replaced.
+// keepEarlier adds to r.Earlier the names of the grant and refresh tokens of before that
+// differ from those of r.
 func (l *Ledger) keepEarlier(r *stored.Record, before codec.Fields) {
 	n := l.Namer()
 	if before.GrantToken != "" && before.GrantToken != r.GrantToken {

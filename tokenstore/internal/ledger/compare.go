@@ -10,9 +10,9 @@ import (
 )
 
 // Fits reports whether n derives the name of e from the user and client of e, or from the
-// tokens that e was created with. Fits also returns true if it cannot check the name. The
-// name then derives from an access token or a replaced token, or e has neither a user nor a
-// token.
+// tokens that e was created with. Fits also returns true if it cannot check the name, because
+// the name may derive from an access token or from a replaced token, or because e has neither
+// a user nor a token.
 func (n Namer) Fits(e Entry) bool {
 	f := e.Fields
 	if f.UserName != "" || e.Name.Kind() == OfUser {
@@ -35,19 +35,19 @@ func (n Namer) Fits(e Entry) bool {
 	}
 }
 
-// Labels is a comparison of the labels that a record was committed with and the labels that
-// the current keys derive. The slices hold keys of labels.
+// A Labels compares the labels that a record was committed with and the labels that the index
+// keys derive from the record. The slices hold the Keys of labels.
 type Labels struct {
-	Fitting int      // number of labels by the first index key
-	Old     []string // by another index key of the Ledger
-	Unkeyed []string // by no key
-	Unknown []string // by an unknown index key
-	Missing []string // that the record should have but lacks
-	Stale   []string // that the record should not have
+	Fitting int      // number of labels under the first index key
+	Old     []string // labels under another index key of the Ledger
+	Unkeyed []string // labels under no key
+	Unknown []string // labels under an unknown index key
+	Missing []string // labels that the record should have but lacks
+	Stale   []string // labels that the record should not have
 }
 
-// CompareLabels compares the labels of r with the labels that n and the index keys derive
-// from r.
+// CompareLabels compares the labels of r with the labels that the index keys derive from the
+// terms of r under n.
 func (l *Ledger) CompareLabels(n Namer, r stored.Record) Labels {
 	var is Labels
 	have, accounted := map[driver.Label]bool{}, map[driver.Label]bool{}
@@ -95,9 +95,10 @@ func (l *Ledger) CompareLabels(n Namer, r stored.Record) Labels {
 // Replaces reports whether all IDs that find e also find u, according to the record of u.
 func (l *Ledger) Replaces(u, e Entry) bool { return l.replaces(u.Record, e) }
 
-// Labelled reports whether the secret of u carries the labels of the IDs that find e. The
-// service may have had no room for these labels, or an operator may have removed them. If
-// the driver cannot read labels, Labelled relies on the labels that u was committed with.
+// Labelled reports whether the secret of u carries a label for each ID that finds e and has a
+// term. The service may have had no room for a label, or an operator may have removed it. If
+// the driver is not a driver.Inspector, Labelled relies on the labels that u was committed
+// with.
 func (l *Ledger) Labelled(ctx context.Context, u, e Entry) (bool, error) {
 	var want []driver.Label
 	for _, name := range l.idsOf(e) {
@@ -122,8 +123,8 @@ func (l *Ledger) Labelled(ctx context.Context, u, e Entry) (bool, error) {
 	return err == nil && !missing, err
 }
 
-// Carried reports whether beside, the labels of a secret in the service, contains label. It
-// ignores the nonce if the service does not keep nonces.
+// Carried reports whether beside, the labels of a secret in the service, contains label, as
+// IsBeside compares labels.
 func Carried(beside []driver.Label, label driver.Label) bool {
 	return slices.ContainsFunc(beside, func(b driver.Label) bool { return IsBeside(b, label) })
 }

@@ -11,9 +11,10 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// DeleteRecord deletes a record, and then the entries that lead to it, which may hold its
-// tokens. Readers do not find such an entry once the record is deleted, but its secret
-// would remain.
+// DeleteRecord deletes rec, and then the entries that have moved to rec, because these
+// entries may hold tokens. Once rec is deleted, readers do not find these entries, so a
+// failure to delete one of them is not an error. The error is Retryable if another writer has
+// changed rec.
 func (l *Ledger) DeleteRecord(ctx context.Context, rec Entry) error {
 	if err := l.Delete(ctx, rec); err != nil {
 		return Lost(err)
@@ -34,16 +35,15 @@ func (l *Ledger) DeleteRecord(ctx context.Context, rec Entry) error {
 	return nil
 }
 
-// sweep deletes an entry that no reader needs. It logs a failure, which has no effect on
-// readers.
+// sweep deletes an entry that no reader needs, and logs a failure.
 func (l *Ledger) sweep(ctx context.Context, e Entry) {
 	if err := l.Driver.Delete(ctx, string(e.Name), e.secret); err != nil {
 		l.Logger.WarnContext(ctx, "tokenstore: what remains of a deleted record could not be removed", "name", string(e.Name))
 	}
 }
 
-// Delete deletes e. If the outcome of the deletion is unknown, it reads the entry to find
-// out.
+// Delete deletes e. If the outcome of the deletion is unknown, Delete reads the entry to find
+// out. If another writer has changed the entry, the error matches driver.ErrConflict.
 func (l *Ledger) Delete(ctx context.Context, e Entry) error {
 	err := l.Driver.Delete(ctx, string(e.Name), e.secret)
 	if err == nil || isOneOf(err, driver.ErrConflict, driver.ErrDenied, driver.ErrRefused) {
@@ -54,19 +54,19 @@ func (l *Ledger) Delete(ctx context.Context, e Entry) error {
 	case errors.Is(readErr, driver.ErrNotFound):
 		return l.CompleteDelete(ctx, e.Name, e.secret)
 	case readErr == nil && now.Born != e.Born && l.Properties.ReadLag == 0:
-		return nil // reads do not lag, so another process has deleted e since it was read
+		return nil // e was current when it was read, and is deleted
 	case readErr == nil && now.secret.Version != e.secret.Version:
-		// If e came from a stale read, it may have been deleted long ago. The caller may
-		// then have to delete the current entry.
+		// If reads lag, e may be the stale state of an entry that was deleted long ago. The
+		// caller may then have to delete the current entry.
 		return fmt.Errorf("%w: another writer came first", driver.ErrConflict)
 	}
 	return err
 }
 
-// CompleteDelete repeats a deletion that may have been abandoned: readers no longer see the
-// entry, but its earlier states may still exist. If another entry has the name, the deletion
-// was completed, and CompleteDelete returns nil. If reads may be out of date, however, the
-// other entry may be older than the deletion, and CompleteDelete returns a Retryable error.
+// CompleteDelete repeats a deletion that may have been abandoned after readers ceased to see
+// the entry, but before all of its states were removed. If another entry has the name, the
+// deletion was completed, and CompleteDelete returns nil. If reads lag, however, the other
+// entry may be older than the deletion, and CompleteDelete returns a Retryable error.
 func (l *Ledger) CompleteDelete(ctx context.Context, name Name, base driver.Secret) error {
 	err := l.Driver.Delete(ctx, string(name), base)
 	switch {
@@ -78,10 +78,11 @@ func (l *Ledger) CompleteDelete(ctx context.Context, name Name, base driver.Secr
 	return nil
 }
 
-// DeleteAll deletes all entries that can be read, even if other processes change them
-// meanwhile, and then the marker of keys. It keeps unreadable entries, and returns an error
-// that joins one *UnreadableError for each of them. After any error, it keeps the marker. If
-// the service throttles deletions, DeleteAll paces them.
+// DeleteAll deletes all entries that can be read, even if other processes change the entries
+// meanwhile, and then the marker of keys. It keeps unreadable entries. The error joins an
+// *UnreadableError for each unreadable entry and the errors of the entries that could not be
+// deleted. After any error, DeleteAll keeps the marker. If the service throttles deletions,
+// DeleteAll paces the deletions.
 func (l *Ledger) DeleteAll(ctx context.Context) error {
 	keyed, err := l.keyed()
 	if err != nil {
@@ -130,8 +131,7 @@ func (l *Ledger) deletable(ctx context.Context) (all deletable, err error) {
 		case err != nil:
 			return all, err
 		default:
-			// A deletion does not need Data. Without Data, the list does not keep the tokens
-			// of all users in memory.
+			// Do not keep the tokens of all users in memory: a deletion does not need Data.
 			e.secret.Data = nil
 			all.entries = append(all.entries, Entry{
 				Record: stored.Record{Born: e.Born, Moved: e.Moved, Alias: e.Alias}, Name: e.Name, secret: e.secret,
@@ -142,8 +142,8 @@ func (l *Ledger) deletable(ctx context.Context) (all deletable, err error) {
 	return all, nil
 }
 
-// forgetListed clears the target of each entry that leads to a listed entry, because
-// DeleteAll deletes the listed entry anyway. The remaining targets are records to which
+// forgetListed clears the target of each entry that leads to a listed secret, because
+// DeleteAll handles the listed secret itself. The remaining targets are records to which
 // entries have moved while the driver listed the secrets.
 func (d *deletable) forgetListed() {
 	listed := map[Name]bool{}
@@ -160,9 +160,9 @@ func (d *deletable) forgetListed() {
 	}
 }
 
-// deleteListed deletes an entry, even if its state has changed since it was listed. If the
-// entry has moved, deleteListed first deletes the record that it has moved to, because the
-// list may not contain that record.
+// deleteListed deletes an entry, even if the entry has changed since the driver listed it. If
+// the entry has moved, deleteListed first deletes the record to which the entry has moved,
+// because the list may not contain that record.
 func (l *Ledger) deleteListed(ctx context.Context, e Entry) error {
 	return l.Retry(ctx, "delete all", func(v *View) (err error) {
 		if v.Fresh() {

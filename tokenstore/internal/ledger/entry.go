@@ -14,28 +14,29 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// An Entry is a stored secret as it was read. A View combines entries into records.
+// An Entry is a stored secret as it was read, or a record that a View has assembled from
+// several entries.
 type Entry struct {
-	stored.Record // as it is stored
+	stored.Record // the content of the secret, without the fields of Frozen
 	Name          Name
 
-	// Token has the fields of the record: those of the entry, with the fields of Frozen
-	// merged into them. Its ID is the ID that is stored in the record, or else Name.
+	// Token holds the fields of the record: the fields of the secret, merged with the fields
+	// of Frozen. Token.ID is the stored ID or, if no ID is stored, Name.
 	Token codec.Fields
 
-	// Frozen holds the entries that have moved to this entry but are not merged into it yet.
+	// Frozen holds the entries that have moved to this entry and are not merged yet.
 	Frozen []Entry
 
 	secret driver.Secret // the base of a write over the entry
 	drop   string        // the note that a write over the entry removes
-	path   []Name        // names that stand for the IDs of the frozen entries and redirects that led to the entry
+	path   []Name        // stand for the IDs of the frozen entries and redirects that lead to the entry
 }
 
 // Ref returns a reference to the incarnation of e.
 func (e Entry) Ref() stored.Ref { return stored.Ref{Name: string(e.Name), Born: e.Born} }
 
-// Target returns the record that a frozen entry has moved to or that a redirect leads
-// to. It returns nil for any other entry.
+// Target returns a reference to the entry that e has moved to or leads to. It returns nil if
+// e is neither frozen nor a redirect.
 func (e Entry) Target() *stored.Ref {
 	if e.Alias != nil {
 		return e.Alias
@@ -46,16 +47,17 @@ func (e Entry) Target() *stored.Ref {
 // WrittenAt returns when e was written, by the writer's clock.
 func (e Entry) WrittenAt() time.Time { return time.UnixMilli(e.Updated) }
 
-// Secret returns the state that e was read from, which is the base of a write over e.
+// Secret returns the state of the secret as it was read or written. A write over e uses this
+// state as its base.
 func (e Entry) Secret() driver.Secret { return e.secret }
 
-// Over returns e with s as the base of a write. s must be the same state, read again.
+// Over returns e with s as the base of a write. s must have the version of e.
 func (e Entry) Over(s driver.Secret) Entry { e.secret = s; return e }
 
-// WithNote returns e with note as the note beside it.
+// WithNote returns e with note as the note beside the secret.
 func (e Entry) WithNote(note string) Entry { e.secret.Note = note; return e }
 
-// DropNote returns a copy of e. A write over the copy removes the note beside the entry.
+// DropNote returns a copy of e. A write over the copy removes the note that was read with e.
 func (e Entry) DropNote() Entry { e.drop = e.secret.Note; return e }
 
 // ChosenID returns the ID of the record, or "" if the ID is the name of e.
@@ -66,16 +68,17 @@ func (e Entry) ChosenID() string {
 	return e.Token.ID
 }
 
-// Had reports whether name is the name of the record or of an entry that was merged into
-// it. It also returns true if name derives from an earlier token or ID of the record.
+// Had reports whether name is the name of e or of an entry that has moved to e. Had also
+// returns true if name derives from an earlier grant or refresh token of the record, or
+// stands for a former ID of the record.
 func (e Entry) Had(name Name) bool {
 	return e.Name == name || slices.Contains(e.path, name) ||
 		slices.Contains(e.Earlier, string(name)) || slices.Contains(e.IDs, string(name)) ||
 		slices.ContainsFunc(e.Absorbed, func(ref stored.Ref) bool { return ref.Name == string(name) })
 }
 
-// toEntry returns the entry in a secret that the driver has returned. The error matches
-// ErrCorrupt if the secret is not a record, or is a state of an earlier incarnation.
+// toEntry decodes a secret that the driver has returned. The error matches driver.ErrCorrupt
+// if the secret cannot be decoded, or is a state of an earlier incarnation.
 func (l *Ledger) toEntry(name Name, secret driver.Secret) (Entry, error) {
 	r, err := l.decode(name, secret.Data)
 	if err != nil {
@@ -96,7 +99,9 @@ func (l *Ledger) decode(name Name, data []byte) (stored.Record, error) {
 	return stored.Decode(text)
 }
 
-// Get reads the named entry with one call of the driver.
+// Get reads the named entry, with one call of the driver's Get. The error matches
+// driver.ErrNotFound if the secret does not exist, and driver.ErrCorrupt if the secret is not
+// a record.
 func (l *Ledger) Get(ctx context.Context, name Name) (Entry, error) {
 	secret, err := l.Driver.Get(ctx, string(name))
 	if err != nil {
@@ -105,7 +110,7 @@ func (l *Ledger) Get(ctx context.Context, name Name) (Entry, error) {
 	return l.toEntry(name, secret)
 }
 
-// Newest reads the newest state of the named entry that the driver can prove. The state is at
+// Newest is like Get, but reads the newest state that the driver can prove. That state is at
 // least as new as than.
 func (l *Ledger) Newest(ctx context.Context, name Name, than Entry) (Entry, error) {
 	secret, err := l.Driver.Fresh(ctx, string(name), than.secret)
@@ -118,7 +123,7 @@ func (l *Ledger) Newest(ctx context.Context, name Name, than Entry) (Entry, erro
 // Hours is the maximum number of clock hours that a period of 24 hours overlaps.
 const Hours = 25
 
-// counted returns r.Writes with one more write at the time now, in Unix milliseconds.
+// counted returns the Writes of r after one more write at now, in Unix milliseconds.
 func counted(r stored.Record, now int64) []int {
 	passed := max(now/time.Hour.Milliseconds()-r.Updated/time.Hour.Milliseconds(), 0)
 	counts := make([]int, min(passed, Hours), Hours+len(r.Writes))
@@ -131,14 +136,14 @@ func counted(r stored.Record, now int64) []int {
 	return counts
 }
 
-// Room returns how many more states of r the service accepts at a given time. The time is now
-// if later is 0, and otherwise later hours from now. Room assumes that no process writes the
-// record until then.
+// Room returns how many more states of r the service accepts later hours from now, if no
+// process writes r before that time. If the service has no daily limit, Room returns
+// math.MaxInt.
 func (l *Ledger) Room(r stored.Record, later int64) int {
 	if l.Properties.DailyWrites == 0 {
 		return math.MaxInt
 	}
-	left := l.Properties.DailyWrites + 1 // counted includes one write that is not made here
+	left := l.Properties.DailyWrites + 1 // counted adds one write that Room does not make
 	for _, n := range counted(r, l.Now().UnixMilli()+later*time.Hour.Milliseconds()) {
 		left -= n
 	}
@@ -148,7 +153,7 @@ func (l *Ledger) Room(r stored.Record, later int64) int {
 // ClockSkew is the largest assumed difference between the clocks of two processes.
 const ClockSkew = 5 * time.Minute
 
-// unboundedLag is the assumed lag of searches where the service documents no bound.
+// unboundedLag is the assumed lag of searches if the service documents no bound.
 const unboundedLag = 24 * time.Hour
 
 // Outlived reports whether every search sees a write that was committed at the time since,
@@ -165,8 +170,8 @@ func (l *Ledger) Outlived(since int64) bool {
 	return l.Now().Sub(time.UnixMilli(since))-ClockSkew >= lag
 }
 
-// Note returns the text of lease for a note: ID, Until and For, followed by Seen unless Seen
-// is 0. Dots separate the parts.
+// Note returns the text of lease for a note: ID, Until and For, followed by Seen if Seen is
+// positive. Dots separate the parts.
 func Note(lease stored.Lease) string {
 	note := fmt.Sprintf("%s.%d.%d", lease.ID, lease.Until, lease.For)
 	if lease.Seen > 0 {
@@ -175,8 +180,8 @@ func Note(lease stored.Lease) string {
 	return note
 }
 
-// Noted returns the lease in the note beside e, or nil if there is no note. A note in another
-// format than that of Note counts as a lapsed lease.
+// Noted returns the lease in the note beside e, or nil if there is no note. Noted reads a
+// missing or malformed number as 0. A lease whose Until is 0 counts as lapsed.
 func (e Entry) Noted() *stored.Lease {
 	if e.secret.Note == "" {
 		return nil

@@ -1,11 +1,12 @@
-// Package ledger keeps records in a secret manager. It names and labels entries, writes them
-// by compare-and-swap, and moves a record to the record of its user. It leaves decisions
-// about tokens to package rules.
+// Package ledger stores records of tokens in a secret manager. It names and labels the stored
+// secrets, writes them by compare-and-swap, and merges a record without a user into the
+// record of a user. Package rules decides which records and fields a token changes.
 //
-// An entry is a stored secret. An entry that moves to another entry is first frozen, and then
-// merged into the other entry. A merged entry becomes a redirect, or is deleted. A record is
-// an entry, together with the frozen entries that have moved to it. Callers find only
-// records.
+// An entry is one stored secret. To move an entry to another entry, a writer first freezes
+// the entry: it adds a reference to the other entry. A writer then merges the frozen entry
+// into the other entry. A merged entry becomes a redirect to the other entry, or is deleted.
+// A record is an entry, together with the frozen entries that have moved to the entry.
+// Searches return only records.
 package ledger
 
 import (
@@ -24,19 +25,19 @@ import (
 
 // A Config configures a Ledger. All fields except NoAccess and Observer must be set.
 type Config struct {
-	NameKeys  [][]byte // keys of names; the first is the current one; a nil element means no key
-	IndexKeys [][]byte // keys of labels; writes use the first, searches use all
+	NameKeys  [][]byte // keys of names; new names use the first; a nil element means no key
+	IndexKeys [][]byte // keys of labels; writes use the first, searches use all; a nil element means no key
 	Codec     codec.Codec
 	Now       func() time.Time
 	Logger    *slog.Logger
 	NoAccess  bool // records get no label for their access token
 	Attempts  int  // maximum number of attempts of an operation
 
-	Observer *observe.Observer // of the calls of the driver; may be nil
+	Observer *observe.Observer // observes the calls of the driver; may be nil
 }
 
-// A Ledger reads and writes the entries of one store. Its methods are safe for concurrent
-// use.
+// A Ledger reads and writes the entries of one store. The methods of a Ledger are safe for
+// concurrent use.
 type Ledger struct {
 	Config
 	Driver     driver.Secrets
@@ -46,16 +47,17 @@ type Ledger struct {
 	Inspector  driver.Inspector // Driver, if it is an Inspector; else nil
 	Properties driver.Properties
 
-	// Wait is driverkit.Sleep. Tests replace Wait.
+	// Wait waits for a duration, or until the context is done. New sets Wait to
+	// driverkit.Sleep, and tests replace Wait.
 	Wait func(context.Context, time.Duration) error
 
-	keysFit  atomic.Bool          // the store has a marker, and the keys fit the marker
-	encrypts atomic.Pointer[bool] // whether the codec encrypts; nil until keyed has found out
+	keysFit  atomic.Bool          // set if the store is known to have a marker that the keys fit
+	encrypts atomic.Pointer[bool] // whether the codec encrypts; nil until keyed has tested the codec
 
-	many chan namerAt // holds the last Namer of NamerForMany, unless a call is using it
+	many chan namerAt // holds the last result of NamerForMany while no call uses it
 }
 
-// New returns a Ledger on d. New does no I/O.
+// New returns a Ledger that stores entries through d. New does no I/O.
 func New(d driver.Secrets, c Config) *Ledger {
 	properties := d.Properties()
 	if placed, ok := c.Codec.(codec.Placed); ok {
@@ -70,15 +72,15 @@ func New(d driver.Secrets, c Config) *Ledger {
 }
 
 // Entries yields the entry of each secret that the driver lists, except the marker of keys
-// and the probes of a measurement. An *UnreadableError concerns only the secret that the
-// yielded entry names. Any other error ends the iteration. Entries leaves out secrets of
-// other programs that the driver cannot read.
+// and the probes of doctor.Measure. An *UnreadableError concerns only the secret with the
+// Name of the yielded entry. Any other error ends the iteration. Entries leaves out a secret
+// that the driver cannot read and whose name no store derives: another program wrote it.
 func (l *Ledger) Entries(ctx context.Context) iter.Seq2[Entry, error] {
 	return l.entries(ctx, own(l.list(ctx, func(driver.Named, error) {})))
 }
 
-// AllEntries is like Entries, but also yields the secrets of other programs that the driver
-// cannot read. It calls aside for each probe of a measurement.
+// AllEntries is like Entries, but leaves out no secret that the driver cannot read. It calls
+// aside with each listed probe of doctor.Measure and with the driver's error for that probe.
 func (l *Ledger) AllEntries(ctx context.Context, aside func(driver.Named, error)) iter.Seq2[Entry, error] {
 	return l.entries(ctx, l.list(ctx, func(named driver.Named, err error) {
 		if named.Name != markerName {
@@ -102,8 +104,8 @@ func (l *Ledger) entries(ctx context.Context, listed iter.Seq2[driver.Named, err
 	}
 }
 
-// list yields the secrets that the driver lists. For the marker and the probes of a
-// measurement, it calls aside instead.
+// list yields the secrets that the driver lists. For the marker and the probes of
+// doctor.Measure, list calls aside instead.
 func (l *Ledger) list(ctx context.Context, aside func(driver.Named, error)) iter.Seq2[driver.Named, error] {
 	return func(yield func(driver.Named, error) bool) {
 		for named, err := range l.Driver.List(ctx) {

@@ -14,29 +14,28 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// ErrWrongKeys means that the store was written with keys other than those of the Ledger.
-// See package tokenstore.
+// ErrWrongKeys means that the store was written with keys that the Ledger does not have.
 var ErrWrongKeys = rules.ErrWrongKeys
 
-// markerName is the name of the marker, the secret that identifies the keys of a store. No
-// record has such a name.
+// markerName is the name of the marker, the secret that identifies the keys of a store. It
+// does not have the form of a record's name.
 const markerName = "keys"
 
 const markerVersion = 1
 
-// A marker identifies the keys of a store without containing them. It has a digest by each
-// key of names and labels, and an empty record in each form that records have. Keys have at
-// least 128 bits, which should be random, so that a digest does not help to find a key.
+// A marker identifies the keys of a store without containing the keys. It holds a digest of
+// each name key and index key, and an empty record in each form that records have. Keys have
+// at least 128 bits, which should be random, so that a digest does not help to find a key.
 //
-// A store without keys has no marker. A Ledger fits a store if it has every key that the
-// marker identifies. The Ledger can then find and read all records.
+// A store without keys needs no marker. The keys of a Ledger fit a store if the Ledger has
+// every key that the marker identifies. The Ledger can then find and read all records.
 type marker struct {
 	Version int      `json:"v"`
-	Salt    string   `json:"salt"`    // of the digests, so that two stores with the same key have different digests
-	Names   []string `json:"names"`   // digests of name keys; records are created under the first key
+	Salt    string   `json:"salt"`    // makes the digests of one key in two stores differ
+	Names   []string `json:"names"`   // digests of the name keys; records are created under the first key
 	Labels  []string `json:"labels"`  // digests of the index keys
 	Records [][]byte `json:"records"` // an empty record in each form of the codec
-	Nonce   string   `json:"nonce"`   // of the write
+	Nonce   string   `json:"nonce"`   // makes the data of each write different
 }
 
 // unkeyed stands in a marker for a nil key, in place of a digest.
@@ -64,7 +63,7 @@ type storedMarker struct {
 	secret driver.Secret
 }
 
-// keyed reports whether the store writes names or labels under a key, or encrypts records.
+// keyed reports whether l writes names or labels under a key, or encrypts records.
 func (l *Ledger) keyed() (bool, error) {
 	if l.NameKeys[0] != nil || l.IndexKeys[0] != nil {
 		return true, nil
@@ -82,7 +81,7 @@ func (l *Ledger) keyed() (bool, error) {
 	return encrypts, nil
 }
 
-// form returns an empty record in the form that the store writes.
+// form returns an empty record in the form that l writes.
 func (l *Ledger) form() ([]byte, error) {
 	return l.encode(markerName, stored.Record{Born: Nonce()})
 }
@@ -101,7 +100,8 @@ func (l *Ledger) writes(form []byte) bool {
 }
 
 // readMarker reads the marker. If newest is set, it reads the newest state, which may take
-// several calls.
+// several calls. If the store has no marker, readMarker returns the zero storedMarker. The
+// error is an *UnreadableError.
 func (l *Ledger) readMarker(ctx context.Context, newest bool) (storedMarker, error) {
 	var secret driver.Secret
 	var err error
@@ -142,8 +142,8 @@ func (l *Ledger) checkMarker(m storedMarker) error {
 	return nil
 }
 
-// CheckKeys reads the newest marker. The error is an *UnreadableError if the marker cannot
-// be read, and matches ErrWrongKeys if the store has other keys.
+// CheckKeys checks that the keys of l fit the newest marker. The error is an *UnreadableError
+// if the marker cannot be read, and matches ErrWrongKeys if the keys do not fit.
 func (l *Ledger) CheckKeys(ctx context.Context) error {
 	m, err := l.readMarker(ctx, true)
 	if err != nil {
@@ -152,11 +152,11 @@ func (l *Ledger) CheckKeys(ctx context.Context) error {
 	return l.checkMarker(m)
 }
 
-// missed is called before an operation reports that a record does not exist. It returns an
-// error that matches ErrWrongKeys if the store has other keys.
+// missed checks the keys before an operation reports that a record does not exist. The error
+// matches ErrWrongKeys if the keys of l do not fit the store.
 //
-// missed records that the keys fit. It does not record that the marker is absent, because
-// another process may write the marker.
+// missed reads the marker again on each call until it has found that the keys fit. It does
+// not remember that the marker is absent, because another process may write the marker.
 func (l *Ledger) missed(ctx context.Context) error {
 	if l.keysFit.Load() {
 		return nil
@@ -179,9 +179,9 @@ func (l *Ledger) missed(ctx context.Context) error {
 	return err
 }
 
-// Missing calls missed in the background while the caller looks for a record. The caller
-// must call the returned function. If needed is set, the function waits for missed and
-// returns its error; otherwise it cancels missed and returns nil.
+// Missing calls missed in the background while the caller looks for a record. The caller must
+// call the returned function. If needed is set, that function waits for missed and returns
+// the error of missed. Otherwise, that function cancels missed and returns nil.
 func (l *Ledger) Missing(ctx context.Context) func(needed bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
@@ -199,14 +199,14 @@ func (l *Ledger) Missing(ctx context.Context) func(needed bool) error {
 	}
 }
 
-// markerAttempts is the number of attempts to write the marker while other processes write
-// it. Such writes compete only if several processes start, or change keys, at the same
-// time.
+// markerAttempts is the maximum number of attempts to write the marker. Attempts compete only
+// if several processes start, or change keys, at the same time.
 const markerAttempts = 10
 
 // NamerForNew returns the Namer for new records. It first checks that the keys of l fit the
-// store, and adds the keys that l writes with to the marker. Call NamerForNew before each
-// creation, because another process may have added keys since the last call.
+// store, and adds to the marker the index key and the form of records that l writes. The
+// error matches ErrWrongKeys if the keys do not fit. Call NamerForNew before each creation,
+// because another process may have added keys since the last call.
 func (l *Ledger) NamerForNew(ctx context.Context) (Namer, error) {
 	m, err := l.ensureMarker(ctx, nil)
 	if err != nil {
@@ -233,8 +233,8 @@ type namerAt struct {
 	at time.Time
 }
 
-// NamerForMany is like NamerForNew, for operations that create many records one after
-// another. It reads the marker at most once per namerLasts.
+// NamerForMany is like NamerForNew, but relies on an earlier result for up to namerLasts. It
+// is for operations that create many records one after another.
 func (l *Ledger) NamerForMany(ctx context.Context) (Namer, error) {
 	select {
 	case last := <-l.many:
@@ -253,9 +253,10 @@ func (l *Ledger) NamerForMany(ctx context.Context) (Namer, error) {
 	}
 }
 
-// ensureMarker reads and checks the marker. It adds the index key and the form that l writes
-// with, and applies change, which reports whether it edited the marker. change may be nil. If
-// the store has no marker, l uses no keys, and change is nil, ensureMarker writes no marker.
+// ensureMarker reads and checks the marker. It adds the index key and the form of records
+// that l writes. Unless change is nil, ensureMarker also calls change, which reports whether
+// change edited the marker. If the store has no marker, l writes with no keys, and change is
+// nil, ensureMarker writes no marker.
 func (l *Ledger) ensureMarker(ctx context.Context, change func(*marker) bool) (storedMarker, error) {
 	keyed, err := l.keyed()
 	if err != nil {
@@ -328,8 +329,9 @@ func (l *Ledger) nextMarker(ctx context.Context, m storedMarker, change func(*ma
 	return &next, nil
 }
 
-// describe adds to m the keys of a store without a marker. If the store has records, any key
-// that l reads with may be in use.
+// describe adds to m the keys of a store without a marker. If the store has records, any
+// index key of l may be in use, and so may the unencrypted form of records if l reads that
+// form.
 func (l *Ledger) describe(ctx context.Context, m *marker) error {
 	n, empty, err := l.sample(ctx)
 	if err != nil {
@@ -369,9 +371,9 @@ const sampleSize = 16
 
 // sample reads some records of a store without a marker, and returns the Namer that fits most
 // of their names. It also reports whether the store is empty. If no record identifies a
-// Namer, sample returns the Namer without a key if l has it, else l.Namer(). The error
-// matches ErrWrongKeys if no record fits the keys of l and at least one record contradicts
-// them.
+// Namer, sample returns the Namer without a key if l has that Namer, and otherwise l.Namer().
+// The error matches ErrWrongKeys if no record fits the keys of l and at least one record
+// contradicts the keys.
 func (l *Ledger) sample(ctx context.Context) (n Namer, empty bool, err error) {
 	namers := l.Namers()
 	fits, looked, best := make([]int, len(namers)), 0, 0
@@ -402,7 +404,7 @@ func (l *Ledger) sample(ctx context.Context) (n Namer, empty bool, err error) {
 	case fits[best] > 0:
 		return namers[best], false, nil
 	case misfit != nil:
-		return Namer{}, false, fmt.Errorf("%w: %v", ErrWrongKeys, misfit) // %v: the error has only one class
+		return Namer{}, false, fmt.Errorf("%w: %v", ErrWrongKeys, misfit) // %v, so that the error has only one class
 	case slices.ContainsFunc(l.NameKeys, func(key []byte) bool { return key == nil }):
 		return Namer{}, looked == 0, nil
 	}
@@ -410,7 +412,8 @@ func (l *Ledger) sample(ctx context.Context) (n Namer, empty bool, err error) {
 }
 
 // namedBy returns the index of the Namer that fits a listed record. It returns -1 and an
-// error if no Namer fits, and -1 and nil if the record does not show which Namer fits.
+// error if no Namer fits or the record cannot be decoded. It returns -1 and nil if the record
+// does not show which Namer fits.
 func (l *Ledger) namedBy(named driver.Named) (int, error) {
 	e, err := l.toEntry(Name(named.Name), named.Secret)
 	if err != nil {
@@ -431,7 +434,8 @@ func (l *Ledger) namedBy(named driver.Named) (int, error) {
 }
 
 // adopt makes sure, after a write, that a store with keys has a marker. It only logs a
-// failure, because this program does not need the marker. The next write tries again.
+// failure, because this process does not need the marker, and because the next write calls
+// adopt again.
 func (l *Ledger) adopt(ctx context.Context) {
 	if l.keysFit.Load() {
 		return
@@ -461,9 +465,9 @@ func (l *Ledger) removeMarker(ctx context.Context) error {
 	return nil
 }
 
-// AnnounceKeys adds the new keys to the marker, before Rekey writes the first record under
-// them. If dry is set, AnnounceKeys only checks the marker. settled reports whether the
-// current name key was the only name key in the marker before the call.
+// AnnounceKeys adds the current keys to the marker. Call AnnounceKeys before the first write
+// under new keys. If dry is set, AnnounceKeys only checks the marker. settled reports whether
+// the current name key was the only name key in the marker before the call.
 func (l *Ledger) AnnounceKeys(ctx context.Context, dry bool) (settled bool, err error) {
 	m, err := l.readMarker(ctx, true)
 	if err == nil {
@@ -488,9 +492,10 @@ func (l *Ledger) AnnounceKeys(ctx context.Context, dry bool) (settled bool, err 
 	return settled, err
 }
 
-// SettleKeys removes all keys but the current ones from the marker. If l has no keys, it
-// removes the marker. changed reports whether the marker changed. If the marker changed,
-// another process may have created a record under the old keys just before.
+// SettleKeys removes all keys except the current keys from the marker. If the current keys
+// are nil and the codec does not encrypt, SettleKeys removes the marker. changed reports
+// whether a write of SettleKeys has succeeded. If changed is true, another process may have
+// created a record under the old keys just before the write.
 func (l *Ledger) SettleKeys(ctx context.Context) (changed bool, err error) {
 	keyed, err := l.keyed()
 	if err != nil {

@@ -24,8 +24,9 @@ const (
 
 var encoding = base32.NewEncoding(alphabet).WithPadding(base32.NoPadding)
 
-// Digest returns a digest of kind and parts by key, in 32 characters. It also digests the
-// length of each part, so that ("a", "bc") and ("ab", "c") have different digests.
+// Digest returns the HMAC-SHA-256 of kind and parts under key, truncated to 160 bits, in 32
+// characters. It also digests the length of each part, so that ("a", "bc") and ("ab", "c")
+// have different digests.
 func Digest(key []byte, kind string, parts ...string) string {
 	h := hmac.New(sha256.New, key)
 	h.Write([]byte(kind))
@@ -41,15 +42,15 @@ func Digest(key []byte, kind string, parts ...string) string {
 // Nonce returns 80 random bits in 16 characters.
 func Nonce() string {
 	var b [nonceSize]byte
-	_, _ = rand.Read(b[:]) // never fails, by its documentation
+	_, _ = rand.Read(b[:]) // rand.Read never returns an error
 	return encoding.EncodeToString(b[:])
 }
 
-// A Kind says what a Name is a digest of.
+// A Kind identifies the kind of value from which a Name derives. It is the first letter of
+// the Name.
 type Kind string
 
-// The kinds of names. A record's name has one of these kinds other than OfID. The name
-// derives from the user or, without a user, from the grant, refresh or access token.
+// The kinds of names. The name of a record has any of these kinds except OfID.
 const (
 	OfUser    Kind = "u" // a user and client
 	OfGrant   Kind = "g" // a grant token and its client
@@ -60,8 +61,8 @@ const (
 
 var ofRecords = []Kind{OfUser, OfGrant, OfRefresh, OfAccess}
 
-// A Name is the name of an entry, or stands for an ID that a record has had. It consists of
-// the letter of its Kind and a digest.
+// A Name is the name of an entry, or stands for an ID that a record has or had. A Name that
+// this package derives consists of the letter of a Kind and a digest.
 type Name string
 
 // Kind returns the first letter of n, or "" if n is empty.
@@ -74,12 +75,12 @@ func (n Name) Derived() bool {
 }
 
 // termKeys maps the kind of a name to the key of the labels by which searches find records
-// with that name. OfUser has no key, because searches read the record of a user and client by
-// its name.
+// that have or had the name. OfUser has no key, because searches read the record of a user
+// and client by name.
 var termKeys = map[Kind]string{OfGrant: "grant", OfRefresh: "refresh", OfAccess: "access", OfID: "id"}
 
-// Term returns the term that finds a record that has, or had, the name n. It returns false if
-// termKeys lacks the kind of n.
+// Term returns the term by which searches find a record that has or had the name n. It
+// returns false if termKeys lacks the kind of n.
 func (n Name) Term() (Term, bool) {
 	key, ok := termKeys[n.Kind()]
 	if !ok {
@@ -88,13 +89,13 @@ func (n Name) Term() (Term, bool) {
 	return Term{key, string(n[1:])}, true
 }
 
-// A Term is a search term: the key of a label, and a digest of the labelled text by the
-// name key. The value of the label is a digest of this Digest by an index key. A record can
-// therefore keep the term of an earlier token without the token itself. The label can still
-// be computed with any index key.
+// A Term is a search term: the key of a label, and a digest of the indexed text under a name
+// key. The value of the label is a digest of Term.Digest under an index key. A record can
+// therefore keep the Term of an earlier token without the token, and the label of that Term
+// can be computed under any index key.
 type Term struct{ Key, Digest string }
 
-// Terms returns the terms of names. It skips names without a term.
+// Terms returns the terms of those names that have a term.
 func Terms(names ...Name) []Term {
 	var terms []Term
 	for _, name := range names {
@@ -105,16 +106,17 @@ func Terms(names ...Name) []Term {
 	return terms
 }
 
-// label returns the label of t by the index key.
+// label returns the label of t under the index key.
 func (t Term) label(key []byte) driver.Label {
 	return driver.Label{Key: t.Key, Value: Digest(key, t.Key, t.Digest)}
 }
 
-// A Namer derives names and terms with one name key. The zero Namer has no key.
+// A Namer derives names and terms under one name key. The zero Namer has no key.
 type Namer struct{ key []byte }
 
 // name returns the name of the kind for parts. It appends the issuer and resource of at to
-// parts only if one of them is set, because existing names must not change.
+// parts only if at has one of them, because stored names for a client without an issuer and
+// resource derive from parts alone.
 func (n Namer) name(kind Kind, at rules.Client, parts ...string) Name {
 	if at.Issuer != "" || at.Resource != "" {
 		parts = append(parts, at.Issuer, at.Resource)
@@ -125,23 +127,26 @@ func (n Namer) name(kind Kind, at rules.Client, parts ...string) Name {
 // User returns the name of the record of a user and client.
 func (n Namer) User(user string, c rules.Client) Name { return n.name(OfUser, c, user, c.ID) }
 
-// Grant returns the name of a record without a user that has the grant token.
+// Grant returns the name of a record that is created for the client and the grant token,
+// without a user.
 func (n Namer) Grant(c rules.Client, token string) Name { return n.name(OfGrant, c, c.ID, token) }
 
-// Refresh returns the name of a record without a user that has the refresh token.
+// Refresh returns the name of a record that is created for the client and the refresh token,
+// without a user or a grant token.
 func (n Namer) Refresh(c rules.Client, token string) Name {
 	return n.name(OfRefresh, c, c.ID, token)
 }
 
-// Access returns the name of a record without a user that has the access token, and neither
-// an issuer nor a resource. The term of this name finds any record that has the token.
+// Access is like AccessAt for a client without an Issuer and Resource. The term of this name
+// serves searches by the access token, whatever client the record has.
 func (n Namer) Access(token string) Name { return n.name(OfAccess, rules.Client{}, token) }
 
-// AccessAt returns the name of a record without a user that has the access token.
+// AccessAt returns the name of a record that is created with only the access token, without a
+// user. The name depends on the Issuer and Resource of c, but not on its ID.
 func (n Namer) AccessAt(c rules.Client, token string) Name { return n.name(OfAccess, c, token) }
 
-// Of returns the name of the record that is created for f, which has a user or one
-// of the three tokens.
+// Of returns the name under which a record is created for f. f must have a user or one of the
+// three tokens.
 func (n Namer) Of(f codec.Fields) Name {
 	switch {
 	case f.UserName != "":
@@ -155,7 +160,8 @@ func (n Namer) Of(f codec.Fields) Name {
 }
 
 // Tokens returns the names whose terms find f by its tokens. The names for the grant token
-// and the refresh token depend on the client of f. The name for the access token does not.
+// and the refresh token depend on the client of f, and the name for the access token does
+// not.
 func (n Namer) Tokens(f codec.Fields) []Name {
 	var names []Name
 	if f.GrantToken != "" {
@@ -170,8 +176,8 @@ func (n Namer) Tokens(f codec.Fields) []Name {
 	return names
 }
 
-// ID returns the name that stands for id: id itself if it is derived, and otherwise a digest
-// of id.
+// ID returns the name that stands for id: id itself if id has the form of a record's name,
+// and otherwise a name of the kind OfID.
 func (n Namer) ID(id string) Name {
 	if Name(id).Derived() {
 		return Name(id)
@@ -179,14 +185,14 @@ func (n Namer) ID(id string) Name {
 	return Name(OfID) + Name(Digest(n.key, "id", id))
 }
 
-// idTerm returns the term of an ID other than the record's name. A caller chose such an ID,
-// or Rekey kept it.
+// idTerm returns the term of an ID that is not the name of its record, because a caller chose
+// the ID or Rekey renamed the record.
 func (n Namer) idTerm(id string) Term { return Term{"id", Digest(n.key, "id", id)} }
 
 // userTerm returns the term of all records of a user.
 func (n Namer) userTerm(user string) Term { return Term{"user", Digest(n.key, "user", user)} }
 
-// clientTerm returns the term of all records of a client ID.
+// clientTerm returns the term of all records with a client ID.
 func (n Namer) clientTerm(id string) Term { return Term{"client", Digest(n.key, "client", id)} }
 
 // Terms returns the terms by which searches find the record r.
@@ -207,7 +213,7 @@ func (n Namer) Terms(r stored.Record) []Term {
 		terms = append(terms, n.idTerm(r.ID))
 	}
 	for _, id := range r.IDs {
-		if Name(id).Kind() == OfUser { // of a record that Rekey has renamed
+		if Name(id).Kind() == OfUser { // Rekey has renamed the record
 			terms = append(terms, n.idTerm(id))
 		}
 	}
@@ -230,7 +236,7 @@ func namesOf(texts []string) []Name {
 }
 
 // before returns the clients that a record without a user may have had before its client
-// became c. These are c itself, and c without one or more of its parts.
+// became c: c itself, and c without one or more of its parts.
 func before(c rules.Client) []rules.Client {
 	var all []rules.Client
 	for i := range 8 {
@@ -247,8 +253,8 @@ func before(c rules.Client) []rules.Client {
 	return all
 }
 
-// HadAccess reports whether e, or an entry that was merged into e, was created with only the
-// given access token. Such an entry had no user and no other token.
+// HadAccess reports whether e, or an entry that has moved to e, was created with the given
+// access token, without a user or another token.
 func (n Namer) HadAccess(e Entry, token string) bool {
 	return slices.ContainsFunc(before(rules.ClientOf(e.Token)), func(c rules.Client) bool { return e.Had(n.AccessAt(c, token)) })
 }
@@ -265,8 +271,8 @@ func (l *Ledger) Namers() []Namer {
 	return namers
 }
 
-// FormerTerms returns the terms that find a record that had the derived ID id, or that still
-// has this ID under another name.
+// FormerTerms returns the terms that find a record that had the derived ID id, or that has
+// this ID under another name.
 func (l *Ledger) FormerTerms(id string) []Term {
 	terms := Terms(Name(id))
 	for _, n := range l.Namers() {
@@ -286,13 +292,14 @@ func (l *Ledger) queries(terms []Term) []driver.Label {
 	return labels
 }
 
-// labels returns the labels for r. A label that base also has keeps its nonce. Every other
-// label gets the nonce of w for the incarnation of r. If base.Former has the label with that
-// nonce, the label gets a new nonce, because another writer may be removing the former label.
+// labels returns the labels for r. A label that base also has keeps its nonce. Any other
+// label gets a nonce that derives from the nonce of w and the incarnation of r. If
+// base.Former contains the label with the derived nonce, the label gets a random nonce
+// instead, because another writer may be removing the former label.
 //
-// Two incarnations never have an equal label. A process that deletes an incarnation might
-// remove its labels late, after w has created the entry again. The removal must not affect
-// the labels of the new incarnation.
+// The labels of two incarnations differ at least in the nonce. A process that deletes an
+// incarnation may remove labels late, after w has created the entry again. The removal must
+// not affect the labels of the new incarnation.
 func (w *Writer) labels(r, base stored.Record) []stored.Label {
 	var labels []stored.Label
 	sum := sha256.Sum256([]byte(w.nonce + r.Born))
@@ -327,8 +334,8 @@ func driverLabels(labels []stored.Label) []driver.Label {
 	return d
 }
 
-// Keys returns the names to read and the terms to search for, under each name key, in a
-// search for like.
+// Keys returns the names to read and the terms to look up in a search for like, under all
+// name keys.
 func (l *Ledger) Keys(like codec.Fields) (names []Name, terms []Term) {
 	namers := l.Namers()
 	for _, n := range namers {
@@ -342,10 +349,10 @@ func (l *Ledger) Keys(like codec.Fields) (names []Name, terms []Term) {
 	return names, terms
 }
 
-// SearchKeys returns the names to read and the terms to search for, under each name key, in a
-// search for all records of the user of like or, without a user, of its client ID. A name is
-// that of the record of exactly the user and client of like. There are names only if like
-// has a user and a client ID and the driver's searches lag.
+// SearchKeys returns the names to read and the terms to look up, under all name keys, to find
+// the records of the user of like or, if like has no user, of its client ID. If like has a
+// user and a client ID, and the driver's searches lag, the names are those of the record with
+// exactly the user and client of like. Otherwise, there are no names.
 func (l *Ledger) SearchKeys(like codec.Fields) (names []Name, terms []Term) {
 	for _, n := range l.Namers() {
 		if like.UserName == "" {
@@ -399,8 +406,8 @@ func (l *Ledger) Candidates(records []Entry, like codec.Fields) []rules.Candidat
 	return candidates
 }
 
-// former sets the fields of c.Former for which an earlier value of rec equals the value in
-// like.
+// former sets c.Former.ID, c.Former.GrantToken and c.Former.RefreshToken if rec had the value
+// that like has. An ID that derives from a current token of rec also counts as a former ID.
 func (n Namer) former(c *rules.Candidate, rec Entry, like codec.Fields) {
 	was := &c.Former
 	if like.ID != "" && c.ID != like.ID {

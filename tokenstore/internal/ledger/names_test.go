@@ -41,8 +41,8 @@ const (
 	indexKey = "fedcba9876543210"
 )
 
-// TestNames checks that names are those that another program computed from the description of
-// the derivation. If a name changed, stores would not find the existing record.
+// TestNames compares names with those that an independent program computed from the
+// specification. If the derivation changed, stores would not find their existing records.
 func TestNames(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -72,9 +72,9 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// TestNamesAtAnIssuer checks that names for clients with an issuer or a resource are those
-// that the program of TestNames computed. It also checks that the term of an access token
-// does not depend on the issuer and resource.
+// TestNamesAtAnIssuer compares names for clients with an issuer or a resource with those that
+// the program of TestNames computed. The term of an access token must not depend on the
+// issuer and resource.
 func TestNamesAtAnIssuer(t *testing.T) {
 	t.Parallel()
 	n := withKeys(t, "").Namer()
@@ -118,8 +118,8 @@ func TestNamesAtAnIssuer(t *testing.T) {
 	}
 }
 
-// TestFits_ClientLater checks that a name fits a record whose client was completed after
-// the record was created.
+// TestFits_ClientLater checks that a name still fits a record if parts of the client were set
+// after the record was created.
 func TestFits_ClientLater(t *testing.T) {
 	t.Parallel()
 	n := withKeys(t, nameKey).Namer()
@@ -148,8 +148,7 @@ func TestFits_ClientLater(t *testing.T) {
 	}
 }
 
-// TestLabels checks that the labels of a record are those that the program of TestNames
-// computed.
+// TestLabels compares labels with those that the program of TestNames computed.
 func TestLabels(t *testing.T) {
 	t.Parallel()
 	r := stored.Record{Fields: codec.Fields{ID: "7", UserName: "ann@example.com:6001", ClientID: "1000.CLIENT", GrantToken: "1000.gt", RefreshToken: "1000.rt", AccessToken: "1000.at"}}
@@ -238,7 +237,7 @@ func TestNonce(t *testing.T) {
 }
 
 // TestLabels_Nonces checks that a repeated write adds the same labels. A write for another
-// incarnation must not add them, and a later write must neither replace unchanged labels nor
+// incarnation must add other labels. A later write must neither replace unchanged labels nor
 // add labels in Former.
 func TestLabels_Nonces(t *testing.T) {
 	t.Parallel()
@@ -272,7 +271,7 @@ func TestLabels_Nonces(t *testing.T) {
 }
 
 // TestFormer checks that a write leaves replaced labels to a later write, and that a later
-// write removes them.
+// write removes these labels.
 func TestFormer(t *testing.T) {
 	t.Parallel()
 	label := func(key string, n int) stored.Label {

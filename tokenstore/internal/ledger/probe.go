@@ -11,18 +11,18 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// ProbeName is the name of the entry with which SameAs and Check test a server. The name
-// never changes, because some services keep a remnant of every deleted name. It has the
-// form of a record's name. The entry holds no token, so readers do not take it for a
-// record.
+// ProbeName is the name of the probe, the entry that SameAs and doctor.Check write to test a
+// store. All probes have the same name, because some services keep a remnant of every deleted
+// name. The name has the form of a record's name. The probe holds no token, so readers do not
+// take the probe for a record.
 const ProbeName = "atokenkeepprobetokenkeepprobetoke"
 
-// The names of the probes that doctor.Measure writes. The names never change, for the
-// reason given for ProbeName. These names do not have the form of a record's name, so that no
-// store takes a probe for a record.
+// The names of the probes that doctor.Measure writes. The names are constant for the same
+// reason as ProbeName. They do not have the form of a record's name, so that no store takes
+// these probes for records.
 const (
-	ProbeCreate = "tokenkeepprobecreate" // racers create it concurrently
-	ProbeUpdate = "tokenkeepprobeupdate" // racers update it concurrently
+	ProbeCreate = "tokenkeepprobecreate" // for concurrent calls of Create
+	ProbeUpdate = "tokenkeepprobeupdate" // for concurrent calls of Update
 )
 
 // Measures reports whether name is ProbeCreate or ProbeUpdate.
@@ -56,8 +56,8 @@ func (l *Ledger) SameAs(ctx context.Context, other *Ledger) (is bool, err error)
 		return false, err
 	}
 	defer func() { err = errors.Join(err, other.RemoveProbe(ctx, theirs)) }()
-	// Both probes were created. Another process may have removed the first probe in between.
-	// Update the first probe, which succeeds only if it still exists.
+	// Both probes were created, which proves nothing if another process removed the first
+	// probe in between. An update of the first probe fails in that case.
 	next, err := l.NewProbe()
 	if err != nil {
 		return false, err
@@ -73,9 +73,9 @@ func (l *Ledger) SameAs(ctx context.Context, other *Ledger) (is bool, err error)
 // errClaimed means that the probe exists and has the data that the caller knows.
 var errClaimed = errors.New("the probe exists")
 
-// ClaimProbe creates the probe. It first removes a probe that a process left behind, and
-// waits for another process that is testing the store. If known is not nil and the existing
-// probe has this data, the error is errClaimed.
+// ClaimProbe creates the probe. It first removes a probe that another process left behind,
+// and waits while another process tests the store. If known is not nil and the existing probe
+// has this data, the error is errClaimed.
 func (l *Ledger) ClaimProbe(ctx context.Context, known []byte) (driver.Secret, error) {
 	for {
 		p, err := l.NewProbe()
@@ -124,8 +124,8 @@ func (l *Ledger) NewProbe() (driver.Payload, error) {
 	return driver.Payload{Data: data}, nil
 }
 
-// RemoveProbe removes the probe if its state is last, even if ctx is done. It returns nil if
-// another process has replaced the probe.
+// RemoveProbe removes the probe if the current state of the probe is last, even if ctx is
+// done. It returns nil if another process has replaced the probe.
 func (l *Ledger) RemoveProbe(ctx context.Context, last driver.Secret) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
 	defer cancel()

@@ -22,16 +22,17 @@ import (
 //   4. from becomes a redirect.
 //
 // Readers find the token after each swap. Until the second swap, the token is in the record
-// from. From then on, both names lead to the user's record, whose readers also read from
-// until the third swap. Every writer to the user's record makes the third and the fourth
-// swap. The third swap is always an Update. If another process deletes the user's record
-// meanwhile, that process also deletes from, and no swap creates the record again.
+// from. After the second swap, both names lead to the user's record. Until the third swap,
+// readers of the user's record also read the entry from. Every Commit to the user's record
+// makes the third and the fourth swap. The third swap is always an Update. If another process
+// deletes the user's record meanwhile, that process also deletes from, and no swap creates
+// the record again.
 //
 // Entries refer to each other by name and incarnation (stored.Record.Born). A reference
 // therefore never leads to a later entry with the same name.
 
-// errMoved means that the record has moved: the next attempt finds it under the name of its
-// user's record.
+// errMoved means that the record has moved. The next attempt finds the record under the name
+// of the user's record.
 var errMoved = Again(errors.New("moved"))
 
 // maxJoining is the maximum number of entries in the joining and absorbed lists of one
@@ -41,9 +42,9 @@ const maxJoining = 8
 // MostRepairs is an upper bound on the number of repairs that one entry needs.
 const MostRepairs = 4 * maxJoining
 
-// Promote moves from to the record of the user and client of as. It never returns nil.
-// After a successful move, the error makes Retry call another attempt, which finds the
-// user's record.
+// Promote moves from to the record of the user and client of as. It always returns an error.
+// After a successful move, the error is Retryable, and the next attempt finds the user's
+// record.
 func (w *Writer) Promote(ctx context.Context, v *View, from Entry, as codec.Fields) error {
 	to, err := w.join(ctx, v, from, rules.Identity(as))
 	if err != nil {
@@ -64,8 +65,8 @@ func (w *Writer) join(ctx context.Context, v *View, from Entry, as codec.Fields)
 	return w.Join(ctx, v, name, from, stored.Record{Fields: as})
 }
 
-// userRecord returns the name of the record of the user and client of as, or the name
-// to create it under.
+// userRecord returns the name of the record of the user and client of as. If no such record
+// exists, userRecord returns the name under which to create the record.
 func (w *Writer) userRecord(ctx context.Context, v *View, as codec.Fields) (Name, error) {
 	for _, n := range w.Namers() {
 		name := n.Of(as)
@@ -113,8 +114,8 @@ func (w *Writer) Join(ctx context.Context, v *View, name Name, from Entry, r sto
 	return w.Update(ctx, to, next)
 }
 
-// clear deletes dead, which has the name of a user's record but leads to a deleted record.
-// It always returns an error, because this attempt of the promotion cannot continue.
+// clear deletes dead, an entry with the name of a user's record, if dead leads to a deleted
+// record. It always returns an error, because this attempt of the promotion cannot continue.
 func (w *Writer) clear(ctx context.Context, v *View, dead Entry) error {
 	if _, err := v.Resolve(ctx, dead); !errors.Is(err, errDead) {
 		return fmt.Errorf("%w: %q has moved", driver.ErrCorrupt, dead.Name)
@@ -125,7 +126,7 @@ func (w *Writer) clear(ctx context.Context, v *View, dead Entry) error {
 	return fmt.Errorf("%w: %q had moved to a record that was deleted", driver.ErrConflict, dead.Name)
 }
 
-// Move makes the second and later swaps. from must be in the joining list of to.
+// Move makes the second, third and fourth swap. from must be in the joining list of to.
 func (w *Writer) Move(ctx context.Context, from, to Entry) error {
 	at, err := w.freeze(ctx, from, to.Ref())
 	if err != nil {
@@ -151,9 +152,9 @@ func (w *Writer) freeze(ctx context.Context, from Entry, to stored.Ref) (Entry, 
 	return w.Update(ctx, from, next)
 }
 
-// Complete makes the second and later swaps of an abandoned promotion. It does not undo the
-// first swap, because the writer of that swap may only be slow. This writer would then move
-// the record to an entry that does not list it.
+// Complete makes the second, third and fourth swap of an abandoned promotion. It does not
+// undo the first swap, because the writer of that swap may only be slow. The slow writer
+// would then move the record to an entry that does not list the record.
 func (w *Writer) Complete(ctx context.Context, from, to Entry) error {
 	if _, err := w.freeze(ctx, from, to.Ref()); err != nil {
 		return Lost(err)
@@ -177,8 +178,8 @@ func (w *Writer) TakeOver(ctx context.Context, to stored.Ref) error {
 	return err
 }
 
-// Redirect makes the fourth swap. It replaces from, which was merged into to, by a
-// reference to that record and the IDs that find from.
+// Redirect makes the fourth swap. It replaces from, which was merged into to, by a redirect
+// to to. The redirect keeps the IDs that find from.
 func (w *Writer) Redirect(ctx context.Context, from Entry, to stored.Ref) error {
 	left := stored.Record{Fields: codec.Fields{ID: from.ID}, Born: from.Born, Alias: &to, IDs: from.IDs}
 	_, err := w.Update(ctx, from, left)
@@ -194,8 +195,8 @@ func (w *Writer) redirect(ctx context.Context, from, to Entry) {
 	}
 }
 
-// Relist adds from, which has moved to u, to the joining list of u. from is missing from the
-// list only if another program has removed it.
+// Relist adds from, which has moved to u, to the joining list of u. The list lacks from only
+// if another program has changed the list.
 func (w *Writer) Relist(ctx context.Context, u, from Entry) error {
 	next := u.Record
 	next.Joining = append(slices.Clone(next.Joining), from.Ref())
@@ -204,9 +205,9 @@ func (w *Writer) Relist(ctx context.Context, u, from Entry) error {
 }
 
 // Unlist removes refs from the joining list of u. The refs must name redirects or former
-// incarnations, which cannot move to u. If an unlisted entry moved to u, its tokens would be
-// lost. If reads may be out of date, Unlist first proves, by writes where necessary, that no
-// entry of refs can move to u.
+// incarnations, because such entries cannot move to u. If an unlisted entry moved to u, the
+// tokens of the entry would be lost. If reads lag, Unlist first proves, by writes if
+// necessary, that no entry in refs can move to u.
 func (w *Writer) Unlist(ctx context.Context, u Entry, refs []stored.Ref) error {
 	for _, ref := range refs {
 		if err := w.proveUnable(ctx, ref); err != nil {
@@ -219,11 +220,10 @@ func (w *Writer) Unlist(ctx context.Context, u Entry, refs []stored.Ref) error {
 	return Lost(err)
 }
 
-// proveUnable returns an error unless the incarnation ref no longer exists or is a
-// redirect.
+// proveUnable returns an error unless the incarnation ref does not exist or is a redirect.
 func (w *Writer) proveUnable(ctx context.Context, ref stored.Ref) error {
 	if w.Properties.ReadLag == 0 {
-		return nil // the caller's read was proof, because reads do not lag
+		return nil // reads do not lag, so the read of the caller is proof
 	}
 	now, err := w.Newest(ctx, Name(ref.Name), Entry{})
 	switch {
@@ -237,13 +237,13 @@ func (w *Writer) proveUnable(ctx context.Context, ref stored.Ref) error {
 	return w.proveOver(ctx, ref, now, err)
 }
 
-// proveOver proves by a Create or an Update that the incarnation ref no longer exists. now
-// and err are the result of a read of its name, which may be out of date.
+// proveOver proves by a Create or an Update that the incarnation ref does not exist. now and
+// err are the result of a read of the name in ref, which may be out of date.
 func (w *Writer) proveOver(ctx context.Context, ref stored.Ref, now Entry, err error) error {
 	switch {
 	case errors.Is(err, driver.ErrNotFound):
-		// If the response to Create was lost, the entry may have further writes. Such an
-		// entry is the record of another process, and stays.
+		// If the response to Create was lost, another process may have written to the created
+		// entry. That entry has more than one nonce, and must not be deleted.
 		now, err = w.Create(ctx, Name(ref.Name), stored.Record{})
 		if err == nil && len(now.Nonces) == 1 {
 			err = w.Driver.Delete(ctx, ref.Name, now.secret)
@@ -256,8 +256,8 @@ func (w *Writer) proveOver(ctx context.Context, ref stored.Ref, now Entry, err e
 	return Lost(err)
 }
 
-// RemoveDead deletes an entry that leads to a deleted record. If reads may be out of date,
-// it first proves by a write that the record is gone.
+// RemoveDead deletes dead, which leads to a deleted record. If reads lag, RemoveDead first
+// proves by a write that the record does not exist.
 func (w *Writer) RemoveDead(ctx context.Context, dead Entry) error {
 	to := dead.Target()
 	if w.Properties.ReadLag > 0 {

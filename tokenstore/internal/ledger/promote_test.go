@@ -15,7 +15,7 @@ import (
 )
 
 // A lagging driver reports a ReadLag, so that its reads count as possibly out of date. If
-// onCreate is set, the driver calls onCreate after the next Create, and then reports that the
+// onCreate is set, the next successful Create calls onCreate, and then reports that the
 // response was lost.
 type lagging struct {
 	driver.Secrets

@@ -13,14 +13,13 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// An UnreadableError reports that one secret exists but cannot be read, and why. See
-// package tokenstore.
+// An UnreadableError reports that one secret exists but cannot be read.
 type UnreadableError struct {
-	Name string // of the secret, or the ID of a record in a file or table
-	Err  error  // the reason: the service's own error if the service refused the read
+	Name string // the name of the secret, or the ID of a record in a file or table
+	Err  error  // the reason, which wraps the service's own error if the service refused the read
 }
 
-// Error returns a text that contains Name exactly once.
+// Error returns the text of Err, and adds Name unless that text contains Name.
 func (e *UnreadableError) Error() string {
 	if quoted := strconv.Quote(e.Name); !strings.Contains(e.Err.Error(), quoted) {
 		return "record " + quoted + " cannot be read: " + e.Err.Error()
@@ -39,7 +38,7 @@ var readClasses = []error{
 
 // Unreadable returns an *UnreadableError for the named secret with the reason err. If err
 // wraps an *UnreadableError, Unreadable returns the wrapped error. If err matches none of
-// readClasses, the reason also matches driver.ErrUnavailable.
+// readClasses, the reason matches driver.ErrUnavailable.
 func Unreadable(name Name, err error) *UnreadableError {
 	var u *UnreadableError
 	if errors.As(err, &u) {
@@ -47,8 +46,8 @@ func Unreadable(name Name, err error) *UnreadableError {
 	}
 	switch {
 	case errors.Is(err, driver.ErrNotFound):
-		// The driver listed the secret. If the secret counted as absent, a save would create
-		// a second secret.
+		// The driver has listed the secret. If the secret counted as absent, a save would
+		// create a second secret.
 		err = fmt.Errorf("%w: %v", driver.ErrUnavailable, err)
 	case !isOneOf(err, readClasses...):
 		err = fmt.Errorf("%w: %w", driver.ErrUnavailable, err)
@@ -69,9 +68,8 @@ func OfOne(err error) bool {
 		errors.Is(err, driver.ErrDenied) && !errors.Is(err, driver.ErrCredentials)
 }
 
-// OfListed converts err, which a driver has yielded with the name, to an *UnreadableError.
-// If the name is empty or ctx is done, err ends the iteration, and OfListed returns err
-// itself.
+// OfListed converts err, which a driver has yielded with name, to an *UnreadableError. If name
+// is empty or ctx is done, err ends the iteration, and OfListed returns err unchanged.
 func OfListed(ctx context.Context, name string, err error) error {
 	if err == nil || name == "" || ctx.Err() != nil {
 		return err
@@ -80,8 +78,8 @@ func OfListed(ctx context.Context, name string, err error) error {
 }
 
 // own yields the elements of listed, except errors about secrets whose names no store
-// derives. Such secrets belong to other programs below the same prefix. Check reports these
-// errors.
+// derives. Such secrets belong to other programs that use the same prefix. doctor.Check
+// reports these errors.
 func own(listed iter.Seq2[driver.Named, error]) iter.Seq2[driver.Named, error] {
 	return func(yield func(driver.Named, error) bool) {
 		for named, err := range listed {
@@ -95,8 +93,7 @@ func own(listed iter.Seq2[driver.Named, error]) iter.Seq2[driver.Named, error] {
 	}
 }
 
-// JoinUnreadable joins the errors into one, ordered by name. It returns nil if errs is empty,
-// and sorts errs in place.
+// JoinUnreadable sorts errs in place by name and joins them. It returns nil if errs is empty.
 func JoinUnreadable(errs []*UnreadableError) error {
 	sortByName(errs)
 	all := make([]error, 0, len(errs))

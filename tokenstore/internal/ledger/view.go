@@ -23,20 +23,19 @@ const (
 )
 
 // ErrLookAgain ends an attempt that would refuse the operation, or change nothing, because
-// of a View that may be out of date. Retry then calls the attempt once more, with a View
-// that reads the newest states.
+// of a View that may be out of date. Retry then calls the attempt once more without a pause,
+// with a View that reads the newest states.
 var ErrLookAgain = errors.New("look again")
 
-// retryError means that the attempt must be repeated with newer reads.
 type retryError struct{ err error }
 
 func (r retryError) Error() string { return r.err.Error() }
 func (r retryError) Unwrap() error { return r.err }
 
-// Again wraps err so that Retry repeats the attempt.
+// Again wraps err so that Retry repeats the attempt after a pause, with newer reads.
 func Again(err error) error { return retryError{err} }
 
-// Retryable reports whether Retry repeats an attempt that ended with err.
+// Retryable reports whether err wraps an error that Again has returned.
 func Retryable(err error) bool {
 	var r retryError
 	return errors.As(err, &r)
@@ -53,8 +52,8 @@ func Lost(err error) error {
 
 // Retry calls attempt until attempt returns nil or an error that is not Retryable. The first
 // View may be out of date, and later Views read the newest states. After l.Attempts attempts,
-// Retry returns an error that matches driver.ErrConflict. Once ctx is done, Retry returns the
-// error of ctx instead of another attempt.
+// Retry returns an error that matches driver.ErrConflict. Once ctx is done, Retry makes no
+// further attempt, and returns the error of ctx.
 func (l *Ledger) Retry(ctx context.Context, op string, attempt func(*View) error) error {
 	for n := range l.Attempts {
 		if n > 0 {
@@ -78,16 +77,17 @@ func (l *Ledger) Retry(ctx context.Context, op string, attempt func(*View) error
 	return fmt.Errorf("%w: in each of %d attempts", driver.ErrConflict, l.Attempts)
 }
 
-// Pause returns a random time to wait before the nth repetition of an attempt.
+// Pause returns a random time to wait before the nth repetition of an attempt, at most
+// lastPause.
 func Pause(n int) time.Duration {
 	most := min(firstPause<<min(n, 20), lastPause)
 	return rand.N(most) + 1
 }
 
-// A View holds the entries that one attempt of an operation has read, so that the attempt
-// sees only one state of each entry. If a View finds an unreadable secret, it sets the secret
-// aside: it keeps the error for Unread, and continues without the secret. A View is safe for
-// concurrent use.
+// A View holds the entries that one attempt of an operation has read. Read returns the same
+// state of an entry until Reread replaces that state. If a search finds an unreadable secret,
+// the search sets the secret aside: the View keeps the error for Unread, and the search
+// continues without the secret. A View is safe for concurrent use.
 type View struct {
 	l     *Ledger
 	fresh bool
@@ -143,7 +143,7 @@ func (v *View) Known(name Name) (Entry, bool) {
 	return e, ok
 }
 
-// Read returns the named entry, from an earlier read for v or else from the driver. The error
+// Read returns the named entry from an earlier read for v, or else reads the entry. The error
 // matches driver.ErrNotFound if the entry does not exist.
 func (v *View) Read(ctx context.Context, name Name) (Entry, error) {
 	v.mu.Lock()
@@ -207,7 +207,7 @@ func (v *View) Unread() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if len(v.aside) == 0 {
-		return nil // without allocations, because every search asks
+		return nil // without allocations, because every search calls Unread
 	}
 	return JoinUnreadable(slices.Collect(maps.Values(v.aside)))
 }
@@ -284,7 +284,7 @@ func (v *View) lookup(ctx context.Context, terms []Term) error {
 	return nil
 }
 
-// found adds to v an entry that a lookup has yielded, unless v has already read the entry.
+// found adds to v a secret that a lookup has yielded, unless v has already read the secret.
 func (v *View) found(ctx context.Context, named driver.Named) error {
 	name := Name(named.Name)
 	if _, known := v.Known(name); known {
@@ -336,8 +336,8 @@ func (v *View) Records(ctx context.Context) ([]Entry, error) {
 	return v.dropMoved(ctx, records)
 }
 
-// dropMoved removes each record that has moved to another record in records. v may have read a
-// record before its move, and the target after the move.
+// dropMoved returns records without each record that was merged into another one. v may have
+// read such a record before the merge, and the other record after the merge.
 func (v *View) dropMoved(ctx context.Context, records []Entry) ([]Entry, error) {
 	var kept []Entry
 	for _, rec := range records {
@@ -347,9 +347,9 @@ func (v *View) dropMoved(ctx context.Context, records []Entry) ([]Entry, error) 
 			once = once || to.Name != rec.Name && slices.Contains(to.IDs, string(rec.Name))
 		}
 		if once && !merged {
-			// Once the merged entry is a redirect, the target lists only its name, without
-			// the incarnation. Another process may have created a new record under that name
-			// since.
+			// If the merged entry is a redirect, the IDs of the target contain the name of the
+			// entry without the incarnation. Another process may have deleted the redirect, and
+			// created a new record under that name.
 			now, err := v.Reread(ctx, rec.Name)
 			merged = err != nil || now.Target() != nil
 			if err != nil && !errors.Is(err, driver.ErrNotFound) {
@@ -369,11 +369,11 @@ func (v *View) dropMoved(ctx context.Context, records []Entry) ([]Entry, error) 
 var errDead = errors.New("moved to a record that was deleted")
 
 // maxHops is the maximum length of a chain of entries that lead to one another. A redirect
-// may lead to a name that the record has already left, if Rekey has moved the record again.
+// may lead to another redirect, if Rekey has renamed the record.
 const maxHops = 4
 
 // Resolve returns the record that e holds or leads to. The error matches driver.ErrNotFound
-// if e is not a record, and also errDead if e leads to a deleted record.
+// if that entry has no token yet, and also errDead if e leads to a deleted record.
 func (v *View) Resolve(ctx context.Context, e Entry) (Entry, error) {
 	return v.resolve(ctx, e, maxHops)
 }
@@ -405,8 +405,8 @@ func (e Entry) lists(from Entry) bool {
 	return slices.Contains(e.Joining, from.Ref()) || slices.Contains(e.Absorbed, from.Ref())
 }
 
-// Record returns the record of e, which must not have moved, with the frozen entries that
-// have moved to e. The error matches driver.ErrNotFound if e has no token yet, because a
+// Record returns the record of e, with the frozen entries that have moved to e. e itself must
+// not have moved. The error matches driver.ErrNotFound if e has no token yet, because a
 // writer created e only for another entry to move to.
 func (v *View) Record(ctx context.Context, e Entry) (Entry, error) {
 	for range 3 {
@@ -414,8 +414,7 @@ func (v *View) Record(ctx context.Context, e Entry) (Entry, error) {
 		if err != nil || !stale {
 			return rec, err
 		}
-		// A writer has merged an entry from the joining list of e, and thereby changed e
-		// since v read it. e may have become a record.
+		// Since v read e, a writer has merged an entry from the joining list into e.
 		if e, err = v.Reread(ctx, e.Name); err != nil {
 			return Entry{}, err
 		}
@@ -436,7 +435,7 @@ func (v *View) withFrozen(ctx context.Context, e Entry) (rec Entry, stale bool, 
 		case err != nil:
 			return Entry{}, false, err
 		case from.Born != ref.Born:
-			// The entry is of another incarnation.
+			// The entry is another incarnation, which contributes nothing either.
 		case from.Alias != nil:
 			stale = true
 		case from.Moved != nil && *from.Moved == e.Ref():
