@@ -9,7 +9,6 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// oneAnn returns a record of the user ann with the given ID, client, issuer and resource.
 func oneAnn(id, client, issuer, resource string) token {
 	return token{ID: id, UserName: "ann", ClientID: client, Issuer: issuer, Resource: resource, RefreshToken: "r" + id, AccessToken: "a" + id}
 }

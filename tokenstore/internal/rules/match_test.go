@@ -277,7 +277,7 @@ func (d *dealer) candidates() []candidate {
 	for range d.next(5) {
 		bits := d.next(32)
 		if bits >= 16 {
-			bits = 0 // most records have no earlier values
+			bits = 0 // half of the records have no earlier values
 		}
 		records = append(records, candidate{Fields: d.token(), Updated: at(d.next(3)),
 			Former: former{ID: bits&1 != 0, GrantToken: bits&2 != 0, RefreshToken: bits&4 != 0, AccessToken: bits&8 != 0}})
@@ -287,7 +287,7 @@ func (d *dealer) candidates() []candidate {
 
 // allowed implements the table under "Matching" in package tokenstore a second time, for the
 // single record c. may reports whether like may describe c. sure is false if c meets only the
-// second condition of a row, which applies only if no record meets the first condition.
+// second condition of a row. That condition applies only if no record meets the first one.
 func allowed(like token, c candidate) (may, sure bool) {
 	r := c.Fields
 	if like.ID != "" {
@@ -335,7 +335,7 @@ func naiveSelect(like token, records []candidate) (want []int, searchable bool) 
 	if !row3 || len(want) < 2 {
 		return want, true
 	}
-	better := func(i, j int) bool { // compares two records that row 3 finds
+	better := func(i, j int) bool { // whether row 3 prefers record i to record j
 		a, b := records[i], records[j]
 		if (a.UserName != "") != (b.UserName != "") {
 			return a.UserName != ""
@@ -383,7 +383,7 @@ func FuzzMatch(f *testing.F) {
 }
 
 // FuzzMerge checks that Merge is idempotent, keeps the identity of a record, clears no field,
-// and never gives an access token the expiry of another.
+// and never gives an access token the expiry of another access token.
 func FuzzMerge(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2})
@@ -439,8 +439,8 @@ func FuzzMerge(f *testing.F) {
 	})
 }
 
-// FuzzAbsorb checks that Absorb keeps the identity of a record, loses no secret, and never
-// gives an access token the expiry of another.
+// FuzzAbsorb checks that Absorb keeps the identity of a record, keeps one value of each
+// secret, and never gives an access token the expiry of another access token.
 func FuzzAbsorb(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 0, 1, 2, 2, 2, 2, 2, 2, 2})

@@ -32,8 +32,9 @@ type RefreshPlan struct {
 // the token that mint returned. stale is the access token that the caller of Refresh
 // rejects.
 //
-// A field that was saved while mint ran is kept, except an access token that is not fresh
-// at the time at.
+// PlanRefresh keeps a field that was saved while mint ran, except an access token that is not
+// fresh at the time at. If now does not have the credential that mint was called with, the
+// plan contains nothing of minted.
 func PlanRefresh(used, now, minted codec.Fields, stale string, at time.Time) RefreshPlan {
 	answered := minted.Extra
 	if !stillThere(used, now) {
@@ -57,8 +58,9 @@ func PlanRefresh(used, now, minted codec.Fields, stale string, at time.Time) Ref
 	minted.Extra = codec.MergeExtra(minted.Extra, codec.ExtraSince(used.Extra, now.Extra))
 	next := Merge(now, minted)
 	if len(next.Extra) > codec.MaxExtra {
-		// The minted token must be stored, but its Extra and that of the record are too
-		// large together. Keep only the minted Extra or, without one, that of the record.
+		// The minted token must be stored, but the minted Extra and the Extra of the record
+		// are too large together. Keep only the minted Extra or, if mint returned none, that
+		// of the record.
 		next.Extra = cmp.Or(answered, now.Extra)
 	}
 	return RefreshPlan{Fields: next, Changed: next != now}
@@ -84,9 +86,9 @@ func Answer(minted codec.Fields) (codec.Fields, error) {
 	return Canonical(minted)
 }
 
-// Lean returns minted without the fields that a refresh does not need, and reports whether
-// minted had any. It also removes the token type Bearer, because a token without a type
-// counts as a Bearer token.
+// Lean returns minted without Scope, IDToken and Extra, which a refresh does not need, and
+// reports whether the result differs from minted. Lean also removes the token type Bearer,
+// because a token without a type counts as a Bearer token.
 func Lean(minted codec.Fields) (lean codec.Fields, changed bool) {
 	lean = minted
 	lean.Scope, lean.IDToken, lean.Extra = "", "", ""
@@ -96,9 +98,9 @@ func Lean(minted codec.Fields) (lean codec.Fields, changed bool) {
 	return lean, lean != minted
 }
 
-// stillThere reports whether now still has the credential with which used was refreshed. It
-// returns false if the ID now belongs to the record of another user or client. A record
-// without a user may have got a user and missing parts of its client while mint ran.
+// stillThere reports whether now has the credential with which used was refreshed. It returns
+// false if the ID now belongs to the record of another user or client. A record without a
+// user may have got a user and missing parts of its client while mint ran.
 func stillThere(used, now codec.Fields) bool {
 	switch {
 	case !CanBecome(used, now):
@@ -108,8 +110,8 @@ func stillThere(used, now codec.Fields) bool {
 	case used.GrantToken != "":
 		return used.GrantToken == now.GrantToken && now.RefreshToken == ""
 	}
-	// used has neither a refresh token nor a grant token. The user or the access token must
-	// show that the record is the same.
+	// Without a refresh token and a grant token, the user or the access token must show that
+	// the record is the same.
 	return now.GrantToken == "" && now.RefreshToken == "" &&
 		(used.UserName != "" || used.AccessToken == now.AccessToken)
 }

@@ -1,7 +1,6 @@
 // Package rules decides which record a token describes, and how a save or refresh changes
 // the record. It implements the rules that package tokenstore documents under "Matching",
-// "Saving" and "Refreshing", as pure functions of the records. Every store follows these
-// rules.
+// "Saving" and "Refreshing", as pure functions of the records.
 package rules
 
 import (
@@ -19,7 +18,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// Classes of errors that drivers do not return. Package tokenstore documents them.
+// Error classes that drivers do not return. Package tokenstore documents these classes.
 var (
 	ErrAmbiguous    = errors.New("more than one record matches")
 	ErrIDMismatch   = errors.New("ID, user and client do not belong together")
@@ -28,8 +27,8 @@ var (
 	ErrWrongKeys    = errors.New("the store is under other keys")
 )
 
-// Redacted is the text that package fmt prints for a credential. Validate refuses it as the
-// value of a field, so that a token copied from a log cannot replace the real one.
+// Redacted is the text that package fmt prints for a credential. Validate refuses this text
+// as the value of a field, so that a text copied from a log cannot replace a credential.
 const Redacted = "[redacted]"
 
 // Limits of the fields, far above the sizes that authorization servers issue. The total
@@ -37,12 +36,12 @@ const Redacted = "[redacted]"
 const (
 	MaxID     = 255             // bytes
 	maxField  = 32 << 10        // bytes
-	maxExpiry = 253402300799999 // the end of the year 9999
+	maxExpiry = 253402300799999 // Unix milliseconds: the end of the year 9999
 )
 
 // Validate returns an error if no store accepts f. The error matches ErrInvalidToken, or
-// ErrTooLarge if a field other than the ID is too long. The error names the field and does
-// not quote its content.
+// ErrTooLarge if a field other than the ID is too long. The error names the field, and does
+// not quote the value of the field.
 func Validate(f codec.Fields) error {
 	_, err := Canonical(f)
 	return err
@@ -97,7 +96,7 @@ type Client struct{ ID, Issuer, Resource string }
 // ClientOf returns the client of a record or token.
 func ClientOf(f codec.Fields) Client { return Client{f.ClientID, f.Issuer, f.Resource} }
 
-// Or returns c with the parts of other that c lacks.
+// Or returns c with the empty parts of c replaced by those of other.
 func (c Client) Or(other Client) Client {
 	return Client{cmp.Or(c.ID, other.ID), cmp.Or(c.Issuer, other.Issuer), cmp.Or(c.Resource, other.Resource)}
 }
@@ -126,15 +125,16 @@ type Candidate struct {
 	// Updated orders records by age: a newer record has a later time.
 	Updated time.Time
 
-	// Former says which fields of the token in the search are earlier values of the record.
+	// Former compares the record with the token that a search or save looks for.
 	Former Former
 }
 
-// Former says which fields of a token are earlier values of a record.
+// A Former reports, for each of its fields, whether the value in a token is an earlier value
+// of a record.
 type Former struct{ ID, GrantToken, RefreshToken, AccessToken bool }
 
-// Methods hasAccess, hasGrant and hasRefresh report whether c has, or had, the access, grant or
-// refresh token of like. For an empty token, these methods return false.
+// The methods hasAccess, hasGrant and hasRefresh report whether c has or had the access, grant
+// or refresh token of like. For an empty token, the methods return false.
 
 func (c Candidate) hasAccess(like codec.Fields) bool {
 	return like.AccessToken != "" && (c.AccessToken == like.AccessToken || c.Former.AccessToken)
@@ -148,8 +148,8 @@ func (c Candidate) hasRefresh(like codec.Fields) bool {
 	return like.RefreshToken != "" && (c.RefreshToken == like.RefreshToken || c.Former.RefreshToken)
 }
 
-// A Key says by which fields a token finds its record. It is a row of the table under
-// "Matching" in package tokenstore.
+// A Key identifies the fields by which a token finds its record. It is a row of the table
+// under "Matching" in package tokenstore.
 type Key int
 
 // The rows of the table, in the order in which they apply.
@@ -176,8 +176,8 @@ func KeyOf(like codec.Fields) Key {
 	return KeyNone
 }
 
-// Select returns the index of the record that like describes. The records must include
-// every record that like may describe, and may include others. The error matches
+// Select returns the index of the record that like describes, or -1 and an error. records
+// must include every record that like may describe, and may include others. The error matches
 // ErrAmbiguous, ErrInvalidToken or driver.ErrNotFound.
 func Select(like codec.Fields, records []Candidate) (int, error) {
 	key := KeyOf(like)
@@ -204,7 +204,8 @@ func where(records []Candidate, conditions ...func(Candidate) bool) []int {
 	return nil
 }
 
-// matching returns the indices of all records that like describes.
+// matching returns the indices of the records that like finds by the row that applies to
+// like.
 func matching(like codec.Fields, records []Candidate) []int {
 	client := func(c Candidate) bool { return ClientOf(c.Fields) == ClientOf(like) }
 	given := func(c Candidate) bool { return ClientOf(like).within(ClientOf(c.Fields)) }
@@ -230,17 +231,17 @@ func matching(like codec.Fields, records []Candidate) []int {
 	return nil
 }
 
-// ByID returns the indices of the records with the ID or, if there are none, of the records
-// that once had it.
+// ByID returns the indices of the records with the given ID. If no record has that ID, ByID
+// returns the indices of the records with Former.ID set.
 func ByID(id string, records []Candidate) []int {
 	return where(records,
 		func(c Candidate) bool { return c.ID == id },
 		func(c Candidate) bool { return c.Former.ID })
 }
 
-// Settled reports whether c, which matches like, is at least as good a match as any
-// unreadable record. An unreadable record may match better if like has a former ID of c, or a
-// user and a client other than that of c.
+// Settled reports whether c, which matches like, may be used although the search has also
+// found unreadable records. It returns false if like has a former ID of c, or has a user but
+// not the client of c. In these two cases, an unreadable record may be a better match.
 func Settled(like codec.Fields, c Candidate) bool {
 	switch KeyOf(like) {
 	case KeyID:
@@ -289,16 +290,16 @@ func ambiguous(found []int, records []Candidate) error {
 	return fmt.Errorf("%w: %s", ErrAmbiguous, strings.Join(ids, ", "))
 }
 
-// SameRecord reports whether other can be merged into record. The two records must have a
-// user or a token in common, and CanBecome(other, record) must be true.
+// SameRecord reports whether other can be merged into record: CanBecome(other, record) is
+// true, and the two records have a user or a token in common.
 func SameRecord(record, other codec.Fields) bool {
 	return CanBecome(other, record) &&
 		(record.UserName != "" && record.UserName == other.UserName || shareToken(record, other))
 }
 
 // CanBecome reports whether the record from can become part of the record into. Either both
-// have the same user and client, or from has no user and its client differs from that of
-// into only in empty parts.
+// records have the same user and client, or from has no user, and each part of the client of
+// from is empty or equals that of into.
 func CanBecome(from, into codec.Fields) bool {
 	return Identity(from) == Identity(into) || from.UserName == "" && ClientOf(from).within(ClientOf(into))
 }
@@ -309,10 +310,10 @@ func shareToken(a, b codec.Fields) bool {
 		a.AccessToken != "" && a.AccessToken == b.AccessToken
 }
 
-// Merge returns record with its fields replaced by those of t that are not empty. A new
-// access token does not inherit the expiry of the old access token. Merge keeps the ID of
-// record and, if record has a user, its user and client. If record has no user, Merge keeps
-// its Issuer and Resource unless they are empty.
+// Merge returns record with its fields replaced by those of t that are not empty. It replaces
+// Extra member by member. A new access token does not inherit the expiry of the old access
+// token. Merge keeps the ID of record and, if record has a user, the user and client of
+// record. If record has no user, Merge keeps an Issuer or Resource that is not empty.
 func Merge(record, t codec.Fields) codec.Fields {
 	m := t.Or(record)
 	m.ID = record.ID
@@ -328,9 +329,10 @@ func Merge(record, t codec.Fields) codec.Fields {
 }
 
 // Absorb returns the result of merging the record from into the record into. The fields of
-// the record that expires later, or that alone has a token, take precedence, so that its
-// tokens stay together. The ID is that of into. User and client are those of into, with empty
-// parts filled from the record from.
+// the record that expires later take precedence, so that tokens that belong together stay
+// together. If into has no token, the fields of from take precedence. The result has the ID,
+// user and client of into, with empty parts of the user and client replaced by those of from.
+// If Extra is too large, the result has only the Extra of the record that takes precedence.
 func Absorb(into, from codec.Fields) codec.Fields {
 	older, newer := from, into
 	if !HasCredential(into) || from.ExpiryTime > into.ExpiryTime {
@@ -362,8 +364,8 @@ const (
 type Plan struct {
 	Action Action
 
-	// Fields is the record to store. If the record is new, its ID is the caller's, or
-	// empty.
+	// Fields is the record to store. If the record is new, its ID is the ID of the saved
+	// token, which may be empty.
 	codec.Fields
 
 	// Record is the index of the record into which the token is merged, or -1 if a record
@@ -380,8 +382,8 @@ type Plan struct {
 	Gives int
 }
 
-// PlanSave returns the plan for saving t. The records must include every record that t may
-// describe by its ID, user, or tokens, and may include others. The error matches
+// PlanSave returns the plan for saving t. records must include every record that t may
+// describe by its ID, user or tokens, and may include others. The error matches
 // ErrInvalidToken, ErrTooLarge, ErrAmbiguous, ErrIDMismatch or driver.ErrNotFound.
 func PlanSave(t codec.Fields, records []Candidate) (Plan, error) {
 	t, err := Canonical(t)
@@ -492,9 +494,9 @@ func planMerge(t codec.Fields, into int, absorb []int, records []Candidate) Plan
 	return p
 }
 
-// keep chooses, among the matching records found, the record into which a token is saved.
-// rest holds the records to absorb, which have no user and hold the same token. The error
-// matches ErrAmbiguous.
+// keep chooses, among the matching records found, the record into which a token is merged.
+// rest holds the records to absorb, which have no user and have or had the same token. The
+// error matches ErrAmbiguous.
 func keep(key Key, found []int, records []Candidate) (into int, rest []int, err error) {
 	users := ofUsers(found, records)
 	switch {
@@ -520,11 +522,11 @@ func keep(key Key, found []int, records []Candidate) (into int, rest []int, err 
 	return into, rest, nil
 }
 
-// sameIdentity returns the records without a user that hold the token from which the name of
-// a new record for t derives. Unlike matching, it also finds records for tokens to which row
-// 4 applies, and records that a search does not show yet. An access token belongs to one
-// client: if only records of other clients hold the access token, sameIdentity returns these
-// records, and plan then fails.
+// sameIdentity returns the indices of the records without a user that have or had the token
+// from which the name of a new record for t derives. It also finds records for tokens to
+// which row 4 applies. An access token belongs to one client. If only records of other
+// clients have the access token, sameIdentity returns these records, so that plan fails
+// instead of creating a second record.
 func sameIdentity(t codec.Fields, records []Candidate) []int {
 	if t.UserName != "" {
 		return nil

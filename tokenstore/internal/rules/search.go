@@ -6,9 +6,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// ValidateSearch returns an error that matches ErrInvalidToken unless like can be the argument
-// of Search. like must have a UserName or a ClientID. Of its other fields, only Issuer and
-// Resource may be set.
+// ValidateSearch returns an error unless like can be the argument of Search. like must have a
+// UserName or a ClientID. Of the other fields of like, only Issuer and Resource may be set.
+// The error matches ErrInvalidToken, or ErrTooLarge if a field is too long.
 func ValidateSearch(like codec.Fields) error {
 	switch {
 	case like.UserName == "" && like.ClientID == "":
@@ -19,8 +19,8 @@ func ValidateSearch(like codec.Fields) error {
 	return validate(like)
 }
 
-// Within reports whether the UserName, ClientID, Issuer and Resource of like are each empty or
-// equal to that of f.
+// Within reports whether each of the fields UserName, ClientID, Issuer and Resource of like is
+// empty or equals that of f.
 func Within(like, f codec.Fields) bool {
 	return (like.UserName == "" || like.UserName == f.UserName) && ClientOf(like).within(ClientOf(f))
 }
