@@ -18,7 +18,7 @@ type sight struct {
 	right   time.Time     // when this process last got the right and called mint; zero if never
 	asking  time.Time     // when the last call of mint began
 	asked   time.Duration // how long mint ran in total
-	late    bool          // another process has held the right or changed the record
+	late    bool          // another process has held or wanted the right, or has changed the record
 	minted  bool          // the result of mint is stored
 	written time.Time     // when the adopted state was stored
 }

@@ -1,10 +1,11 @@
 // Package refreshing refreshes a record once for many callers. If several goroutines and
-// processes find the access token of the record expired, only one asks the authorization
-// server, and all get the result.
+// processes find the access token of the record expired, only one of them asks the
+// authorization server, and all of them get the result.
 //
-// The package defines the order of the steps, the refusals that are kept, and the result
-// for a record that changes during a refresh. Implementations of Record define where a record
-// is stored and which process may mint.
+// A refusal is an error response of the authorization server. The package defines the order
+// of the steps, the refusals that are stored, and the result for a record that changes during
+// a refresh. Implementations of Record define where a record is stored, and which process may
+// call mint.
 package refreshing
 
 import (
@@ -25,15 +26,15 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/observe"
 )
 
-// ErrNotPersisted means that a refresh succeeded but its result could not be stored.
+// ErrNotPersisted means that the authorization server issued a token that was not stored.
 var ErrNotPersisted = errors.New("token is usable but was not stored")
 
-// A Mint asks the authorization server for a new access token. Its error may wrap a
-// refusal.Answer.
+// A Mint asks the authorization server for a new access token. The error wraps a
+// refusal.Answer if the authorization server refused the request.
 type Mint = func(context.Context, codec.Fields) (codec.Fields, error)
 
 // MintOf converts mint, a function on tokens of type T, to a Mint. It returns nil if mint is
-// nil.
+// nil. The functions token and fields convert between T and codec.Fields.
 func MintOf[T any](mint func(context.Context, T) (T, error), token func(codec.Fields) T, fields func(T) codec.Fields) Mint {
 	if mint == nil {
 		return nil
@@ -44,8 +45,8 @@ func MintOf[T any](mint func(context.Context, T) (T, error), token func(codec.Fi
 	}
 }
 
-// A MintError holds an error that a Mint returned. It does not unwrap to Err, so that it does
-// not match an error class of the store.
+// A MintError holds an error that a Mint returned. A MintError has no method Unwrap, so that
+// it does not match an error class of the store.
 type MintError struct{ Err error }
 
 // Error returns the text of Err.
@@ -57,12 +58,11 @@ var (
 	// date. The refresh then reads the newest state and tries again.
 	ErrStale = errors.New("the state of the record may be out of date")
 
-	// ErrLost means that another process has changed the record first, or that the right has
-	// lapsed.
+	// ErrLost means that another process has changed the record since the last Read, or that
+	// the right has lapsed.
 	ErrLost = errors.New("another process has changed the record")
 
 	// ErrContended means that another process may have taken the right at the same time.
-	// The refresh continues with a recent state of the record.
 	ErrContended = errors.New("another process wanted the right to mint at the same time")
 
 	// ErrLater means that Take has waited without trying to take the right.
@@ -102,43 +102,43 @@ type Record interface {
 	// Read returns the newest state of the record if newest is set, else a recent state.
 	Read(ctx context.Context, newest bool) (State, error)
 
-	// Take takes the right to mint for the record that Read returned last. If another process
-	// has the right, Take waits for a moment and returns a nil Right without an error. After
-	// ErrStale or a repeated ErrLost, the refresh continues with the newest state of the
-	// record. After ErrContended, ErrLater or a first ErrLost, it continues with a recent
-	// state.
+	// Take takes the right to call mint for the record that Read returned last. If another
+	// process has the right, Take waits for a moment and returns a nil Right without an error.
+	// After ErrStale or a repeated ErrLost, the refresh continues with the newest state of the
+	// record. After ErrContended, ErrLater or a first ErrLost, the refresh continues with a
+	// recent state.
 	Take(ctx context.Context) (Right, error)
 }
 
-// A Right is the right to mint, which one process holds at a time.
+// A Right is the right to call mint, which one process holds at a time.
 type Right interface {
 	// Read returns the record as it was when the right was taken.
 	Read(ctx context.Context) (State, error)
 
-	// Begin is called just before mint. It returns how long mint may run; 0 or less means
-	// that the right has lapsed.
+	// Begin is called just before mint. It returns how long mint may run. If the right has
+	// lapsed, the result is not positive.
 	Begin() time.Duration
 
 	// Left returns how long attempts to store the result may take.
 	Left() time.Duration
 
-	// Commit calls plan with the current state of the record. Unless the plan says that the
-	// refresh must begin again, Commit stores the fields of the plan and returns them as
-	// stored. Commit may be called again after an error.
+	// Commit calls plan with the current state of the record. Unless Again is set in the plan,
+	// Commit stores the fields of the plan and returns the fields as stored. Commit may be
+	// called again after an error.
 	Commit(ctx context.Context, plan func(now codec.Fields) rules.RefreshPlan) (codec.Fields, error)
 
-	// Release releases the right, unless Commit has released it. It stores keep for other
-	// callers, unless keep is nil or the refusal that Read returned.
+	// Release releases the right, unless Commit has released the right. It stores the refusal
+	// keep for other callers, unless keep is nil or equals the refusal that Read returned.
 	Release(ctx context.Context, keep *stored.Failure)
 }
 
-// An Engine runs the refreshes of one store. All exported fields must be set, except Patience
-// and Observer. Refresh is safe for concurrent use.
+// An Engine runs the refreshes of one store. All exported fields must be set, except Patience,
+// Observer and Backend. Refresh is safe for concurrent use.
 type Engine struct {
 	Store    string        // the kind of store, for the log
 	Attempts int           // maximum number of attempts of a refresh that loses to other processes
-	Grace    time.Duration // how long a permanent refusal after a take-over counts, instead of forever
-	Patience time.Duration // how long a refresh waits for a service that throttles
+	Grace    time.Duration // how long a permanent refusal counts if the right was taken over
+	Patience time.Duration // how long a refresh repeats calls that the service throttles
 
 	Digest func(parts ...string) string // returns a digest of credentials
 	Now    func() time.Time
@@ -151,8 +151,8 @@ type Engine struct {
 	flights flight.Group[codec.Fields]
 }
 
-// Refresh returns the record with the given ID, which then has a fresh access token other
-// than stale. See tokenstore.Refresher.
+// Refresh returns the record with the given ID once the record has a fresh access token other
+// than stale. See tokenstore.Refresher for the errors.
 func (e *Engine) Refresh(ctx context.Context, id, stale string, r Record, mint Mint) (codec.Fields, error) {
 	if err := ctx.Err(); err != nil {
 		return codec.Fields{}, err
@@ -187,8 +187,8 @@ type call struct {
 	seen sight
 }
 
-// run returns the record once it has a fresh token, which this process or another process has
-// requested.
+// run returns the record once the record has a fresh access token. This process or another
+// process may have requested that token.
 func (c *call) run(ctx context.Context) (codec.Fields, error) {
 	pauses := driverkit.Backoff{Pause: 32 * time.Millisecond, Longest: time.Second}
 	newest := false
@@ -238,9 +238,9 @@ func (c *call) run(ctx context.Context) (codec.Fields, error) {
 	return codec.Fields{}, fmt.Errorf("%w: in each of %d attempts", driver.ErrConflict, c.Attempts)
 }
 
-// sitOut waits after a call that failed with err because the service throttled the call. Meanwhile,
-// another process with the right to mint may store a token. Once the service has throttled calls
-// for Patience, sitOut returns err.
+// sitOut waits after a call that failed with err because the service throttled the call.
+// During the wait, another process with the right to mint may store a token. Once the service
+// has throttled calls for Patience, sitOut returns err.
 func (c *call) sitOut(ctx context.Context, err error) error {
 	if c.throttled.IsZero() {
 		c.throttled = time.Now()
@@ -275,7 +275,7 @@ func (c *call) attempt(ctx context.Context, now State) (codec.Fields, error) {
 	return c.use(ctx, right)
 }
 
-// use mints under the right, and stores the result.
+// use calls mint under right, and stores the result.
 func (c *call) use(ctx context.Context, right Right) (codec.Fields, error) {
 	var keep *stored.Failure
 	defer func() { right.Release(ctx, keep) }() // even if mint panics or ends its goroutine
@@ -301,14 +301,14 @@ func (c *call) use(ctx context.Context, right Right) (codec.Fields, error) {
 		keep, err = c.failed(ctx, now, last, err)
 		return codec.Fields{}, err
 	}
-	// The result may be the only copy of a new refresh token, so store it even if the
-	// caller's context is done.
+	// Store the result even if the caller's context is done, because the result may be the
+	// only copy of a new refresh token.
 	storeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), right.Left())
 	defer cancel()
 	return c.commit(storeCtx, right, now.Fields, minted)
 }
 
-// ask calls mint with a context that ends after left.
+// ask calls mint with a context that ends after left, and validates the result.
 func (c *call) ask(ctx context.Context, used codec.Fields, left time.Duration) (codec.Fields, error) {
 	ctx, cancel := context.WithTimeout(ctx, left)
 	defer cancel()
@@ -331,8 +331,8 @@ func (e *Engine) credentials(f codec.Fields) string {
 	return e.Digest(parts...)
 }
 
-// refused returns the last refusal that the store has kept, and an error if that refusal
-// still counts.
+// refused returns the last refusal that the store has kept. If that refusal applies to the
+// current credentials at this time, refused also returns the refusal as an error.
 func (c *call) refused(ctx context.Context, now State) (last *stored.Failure, err error) {
 	if now.Refusal == nil {
 		return nil, nil
@@ -362,9 +362,9 @@ func (c *call) failed(ctx context.Context, used State, last *stored.Failure, err
 	return keep, MintError{err}
 }
 
-// soften makes f temporary if it is permanent, and returns it as a refusal.Answer. After a
-// take-over, the former holder of the right may have used the credentials, and may still
-// store the tokens that it got.
+// soften makes a permanent f temporary, and returns f as a refusal.Answer. After a take-over,
+// the former holder of the right may have used the credentials, and may still store new
+// tokens.
 func (c *call) soften(f *stored.Failure) refusal.Answer {
 	now := c.Now()
 	if f.Permanent {
@@ -373,9 +373,9 @@ func (c *call) soften(f *stored.Failure) refusal.Answer {
 	return refusal.Answer{Code: f.Code, RetryAfter: time.UnixMilli(f.Retry).Sub(now)}
 }
 
-// commit stores minted, which mint returned for the record used. It repeats an attempt that
-// has failed, unless the error is final or ctx is done. The error matches ErrNotPersisted if
-// commit returns a token that is not stored.
+// commit stores minted, which mint returned for the record used. It repeats a failed attempt,
+// unless the record was deleted, the error is final, or ctx is done. The error matches
+// ErrNotPersisted if commit returns a token that is not stored.
 func (c *call) commit(ctx context.Context, right Right, used, minted codec.Fields) (codec.Fields, error) {
 	usable := rules.PlanRefresh(used, used, minted, c.stale, c.Now()).Fields
 	pauses := driverkit.Backoff{Pause: 4 * time.Millisecond, Longest: time.Second}
@@ -400,8 +400,8 @@ func (c *call) commit(ctx context.Context, right Right, used, minted codec.Field
 		case final(err), c.Wait(ctx, pauses.Next()) != nil:
 			c.Logger.ErrorContext(ctx, c.Store+": a refreshed token was not stored", "id", c.id)
 			if ctx.Err() != nil {
-				// The time for the commit is over, but the caller's context need not be done.
-				// The error must therefore not match context.DeadlineExceeded.
+				// The context of the commit is done, but the caller's context need not be
+				// done. The error must therefore not match context.DeadlineExceeded.
 				return usable, fmt.Errorf("%w: %w: %v", ErrNotPersisted, driver.ErrUnavailable, err)
 			}
 			return usable, fmt.Errorf("%w: %w", ErrNotPersisted, err)
@@ -409,9 +409,9 @@ func (c *call) commit(ctx context.Context, right Right, used, minted codec.Field
 	}
 }
 
-// final reports whether another attempt to commit would fail with the same error.
-// ErrCorrupt is not final: the record was readable before mint, so an SDK may be writing it
-// now.
+// final reports whether another attempt to commit would fail with the same error. ErrCorrupt
+// is not final: the record was readable before mint, so another program may be rewriting the
+// record.
 func final(err error) bool {
 	for _, class := range []error{driver.ErrDenied, driver.ErrRefused, rules.ErrTooLarge, rules.ErrInvalidToken, rules.ErrIDMismatch, rules.ErrAmbiguous} {
 		if errors.Is(err, class) {

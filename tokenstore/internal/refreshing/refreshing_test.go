@@ -166,8 +166,8 @@ func TestRefresh(t *testing.T) {
 	}
 }
 
-// TestRefreshThrottled checks how long a refresh waits for a service that throttles its
-// calls.
+// TestRefreshThrottled checks that a refresh gives up after Patience if the service throttles
+// every call.
 func TestRefreshThrottled(t *testing.T) {
 	t.Parallel()
 	for name, record := range map[string]func(f *fake){

@@ -10,8 +10,8 @@ import (
 )
 
 // Status returns a doctor.Status in which only Refusal may be set. The argument of holds the
-// fields of the record, and last is the failure stored for the record, or nil. Refusal is nil if
-// last is nil, or if the credentials were replaced after the failure.
+// fields of the record, and last is the failure stored for the record, or nil. Refusal is nil
+// if last is nil, or if the credentials were replaced after the failure.
 func (e *Engine) Status(last *stored.Failure, of codec.Fields) (s doctor.Status) {
 	if last == nil || last.Of != e.credentials(of) {
 		return s
