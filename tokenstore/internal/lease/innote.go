@@ -11,14 +11,14 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// noteReads is the number of times per TTL that a waiter reads the note that holds another
+// noteReads is the number of times per TTL that a waiter reads the note with another
 // process's lease. Ordinary reads do not return the note.
 const noteReads = 3
 
 // A noted is a lease of another process, as it was read from a note.
 type noted struct {
 	lease *stored.Lease
-	on    ledger.Entry // the entry as it was read with the note
+	on    ledger.Entry // the entry, which was read with the note
 	at    time.Time    // when the note was read
 }
 
@@ -70,8 +70,8 @@ func (p inNote) take(ctx context.Context, rec ledger.Entry, lease stored.Lease) 
 		return ledger.Entry{}, false, fmt.Errorf("%w: %w", errContended, err)
 	case errors.Is(err, driver.ErrThrottled):
 		// If the service has applied an earlier try of the same call, the next read of the
-		// note finds this lease. record.take has marked the lease as given up, so this
-		// process then treats the lease as lapsed.
+		// note finds this lease. This process then treats the lease as lapsed, because
+		// record.take has marked the lease as given up.
 		return ledger.Entry{}, false, err
 	case err != nil && !certain(err):
 		seen, readErr := p.Ledger.Newest(ctx, rec.Name, e)

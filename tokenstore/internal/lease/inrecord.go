@@ -22,8 +22,8 @@ func (p inRecord) take(ctx context.Context, e ledger.Entry, lease stored.Lease) 
 	if err != nil {
 		return ledger.Entry{}, false, ledger.Lost(err)
 	}
-	// If the response to the write was lost, other processes may have written the
-	// record since. The lease must be on the current state of the record.
+	// If the response to the write was lost, other processes may have written the record
+	// since. The lease must be on the current state of the record.
 	now, err := p.Ledger.ViewOf(append([]ledger.Entry{written}, e.Frozen...)...).Resolve(ctx, written)
 	if err != nil {
 		p.giveBack(ctx, written, lease, nil)

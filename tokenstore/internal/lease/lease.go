@@ -3,8 +3,9 @@
 //
 // The right is a lease, which a process takes by compare-and-swap. The lease is in a note
 // beside the record if the driver is a driver.Leaser and the record has a user. Otherwise,
-// the lease is in the record. A waiter takes over an abandoned lease after the waiters have
-// watched it for its full length, or ledger.ClockSkew after its end.
+// the lease is in the record. A waiter is a process that waits for the holder of a lease to
+// store a token. A waiter takes over an abandoned lease once the waiters have watched the
+// lease for its full length, or ledger.ClockSkew after the end of the lease.
 package lease
 
 import (
@@ -27,7 +28,7 @@ import (
 const (
 	pollInterval = 500 * time.Millisecond // how long a call waits if too little time is left to mint
 	turnTime     = 100 * time.Millisecond // the longest random wait before the first attempt to take a lease in a note
-	quietPolls   = 2                      // number of ordinary reads between two attempts to take a lease in a note
+	quietPolls   = 2                      // number of ordinary reads before another attempt to take a lease in a contended note
 	mintMargin   = 5 * time.Second        // the longest time between the end of mint's context and the end of the lease
 	callMargin   = time.Second            // the longest time between the end of mint's context and the caller's deadline
 	releaseTime  = time.Second            // limit for releasing a lease after the caller's context is done
@@ -65,7 +66,8 @@ type place interface {
 	// lease, the error is ledger.Retryable, or matches errNoted or errContended.
 	take(ctx context.Context, e ledger.Entry, lease stored.Lease) (held ledger.Entry, abandoned bool, err error)
 
-	// extend stores lease, another process's lease on e, whose Seen the caller has set.
+	// extend stores lease, which another process holds on e, with the Seen that the caller has
+	// set.
 	extend(ctx context.Context, e ledger.Entry, lease stored.Lease) error
 
 	// release removes lease from e.
@@ -79,9 +81,9 @@ type record struct {
 	least time.Duration // mint is not called with less time left until the caller's deadline
 
 	found *ledger.Entry // the record as an earlier call has read it, for the first Read; else nil
-	view  *ledger.View  // of the last Read; nil once Take has tried to write
+	view  *ledger.View  // the View of the last Read; nil once Take has tried to write
 	stale bool          // entry may be out of date
-	entry ledger.Entry  // as Read last returned it
+	entry ledger.Entry  // the result of the last Read
 	noted noted         // another process's lease in a note
 	told  bool          // leaveWord was called
 
@@ -93,8 +95,8 @@ type record struct {
 func (r *record) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*lease.record") }
 
 // Record returns a refreshing.Record for the record with the given ID. The result serves one
-// call of Refresh, whose context is ctx. If found is not nil, it is the record as an earlier
-// call has read it. The first Read of a recent state then returns that state.
+// call of Refresh, whose context is ctx. found is the record as an earlier call has read it,
+// or nil. If the first Read asks for a recent state, Read returns found unless it is nil.
 func (l *Leases) Record(ctx context.Context, id string, found *ledger.Entry) refreshing.Record {
 	r := &record{Leases: l, id: id, found: found}
 	if deadline, ok := ctx.Deadline(); ok {
@@ -120,8 +122,8 @@ func (r *record) read(ctx context.Context, newest bool) (ledger.Entry, error) {
 	r.found = nil
 	switch {
 	case found != nil && !newest:
-		// Another process may have written or deleted the record since. Take then loses
-		// its compare-and-swap, and a refusal is confirmed by a read of the newest state.
+		// Another process may have written or deleted the record since. In that case, Take
+		// loses its compare-and-swap. A read of the newest state confirms a refusal.
 		r.view, r.stale = r.Ledger.ViewOf(*found), true
 		return *found, nil
 	case !newest:
@@ -206,7 +208,7 @@ func (r *record) other() *stored.Lease {
 func (r *record) take(ctx context.Context) (refreshing.Right, error) {
 	h := &held{record: r, turn: r.newTurn(ctx), nonce: ledger.Nonce()}
 	r.view = nil
-	r.watched.giveUp(h.lease.ID) // a failed attempt may store the lease nevertheless
+	r.watched.giveUp(h.lease.ID) // an attempt that fails may still store the lease
 	var err error
 	h.entry, h.abandoned, err = r.place(r.entry).take(ctx, r.entry, h.lease)
 	switch {
@@ -228,9 +230,9 @@ func (r *record) take(ctx context.Context) (refreshing.Right, error) {
 	return h, nil
 }
 
-// place returns the place of the lease on e. A record without a user may still move to a
-// user's record. Its lease is therefore in the record, and moves with the record. A lease
-// that is already in a record also stays there.
+// place returns the place of the lease on e. The lease on a record without a user is in the
+// record, because the record may move to a user's record, and the lease must move too. A
+// lease that is already in a record stays in the record.
 func (r *record) place(e ledger.Entry) place {
 	if l := r.Ledger.Leaser; l != nil && e.UserName != "" && e.Lease == nil {
 		return inNote{r, l}
@@ -247,9 +249,9 @@ type turn struct {
 	wall, ticks time.Time // the beginning, by the store's clock and by the monotonic clock
 }
 
-// newTurn begins a turn. Its lease ends at the deadline of ctx at the latest, because the
-// process may end then. Other processes watch the lease for longer, by up to l.margin(), so
-// that this process can still store the result of mint.
+// newTurn begins a turn. The lease of the turn ends at the deadline of ctx at the latest,
+// because the process may end at that time. Other processes watch the lease for up to
+// l.margin() longer, so that this process can still store the result of mint.
 func (l *Leases) newTurn(ctx context.Context) turn {
 	t := turn{now: l.Ledger.Now, wall: l.Ledger.Now(), ticks: time.Now(), mint: l.TTL - l.margin()}
 	until, length := l.TTL, l.TTL
@@ -267,7 +269,7 @@ func (l *Leases) newTurn(ctx context.Context) turn {
 // the process is suspended.
 func (t turn) elapsed() time.Duration { return max(t.now().Sub(t.wall), time.Since(t.ticks)) }
 
-// held implements refreshing.Right with a lease that this process holds.
+// A held implements refreshing.Right with a lease that this process holds.
 type held struct {
 	*record
 	turn
@@ -275,13 +277,13 @@ type held struct {
 	abandoned bool          // the lease replaced a lapsed lease
 	begun     bool          // mint was called
 	stop      func()        // stops the sweep, and waits until it has ended
-	nonce     string        // of the labels that Commit adds
-	took      time.Duration // from the beginning of the turn to the first Commit
+	nonce     string        // the nonce of the labels that Commit adds
+	took      time.Duration // the time from the beginning of the turn to the first Commit
 	committed bool          // Commit was called; Release has nothing to do
 }
 
 // sweep removes earlier states of the record in the background until h.stop is called. It
-// does so only for a lease in a note, if the driver is a driver.Sweeper.
+// removes nothing unless the lease is in a note and the driver is a driver.Sweeper.
 func (h *held) sweep(ctx context.Context) {
 	s := h.Ledger.Sweeper
 	if s == nil || !hasNoted(h.entry, h.lease) {
@@ -340,12 +342,12 @@ func (h *held) Commit(ctx context.Context, plan func(codec.Fields) rules.Refresh
 	}
 	stored, err := h.Ledger.WriterOf(h.nonce).Commit(ctx, h.Ledger.View(false), e, p.Fields, nil)
 	if errors.Is(err, driver.ErrNotFound) {
-		// The record may have moved, so the next attempt searches for it.
+		// The record may have moved, so the next attempt searches for the record.
 		err = fmt.Errorf("%w: %v", driver.ErrConflict, err)
 	}
 	if err != nil && !ledger.Retryable(err) {
-		// This attempt may have been applied, and another writer may be removing its
-		// labels: do not add labels with the same nonce again.
+		// This attempt may have been applied, and another writer may be removing the labels
+		// of the attempt. Do not add labels with the same nonce again.
 		h.nonce = ledger.Nonce()
 	}
 	return stored, err
@@ -402,14 +404,14 @@ func without(e ledger.Entry, lease stored.Lease) ledger.Entry {
 
 // giveBack removes the lease from the record, and stores the refusal keep for waiters unless
 // keep is nil. If giveBack cannot write within r.margin(), or within releaseTime after ctx is
-// done, the lease remains until it lapses.
+// done, the lease remains until the lease lapses.
 func (r *record) giveBack(ctx context.Context, e ledger.Entry, lease stored.Lease, keep *stored.Failure) {
 	r.watched.giveUp(lease.ID)
 	ctx, cancel := refreshing.Outlast(ctx, releaseTime, r.margin())
 	defer cancel()
 	for n := range r.Ledger.Attempts {
 		if e.Target() != nil || !has(e, lease) {
-			return // the record has moved, or no longer has the lease
+			return // the record has moved, or is not under the lease
 		}
 		err := r.giveBackOnce(ctx, e, lease, keep)
 		if err == nil {

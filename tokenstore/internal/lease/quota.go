@@ -10,7 +10,7 @@ import (
 
 const (
 	refreshWrites = 2  // writes of one refresh: the lease and the token
-	spareWrites   = 25 // a refresh leaves 1/spareWrites of a day's writes to commits that conflict with other writers
+	spareWrites   = 25 // a refresh leaves 1/spareWrites of a day's writes unused, for commits that conflict with other writers
 )
 
 // spare returns the number of a day's writes that a refresh must leave unused.
@@ -23,8 +23,8 @@ func (l *Leases) roomForWord(r stored.Record) bool {
 }
 
 // roomForRefresh returns an error that matches driver.ErrUnavailable if the service might not
-// accept the writes of a refresh. Call it before mint, because the result of mint must be
-// stored.
+// accept the writes of a refresh. Call roomForRefresh before mint, because the result of mint
+// must be stored.
 func (l *Leases) roomForRefresh(r stored.Record) error {
 	need := refreshWrites + l.spare()
 	if l.Ledger.Room(r, 0) >= need {

@@ -10,17 +10,17 @@ import (
 )
 
 const (
-	// A waiter calls leaveWord wordTime before its deadline. leaveWord stores how long the
-	// lease was watched. The new time must exceed the stored time by at least firstWord and
-	// 1/mostWords of the lease's length.
+	// A waiter calls leaveWord wordTime before the waiter's deadline. leaveWord stores how
+	// long the lease was watched. The new time must exceed the stored time by at least
+	// firstWord and at least 1/mostWords of the length of the lease.
 	wordTime  = 250 * time.Millisecond
 	firstWord = time.Second
 	mostWords = 24
 )
 
 // A watched records the leases of other processes that this process has seen. It also records
-// the leases that this process gave up but may have left in a record or note. A watched
-// outlives a call of Refresh, because the call may be shorter than the time for which a lease
+// the leases that this process gave up but may have left in a record or note. The calls of
+// Refresh share one watched, because a call may be shorter than the time for which a lease
 // must be watched.
 type watched struct {
 	mu    sync.Mutex
@@ -101,15 +101,15 @@ func (l *Leases) lapsed(lease stored.Lease) bool {
 }
 
 // Bounds of the pauses of a waiter between two reads. If the record contains the duration of
-// its last refresh, a pause ends when the result of the current refresh is expected in the
-// store. After that time, or without such a duration, the pauses grow.
+// the last refresh, the waiter expects the current refresh to take as long, and a pause ends
+// at the expected end. After that time, or without such a duration, the pauses grow.
 const (
 	firstPoll  = 400 * time.Millisecond
 	lastPoll   = 1500 * time.Millisecond
 	commitTime = 150 * time.Millisecond  // allowed for storing the result
 	spreadTime = 300 * time.Millisecond  // spreads the reads of the waiters
-	aimTime    = 2500 * time.Millisecond // the longest pause that ends at the expected time
-	aimPoll    = 2 * time.Second         // the longest of the earlier pauses
+	aimTime    = 2500 * time.Millisecond // one pause lasts until the expected end if that end is at most aimTime away
+	aimPoll    = 2 * time.Second         // the longest pause before that
 )
 
 // pause returns how long to wait before the next read of a record under another process's
@@ -130,14 +130,14 @@ func (r *record) pause(lease stored.Lease) time.Duration {
 	return r.nearly(min(max(firstPoll, overdue), lastPoll))
 }
 
-// age returns how long ago a lease was taken, by the clocks of its holder and of this
+// age returns how long ago a lease was taken, by the clocks of the holder and of this
 // process. It returns 0 if the result would exceed the length of the lease. The clocks may
 // differ, so only the lengths of pauses depend on age.
 func (r *record) age(lease stored.Lease) time.Duration {
 	length := r.length(lease)
 	before := length
 	if length < r.TTL {
-		before -= r.margin() // the lease ends at its holder's deadline; see newTurn
+		before -= r.margin() // the lease ends at the deadline of the holder; see newTurn
 	}
 	age := r.Ledger.Now().Sub(time.UnixMilli(lease.Until).Add(-before))
 	if age > length {
