@@ -21,14 +21,14 @@ var errStopped = errors.New("stopped")
 // prove. Check keeps digests of all records in memory, but no tokens.
 //
 // Check changes a record only by compare-and-swap. It completes an interrupted promotion, and
-// never rolls it back. An interrupted repair can be repeated. Check never overwrites or
-// deletes a record that it cannot read. The keys of l may be wrong. If the name of a record
-// does not fit the keys, Check therefore only completes promotions and merges duplicates of
-// the record.
+// never undoes one; package ledger describes promotions. An interrupted repair can be
+// repeated. Check never overwrites or deletes a secret that it cannot read. The keys of l may
+// be wrong. If the name of a record does not fit the keys, Check therefore only completes
+// promotions and merges duplicates of the record.
 //
-// If the driver is a driver.Inspector, the check includes the data that the driver
-// keeps beside the secrets. For other drivers, Check compares labels only with the
-// contents of the records.
+// If the driver is a driver.Inspector, the check includes the data that the driver keeps
+// beside the secrets. For other drivers, Check examines only the labels that each record was
+// committed with.
 func Check(ctx context.Context, l *ledger.Ledger, opts *CheckOptions) iter.Seq2[Finding, error] {
 	return func(yield func(Finding, error) bool) {
 		c := checker{ledger: l, yield: yield, seen: map[string]sighting{}, unread: map[string]error{}, beside: map[string][]driver.Label{}, abandoned: map[string][]driver.Label{}}
@@ -55,9 +55,7 @@ type checker struct {
 
 	abandoned map[string][]driver.Label // labels in beside that belong to no write in progress
 
-	// names and labels count the names and labels that fit the keys of the check, and those
-	// that do not.
-	names, labels evidence
+	names, labels evidence // about the keys of the check
 }
 
 // A sighting holds the facts about a secret that the checker keeps.
@@ -69,7 +67,7 @@ type sighting struct {
 	suspect  bool           // the secret must be read again
 	labels   []driver.Label // labels of the state, and labels left to a later write
 	keys     []string       // identities that another record may share
-	terms    []ledger.Term  // terms of its labels
+	terms    []ledger.Term  // terms by which searches find the record
 }
 
 // evidence counts the names or labels that fit the keys, and those that do not.
@@ -99,8 +97,9 @@ func (c *checker) run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// steps returns the steps of the check, in order. If the keys do not fit, it returns at most
-// the test of permissions, because the wrong keys would cause all other findings.
+// steps returns the steps of the check, in order. If the keys do not fit, steps returns at
+// most the test of permissions, because wrong keys would cause false findings in all other
+// steps.
 func (c *checker) steps(keysFit bool) (steps []func(context.Context) error) {
 	inspector := c.ledger.Inspector
 	inspects := inspector != nil
@@ -158,8 +157,8 @@ func (c *checker) progress() {
 	}
 }
 
-// foreign reports a finding if the keys look like those of another store. It then turns repairs
-// off, because programs with the right keys would not find the repaired records.
+// foreign reports a finding if the keys look like those of another store. It then turns
+// repairs off, because programs with the right keys would not find the repaired records.
 func (c *checker) foreign(context.Context) error {
 	f := Finding{Kind: KindKeysForeign, Remedy: RemedyManual}
 	switch {
@@ -176,8 +175,8 @@ func (c *checker) foreign(context.Context) error {
 }
 
 // examineSuspects examines the entries that look faulty. If misnamed is set, it examines only
-// entries whose names do not fit, and otherwise only the other entries. Misnamed entries come
-// last, because some of them are duplicates, which are merged first.
+// entries whose names do not fit the keys, and otherwise only the other entries. Misnamed
+// entries come last, because some of them are duplicates, which are merged first.
 func (c *checker) examineSuspects(ctx context.Context, misnamed bool) error {
 	var suspects []string
 	for name, at := range c.seen {
@@ -230,8 +229,8 @@ func (c *checker) suspectTarget(name string, at sighting) bool {
 const checkBatch = 128
 
 // inParallel concurrently calls f for each item. f sets the result of the item, including
-// its error, and returns the error. inParallel calls f again after an error that matches
-// ErrThrottled, and returns that error if it persists.
+// the error, and returns the error. inParallel calls f again after an error that matches
+// driver.ErrThrottled, and returns that error if the error persists.
 func inParallel[T, R any](ctx context.Context, p *pace.Pacer, items []T, f func(ctx context.Context, item T, result *R) error) ([]R, error) {
 	results := make([]R, len(items))
 	err := p.Each(ctx, len(items), func(ctx context.Context, i int) error {

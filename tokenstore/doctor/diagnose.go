@@ -150,14 +150,13 @@ func (c *checker) joining(ctx context.Context, r *ledger.View, u ledger.Entry) (
 	return problems, nil
 }
 
-// movable reports whether from, which is in the joining list of u, can still be merged into
-// u.
+// movable reports whether from, which is in the joining list of u, can be merged into u.
 func movable(from, u ledger.Entry) bool {
 	return rules.CanBecome(from.Fields, u.Fields) // from has a user if Rekey moves it
 }
 
-// underWay reports whether e was written less than Grace ago. The writer of e may then make
-// further writes.
+// underWay reports whether e was written less than Grace ago. The operation that wrote e may
+// then make further writes.
 func (c *checker) underWay(e ledger.Entry) bool {
 	return c.o.Grace > 0 && c.ledger.Now().Sub(e.WrittenAt()) < c.o.Grace
 }

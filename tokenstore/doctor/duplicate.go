@@ -15,9 +15,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// identities returns digests of the values that only one record should have. These values are
-// the user with the client, each token of f, and own. own is the ID that a caller chose, or
-// empty.
+// identities returns digests of the values that only one record should have: the user with
+// the client, each token of f, and own. own is the ID that a caller chose, or empty.
 func (c *checker) identities(f codec.Fields, own string) []string {
 	var keys []string
 	n := c.ledger.Namer()
@@ -114,7 +113,8 @@ func (c *checker) group(ctx context.Context, key string, names []string) ([]Find
 	return findings, err
 }
 
-// sharing returns the named records that still share the identity key, the best record first.
+// sharing reads the named records, and returns those that have the identity key, the best
+// record first.
 func (c *checker) sharing(ctx context.Context, r *ledger.View, key string, names []string) ([]ledger.Entry, error) {
 	for _, name := range names {
 		if err := r.Seek(ctx, ledger.Name(name), false); err != nil {
@@ -182,15 +182,15 @@ func (c *checker) compareRecords(key string, records []ledger.Entry) (findings [
 	return findings, rest
 }
 
-// mergeable reports whether other records may be merged into the record into, whose name must
-// fit the keys.
+// mergeable reports whether other records may be merged into the record into. The name of
+// into must fit the keys, and the names of other records must not all contradict the keys.
 func (c *checker) mergeable(into ledger.Entry) bool {
 	return !c.names.against() && c.ledger.Namer().Fits(into)
 }
 
 // mergeRecords merges the records in rest into the record into. The error matches
-// ErrUnavailable if a record in rest holds a lease, or if another record is moving to it. The
-// error is Retryable if another writer came first.
+// driver.ErrUnavailable if a record in rest holds a lease, or if an entry is moving to a record
+// in rest. The error is Retryable if another writer came first.
 func (c *checker) mergeRecords(ctx context.Context, r *ledger.View, into ledger.Entry, rest []ledger.Entry) error {
 	merged := into.Token
 	for _, rec := range rest {

@@ -12,7 +12,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// A nightly job checks a store, repairs what can be repaired while other processes run, and
+// This program checks a store, makes the repairs that are safe while other processes run, and
 // prints all findings.
 func ExampleChecker() {
 	ctx := context.Background()
@@ -31,8 +31,8 @@ func ExampleChecker() {
 	// store-unkeyed false manual
 }
 
-// A test of a new driver measures the service behind the driver with few calls. It opens two
-// drivers, as two processes do.
+// This program measures the service behind a driver with few calls. It opens two drivers, as
+// two processes do.
 func ExampleMeasure() {
 	ctx := context.Background()
 	first := memstore.NewDriver()
@@ -72,7 +72,7 @@ func ExampleRekeyer() {
 		log.Fatal(err)
 	}
 
-	key := bytes.Repeat([]byte{7}, 32) // from a secret manager, or package keys
+	key := bytes.Repeat([]byte{7}, 32) // in production, a random key from a secret manager
 	store, err := tokenstore.New(driver.Reopen(), &tokenstore.Options{NameKey: key, OtherNameKeys: [][]byte{[]byte(tokenstore.NoKey)}})
 	if err != nil {
 		log.Fatal(err)

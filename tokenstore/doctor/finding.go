@@ -21,7 +21,7 @@ type Finding struct {
 	// Detail describes the finding in one line.
 	Detail string
 
-	// Remedy says how to repair the fault. Action describes the repair. Action is empty if
+	// Remedy is the way to repair the fault. Action describes the repair. Action is empty if
 	// Remedy is RemedyManual.
 	Remedy Remedy
 	Action string
@@ -32,7 +32,7 @@ type Finding struct {
 	Err      error
 }
 
-// A Remedy says how a fault can be repaired.
+// A Remedy is a way to repair a fault.
 type Remedy string
 
 // The remedies.
@@ -48,7 +48,7 @@ const (
 // constants.
 type Kind string
 
-// The kinds of finding that every store can have.
+// The kinds of finding about records and their tokens.
 const (
 	KindUnreadable  Kind = "record-unreadable"
 	KindEmpty       Kind = "record-empty"
@@ -59,7 +59,7 @@ const (
 	KindLeaseLapsed Kind = "lease-lapsed"
 )
 
-// The kinds of finding that stores on a driver can have.
+// The kinds of finding that only stores on a driver can have.
 const (
 	KindStoreUnkeyed        Kind = "store-unkeyed"
 	KindKeysForeign         Kind = "keys-foreign"
@@ -86,7 +86,7 @@ const (
 	KindLag          Kind = "lag-above-promise"
 )
 
-// The kinds of finding that drivers report. Their values are those of package driver.
+// The kinds of finding that drivers report, with the values of package driver.
 const (
 	KindTombstone  Kind = driver.FaultTombstone
 	KindNoState    Kind = driver.FaultEmpty
@@ -107,7 +107,7 @@ const (
 	KindColumnNarrow   Kind = "column-narrow"
 )
 
-// kinds maps each kind to its meaning.
+// kinds maps each kind to its meaning, and says whether the kind is harmless.
 var kinds = map[Kind]struct {
 	harmless bool
 	meaning  string

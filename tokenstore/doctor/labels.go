@@ -42,9 +42,9 @@ func (c *checker) relabel(e ledger.Entry, absent []driver.Label, p problem) prob
 	return p
 }
 
-// missing returns the problem that the service lacks the labels absent of e. A rewrite would
-// compute the labels of e with the current keys, so a record that they do not fit is left to
-// the operator.
+// missing returns the problem that the service lacks the labels absent of e. A repair would
+// compute the labels with the current keys. If the name of e does not fit these keys, the
+// problem therefore has no repair.
 func (c *checker) missing(e ledger.Entry, absent []driver.Label) problem {
 	p := problem{kind: KindLabelMissing, remedy: RemedyManual,
 		detail: fmt.Sprintf("labels that it was committed with are gone (%s)", kindsOf(absent))}
@@ -69,7 +69,7 @@ func (c *checker) absent(ctx context.Context, e ledger.Entry) ([]driver.Label, e
 	return slices.DeleteFunc(slices.Clone(e.Secret().Labels), func(l driver.Label) bool { return ledger.Carried(present, l) }), nil
 }
 
-// leftOver reports labels beside secrets that the records of the secrets do not have. It removes
+// leftOver reports labels of secrets that the records in the secrets do not have. It removes
 // abandoned labels if Repair is set, and all other such labels if Purge is set.
 func (c *checker) leftOver(ctx context.Context, inspector driver.Inspector) error {
 	for _, name := range slices.Sorted(maps.Keys(c.beside)) {
@@ -95,8 +95,8 @@ func (c *checker) leftOver(ctx context.Context, inspector driver.Inspector) erro
 	return nil
 }
 
-// removeLabels reports labels beside the named secret that its record does not have. It
-// removes these labels if the options ask for remedy.
+// removeLabels reports labels, which the record in the named secret does not have. It removes
+// these labels if the options ask for remedy.
 func (c *checker) removeLabels(ctx context.Context, inspector driver.Inspector, name, id string, labels []driver.Label, remedy Remedy, of string) error {
 	if len(labels) == 0 {
 		return nil
@@ -115,8 +115,8 @@ func (c *checker) removeLabels(ctx context.Context, inspector driver.Inspector, 
 	return c.emit(f)
 }
 
-// extra returns the labels beside the named secret that its record does not have, and the
-// record's ID.
+// extra returns the labels of the named secret that the record in the secret does not have,
+// and the ID of the record.
 func (c *checker) extra(ctx context.Context, inspector driver.Inspector, name string) ([]driver.Label, string, error) {
 	extra := slices.DeleteFunc(slices.Clone(c.beside[name]), func(l driver.Label) bool {
 		return held(c.seen[name].labels, l)
@@ -159,8 +159,7 @@ func (c *checker) lacks(e ledger.Entry) []driver.Label {
 	return slices.DeleteFunc(slices.Clone(e.Secret().Labels), func(l driver.Label) bool { return ledger.Carried(beside, l) })
 }
 
-// held reports whether labels, the labels of a record, contain beside, a label of its
-// secret.
+// held reports whether labels, the labels of a record, contain beside, a label of a secret.
 func held(labels []driver.Label, beside driver.Label) bool {
 	return slices.ContainsFunc(labels, func(l driver.Label) bool { return ledger.IsBeside(beside, l) })
 }

@@ -13,10 +13,10 @@ import (
 
 // MeasureOptions configures Measure. The zero value is valid.
 type MeasureOptions struct {
-	// Others are further drivers for the same secrets, opened as other processes open theirs.
-	// The racers use all drivers in turn. The first of Others makes the reads that measure
-	// lags, because a driver may return its own writes before other processes can read them.
-	// Without Others, one driver makes all calls.
+	// Others are further drivers for the same secrets, opened as another process opens its
+	// driver. The concurrent writes of a race use all drivers in turn. The first of Others makes
+	// the reads that measure lags, because a driver may return its own writes before other
+	// processes can read these writes. Without Others, one driver makes all calls.
 	Others []driver.Secrets
 
 	// Rounds is the number of races of each kind; 0 means 20, and a negative number means
@@ -29,12 +29,12 @@ type MeasureOptions struct {
 	Samples int
 	Within  time.Duration
 
-	// Calls is the maximum number of calls of the drivers; 0 means the result of Most.
-	// Measure stops early rather than exceed the maximum, and returns what it has measured.
+	// Calls is the maximum number of calls of the drivers; 0 means the result of Most. If more
+	// calls are needed, Measure stops early and returns the results so far.
 	Calls int
 
-	// Progress, if it is not nil, is called after each call of a driver with the number
-	// of calls. Its calls do not overlap.
+	// Progress, if it is not nil, is called before each call of a driver with the number of
+	// calls, including that call. The calls of Progress do not overlap.
 	Progress func(calls int)
 
 	lags bool // the reads of the driver lag
@@ -44,19 +44,18 @@ const (
 	defaultRounds, defaultRacers, defaultSamples = 20, 8, 20
 	defaultWithin                                = time.Minute
 
-	// mostRacers is the number of calls that a new Pacer makes at the same time. No racer
-	// therefore waits for another racer.
+	// mostRacers is the maximum of MeasureOptions.Racers. A new Pacer makes as many calls at
+	// the same time, so that no write of a race waits for another write.
 	mostRacers = 16
 
-	// mostSecrets is the maximum number of secrets, besides the probes, with which Measure
-	// measures lists, because a list reads all secrets.
+	// mostSecrets limits the calls of List, which read all secrets. If the driver has more
+	// secrets besides the probes, Measure does not measure lists.
 	mostSecrets = 20
 )
 
 // Complete returns a copy of o with defaults in place of zero values. A nil o counts as the
-// zero value. If the service limits the number of states of a secret in a day, Rounds and
-// Samples are at most a quarter of that limit. The error matches ErrInvalidToken if o is
-// invalid.
+// zero value. If p.DailyWrites is positive, Complete reduces Rounds and Samples to at most a
+// quarter of p.DailyWrites each. The error matches tokenstore.ErrInvalidToken if o is invalid.
 func (o *MeasureOptions) Complete(p driver.Properties) (MeasureOptions, error) {
 	var c MeasureOptions
 	if o != nil {
@@ -80,8 +79,8 @@ func (o *MeasureOptions) Complete(p driver.Properties) (MeasureOptions, error) {
 	return c, c.check()
 }
 
-// check returns an error that matches ErrInvalidToken if o, which Complete has filled in, is
-// invalid.
+// check returns an error that matches rules.ErrInvalidToken if o, in which Complete has set
+// the defaults, is invalid.
 func (o MeasureOptions) check() error {
 	switch {
 	case o.Racers < 2 || o.Racers > mostRacers:
@@ -97,22 +96,22 @@ func (o MeasureOptions) check() error {
 }
 
 const (
-	claimCalls  = 4               // to create the probe that is updated, and to remove an old one
-	freeCalls   = 2               // to look for the probe that is created, and to remove an old one
-	removeTries = 3               // to remove a probe, if its state changes meanwhile
-	removeCalls = 2 * removeTries // for each probe
+	claimCalls  = 4               // calls to create ProbeUpdate, and to remove an old one
+	freeCalls   = 2               // calls to look for an old ProbeCreate, and to remove it
+	removeTries = 3               // attempts to remove a probe whose state changes meanwhile
+	removeCalls = 2 * removeTries // calls to remove a probe
 )
 
-// least returns the smallest valid value of Calls: the number of calls that creating and removing
-// the probes may take.
+// least returns the minimum of Calls: the number of calls that creating and removing the
+// probes may take.
 func (o MeasureOptions) least() int { return claimCalls + freeCalls + 2*removeCalls }
 
 // Most returns the maximum number of calls that a measurement with the options o makes, if
-// the service throttles none of them. Complete must have returned o.
+// the service throttles no call. Complete must have returned o.
 func (o MeasureOptions) Most() int {
 	const names = 1
 	updates := o.Rounds * (o.Racers + 1)
-	creations := o.Rounds * (o.Racers + 3) // a read, the deletion, and an update of the other probe
+	creations := o.Rounds * (o.Racers + 3) // a read, a deletion, and an update of ProbeUpdate
 	if o.lags {
 		creations += o.Rounds * len(polls(o.Within)) // until the deletion is visible
 	}
@@ -129,7 +128,7 @@ type Measurement struct {
 	TookMS  int64     `json:"took_ms"`
 
 	Drivers   int `json:"drivers"`    // number of drivers
-	Calls     int `json:"calls"`      // calls of the drivers, including those that remove the probes
+	Calls     int `json:"calls"`      // number of calls, including those that remove the probes
 	MostCalls int `json:"most_calls"` // maximum number of calls
 
 	// Stopped is the reason why the measurement ended early: StoppedCalls, StoppedContext
@@ -168,12 +167,14 @@ type Deviation struct {
 //
 // A List reads all secrets, so Measure leaves lists out if d has more than 20 other secrets.
 //
-// The error matches ErrInvalidToken if opts is invalid. It matches ErrConflict if another
-// process changes a probe, or if another measurement of the same secrets is in progress. A
-// measurement that was killed in the last 15 minutes counts as in progress. Check with Repair
-// removes the probes of a killed measurement. Other errors are those of the drivers, and the
-// cause of ctx if it is done. With an error, the Measurement holds the results up to the
-// error. Measure repeats throttled calls at a lower rate, and counts each repetition.
+// The error matches tokenstore.ErrInvalidToken if opts is invalid. It matches
+// driver.ErrConflict if another process changes a probe, or if another measurement of the same
+// secrets is in progress. A measurement that was killed in the last 15 minutes counts as in
+// progress. Check with Repair removes the probes of a killed measurement. Other errors are
+// those of the drivers, and the cause of ctx if ctx is done. With an error, the Measurement
+// holds the results up to the error. Reaching the maximum number of calls is not an error: see
+// Measurement.Stopped. Measure repeats throttled calls at a lower rate, and counts each
+// repetition.
 func Measure(ctx context.Context, d driver.Secrets, opts *MeasureOptions) (Measurement, error) {
 	p := d.Properties()
 	o, err := opts.Complete(p)
@@ -206,7 +207,7 @@ func Measure(ctx context.Context, d driver.Secrets, opts *MeasureOptions) (Measu
 	return r, errors.Join(append(left, err)...)
 }
 
-// run makes the measurements in order, and adds their results to r. It stops at the first error.
+// run makes the measurements in order, and adds the results to r. It stops at the first error.
 func (m *measuring) run(ctx context.Context, r *Measurement) error {
 	if err := m.claim(ctx); err != nil {
 		return err

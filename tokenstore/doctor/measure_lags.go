@@ -19,7 +19,7 @@ import (
 // longestWithin is the longest time for which Measure waits for a write to become visible.
 const longestWithin = 10 * time.Minute
 
-// bounds returns the limits of the buckets of a histogram.
+// bounds returns the upper limits of the buckets of a histogram.
 func bounds() []time.Duration {
 	return []time.Duration{
 		time.Millisecond, 3 * time.Millisecond, 10 * time.Millisecond, 30 * time.Millisecond, 100 * time.Millisecond, 300 * time.Millisecond,
@@ -27,8 +27,8 @@ func bounds() []time.Duration {
 	}
 }
 
-// polls returns the times after a write at which reads look for it: immediately, at the
-// limits of the buckets below within, and at within.
+// polls returns the times after a write at which reads look for the write: 0, the limits of
+// the buckets below within, and within.
 func polls(within time.Duration) []time.Duration {
 	at := []time.Duration{0}
 	for _, b := range bounds() {
@@ -66,12 +66,12 @@ type Lag struct {
 	PromisedMS *float64 `json:"promised_ms"`
 
 	Samples int      `json:"samples"`   // number of writes
-	Buckets []Bucket `json:"buckets"`   // with bounds up to Within, in increasing order
-	Later   int      `json:"later"`     // writes that did not become visible within Within
+	Buckets []Bucket `json:"buckets"`   // with limits up to Within, in increasing order
+	Later   int      `json:"later"`     // number of writes that did not become visible within Within
 	Within  float64  `json:"within_ms"` // MeasureOptions.Within, in milliseconds
 
-	// LongestMS is the longest time after which a read missed a write. It is 0 if no read
-	// missed a write.
+	// LongestMS is the longest time after which a read missed a write. LongestMS is 0 if no
+	// read missed a write.
 	LongestMS float64 `json:"longest_ms"`
 
 	// Above is the number of writes that a read missed at or after PromisedMS.
@@ -109,7 +109,7 @@ type sight struct {
 	seen   bool
 	at     time.Duration // start of the first read that saw the write
 	missed time.Duration // start of the last read that missed the write
-	misses int
+	misses int           // number of reads that missed the write
 }
 
 // add adds s, the outcome for one write, to l.
@@ -196,8 +196,7 @@ func (m *measuring) small(ctx context.Context) (bool, error) {
 	return n <= mostSecrets, err
 }
 
-// watch looks for the state of the probe that was just written, concurrently in each of the
-// ways in looks.
+// watch looks for the last write of ProbeUpdate, concurrently in each of the ways in looks.
 func (m *measuring) watch(ctx context.Context, looks []look, pacers []*pace.Pacer, label driver.Label) ([]sight, error) {
 	sights, errs := make([]sight, len(looks)), make([]error, len(looks))
 	began := m.wrote
@@ -246,7 +245,7 @@ func (m *measuring) poll(ctx context.Context, p *pace.Pacer, began time.Time, lo
 }
 
 // sees makes one read in the way l, and reports whether the read shows the current state of
-// the probe.
+// ProbeUpdate.
 func (m *measuring) sees(ctx context.Context, l look, label driver.Label) (bool, error) {
 	d, want := m.reader(), m.state.Data
 	if l == byName {

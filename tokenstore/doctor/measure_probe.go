@@ -25,12 +25,12 @@ const (
 	removeTimeout = 30 * time.Second
 )
 
-// A probeState is the content of a probe of a measurement. It is not encrypted, so that every
-// store recognizes a probe.
+// A probeState is the content of a probe of a measurement. The content is not encrypted, so
+// that every store recognizes a probe.
 type probeState struct {
-	Probe  string         `json:"tokenkeep_probe"` // ID of the measurement that wrote it
-	Nonce  string         `json:"nonce"`           // of the write
-	At     int64          `json:"at"`              // time of the write in milliseconds
+	Probe  string         `json:"tokenkeep_probe"` // ID of the measurement that wrote the probe
+	Nonce  string         `json:"nonce"`           // makes the data of each write different
+	At     int64          `json:"at"`              // time of the write in Unix milliseconds
 	Labels []driver.Label `json:"labels,omitempty"`
 }
 
@@ -56,14 +56,14 @@ var errSpent = errors.New("the calls are used up")
 type measuring struct {
 	o       MeasureOptions
 	drivers []driver.Secrets
-	id      string // of the measurement
+	id      string // random, for one measurement
 	writes  *pace.Pacer
 
 	mu    sync.Mutex
 	calls int
 	kept  int // number of calls reserved for the removal of the probes
 
-	state driver.Secret // of ProbeUpdate
+	state driver.Secret // the current state of ProbeUpdate
 	wrote time.Time     // when state was written
 
 	known map[string]driver.Version // latest version that a write of each probe has returned
@@ -82,8 +82,8 @@ func (m *measuring) driver(i int) driver.Secrets { return m.drivers[i%len(m.driv
 // reader returns the driver with which poll looks for the writes of the first driver.
 func (m *measuring) reader() driver.Secrets { return m.driver(1) }
 
-// take counts a call that is about to be made. It returns errSpent if the call would exceed
-// the maximum.
+// take counts a call that is about to be made. If the call would exceed the maximum number of
+// calls, take counts nothing and returns errSpent.
 func (m *measuring) take() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -120,8 +120,8 @@ func (m *measuring) payload(labels ...driver.Label) (driver.Payload, error) {
 	return driver.Payload{Data: data, Labels: labels, Incarnation: m.id}, err
 }
 
-// claim creates ProbeUpdate. If the probe was left behind by another measurement, claim replaces
-// it. The error is errBusy if another measurement may be using the probe.
+// claim creates ProbeUpdate. If another measurement has left the probe behind, claim first
+// removes the old probe. The error is errBusy if another measurement may be using the probe.
 func (m *measuring) claim(ctx context.Context) error {
 	p, err := m.payload()
 	if err != nil {
@@ -138,7 +138,7 @@ func (m *measuring) claim(ctx context.Context) error {
 		case err != nil && !errors.Is(err, driver.ErrNotFound):
 			return err
 		case err == nil && bytes.Equal(now.Data, p.Data):
-			v = now.Version // an attempt that was throttled was applied
+			v = now.Version // the service applied an attempt that it reported as throttled
 		default:
 			if err := m.evict(ctx, ledger.ProbeUpdate, now); err != nil {
 				return err
@@ -162,8 +162,9 @@ func (m *measuring) written(now driver.Secret) {
 // errBusy means that a probe exists and may be in use.
 var errBusy = fmt.Errorf("%w: another measurement is in progress, or was killed less than %v ago", driver.ErrConflict, probeLife)
 
-// evict removes the named probe of an earlier measurement. now is its newest state, or the
-// zero Secret if the probe does not exist. The error is errBusy if the probe may be in use.
+// evict removes the named probe of an earlier measurement. now is the newest state of the
+// probe, or the zero Secret if the probe does not exist. The error is errBusy if the probe may
+// be in use.
 func (m *measuring) evict(ctx context.Context, name string, now driver.Secret) error {
 	switch {
 	case now.Version == "":
@@ -196,7 +197,7 @@ func (m *measuring) update(ctx context.Context, labels ...driver.Label) error {
 		return err
 	})
 	if errors.Is(err, driver.ErrConflict) {
-		// An attempt that was throttled may have been applied.
+		// The service may have applied an attempt that it reported as throttled.
 		now, unread := m.newest(ctx, ledger.ProbeUpdate)
 		if unread != nil || !bytes.Equal(now.Data, p.Data) {
 			return errors.Join(err, unread)

@@ -33,12 +33,12 @@ type Round struct {
 	Lost    bool `json:"lost,omitempty"` // a write succeeded, but the stored state is not that of a winner
 }
 
-// Decided reports whether r shows how many writes can succeed. It returns false if no write
-// succeeded and at least one write failed for a reason other than a conflict.
+// Decided reports whether r shows how many writes can succeed. It returns false if Winners is
+// 0 and Failed is positive.
 func (r Round) Decided() bool { return r.Winners > 0 || r.Failed == 0 }
 
-// deviations returns a Deviation for each kind of wrong outcome among the rounds: several winners,
-// no winner, or a state that is not the winner's.
+// deviations returns a Deviation for each kind of wrong outcome among the rounds: several
+// winners, no winner, or a stored state that is not the winner's.
 func (r Races) deviations() (found []Deviation) {
 	texts := []string{"several writes succeeded", "no write succeeded", "a write succeeded, and the service does not hold it"}
 	counts := make([]int, len(texts))
@@ -60,7 +60,7 @@ func (r Races) deviations() (found []Deviation) {
 	return found
 }
 
-// races adds Races of the given kind, without rounds, to r.
+// races adds Races of the given kind, without rounds, to r. It returns the added element.
 func (r *Measurement) races(of string, racers int) *Races {
 	r.Races = append(r.Races, Races{Of: of, Racers: racers, Rounds: []Round{}})
 	return &r.Races[len(r.Races)-1]
@@ -126,10 +126,11 @@ func (m *measuring) creations(ctx context.Context, r *Measurement) error {
 	return nil
 }
 
-// creation runs one race of Creates. It first renews the updated probe if that probe is old.
+// creation runs one race of Creates. It first updates ProbeUpdate if the last write of that
+// probe is old.
 func (m *measuring) creation(ctx context.Context) (Round, driver.Secret, error) {
 	if time.Since(m.wrote) > longestWithin/2 {
-		if err := m.update(ctx); err != nil { // so that the updated probe does not count as left behind
+		if err := m.update(ctx); err != nil { // so that ProbeUpdate does not count as left behind
 			return Round{}, driver.Secret{}, err
 		}
 	}
@@ -138,9 +139,9 @@ func (m *measuring) creation(ctx context.Context) (Round, driver.Secret, error) 
 	})
 }
 
-// uncreate deletes now, the state of the probe that a race has created. If reads lag, it
-// waits up to Within until a read shows the deletion. It deletes nothing if now is the zero
-// Secret. It returns the time of the deletion.
+// uncreate deletes now, the state of ProbeCreate after a race, and returns the time of the
+// deletion. If reads lag, uncreate then waits up to Within until a read shows the deletion. If
+// now is the zero Secret, uncreate deletes nothing.
 func (m *measuring) uncreate(ctx context.Context, now driver.Secret) (deleted time.Time, err error) {
 	if now.Version == "" {
 		return time.Now(), nil
@@ -174,7 +175,7 @@ type attempt struct {
 	payload  driver.Payload
 	version  driver.Version
 	err      error
-	repeated bool // an earlier try was throttled, and may have been applied
+	repeated bool // the service reported an earlier try as throttled, but may have applied the try
 }
 
 // refused reports whether the write certainly failed because another write came first.
@@ -234,7 +235,7 @@ func outcome(attempts []attempt, now driver.Secret) (r Round) {
 		mine := bytes.Equal(now.Data, a.payload.Data)
 		held = held || mine
 		switch {
-		case a.err == nil || mine: // a throttled try may have been applied
+		case a.err == nil || mine: // the service may have applied a try that it reported as throttled
 			r.Winners++
 		case a.refused():
 			r.Refused++

@@ -22,11 +22,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// A counted is a driver that counts its calls, and calls before for each of them.
+// A counted is a driver that counts its calls, and calls before with the number of each call.
 type counted struct {
 	driver.Secrets
 	calls  *atomic.Int64
-	before func(call int64) error // if it returns an error, the call returns the error
+	before func(call int64) error // may be nil; an error of before becomes the error of the call
 }
 
 func newCounted(d driver.Secrets) counted { return counted{Secrets: d, calls: new(atomic.Int64)} }
@@ -184,7 +184,7 @@ func (d careless) Update(ctx context.Context, name string, base driver.Secret, p
 	return d.Driver.Update(ctx, name, now, p)
 }
 
-// measured calls Measure for d, and checks that no probe is left.
+// measured calls Measure for d, and checks that the measurement has left no probe.
 func measured(t *testing.T, d driver.Secrets, o *doctor.MeasureOptions) doctor.Measurement {
 	t.Helper()
 	m, err := doctor.Measure(t.Context(), d, o)
@@ -256,7 +256,6 @@ func TestMeasure(t *testing.T) {
 	})
 }
 
-// TestMeasureOptions checks the defaults and the limits of the options.
 func TestMeasureOptions(t *testing.T) {
 	t.Parallel()
 	var none *doctor.MeasureOptions
@@ -276,7 +275,6 @@ func TestMeasureOptions(t *testing.T) {
 	}
 }
 
-// TestMeasureFindsTwoWinners checks that Measure reports a service that does not compare.
 func TestMeasureFindsTwoWinners(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -416,7 +414,7 @@ func TestMeasureCalls(t *testing.T) {
 	}
 }
 
-// TestMeasureThrottled checks that Measure repeats throttled calls, and counts each
+// TestMeasureThrottled checks that Measure repeats throttled calls and counts each
 // repetition.
 func TestMeasureThrottled(t *testing.T) {
 	t.Parallel()
@@ -486,8 +484,9 @@ func TestMeasureFails(t *testing.T) {
 }
 
 // TestMeasureKilled checks that stores ignore the probes of a measurement that was killed at
-// any of its calls. Until these probes are old, the next measurement must fail and Check must
-// not report them. Then both must remove the probes.
+// any of its calls. Until these probes are old, the next measurement must fail, and Check must
+// not report the probes. Afterwards, a measurement or a Check with Repair must remove the
+// probes.
 func TestMeasureKilled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -576,8 +575,8 @@ func TestMeasureLeavesListsOut(t *testing.T) {
 	}
 }
 
-// TestMeasurementAsJSON checks that the JSON form of a Measurement is that in testdata,
-// because other programs may rely on the form.
+// TestMeasurementAsJSON checks that the JSON form of a Measurement does not change, because
+// other programs may rely on the form.
 func TestMeasurementAsJSON(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

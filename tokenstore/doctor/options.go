@@ -14,10 +14,11 @@ type Checker interface {
 	// Check yields the faults of the store, in no particular order, and makes the repairs
 	// that opts asks for. A nil opts counts as the zero value, with which Check only reports.
 	//
-	// An error ends the iteration: the store cannot be reached or listed, ctx is done, or
-	// opts is invalid (ErrInvalidToken). Findings yielded earlier remain valid. A record that
-	// cannot be read is a finding of KindUnreadable, with the reason in Detail and Err. If a
-	// repair fails, Finding.Err says why.
+	// The iteration ends with an error if the store cannot be reached or listed, or if ctx is
+	// done. It ends with an error matching tokenstore.ErrInvalidToken if opts is invalid. The
+	// findings yielded before an error remain valid. A record that cannot be read is a finding
+	// of KindUnreadable, with the reason in Detail. If a repair fails, Finding.Err holds the
+	// error of the repair.
 	Check(ctx context.Context, opts *CheckOptions) iter.Seq2[Finding, error]
 }
 
@@ -26,32 +27,34 @@ type CheckOptions struct {
 	// Repair makes the repairs that are safe while other processes read and write.
 	Repair bool
 
-	// MergeDuplicates merges duplicate records: see KindDuplicate. It requires Repair.
+	// MergeDuplicates merges duplicate records: see KindDuplicate. MergeDuplicates requires
+	// Repair.
 	MergeDuplicates bool
 
-	// Purge removes harmless remnants, which take space or cost money. It is safe only while
-	// no other process writes to the store. It requires Repair.
+	// Purge removes harmless remnants, which take space or cost money. Purge is safe only
+	// while no other process writes to the store. Purge requires Repair.
 	Purge bool
 
 	// Permissions tests whether the service allows each call that the store makes. The test
-	// uses a separate secret that is not a record, and writes even without Repair.
+	// uses a separate secret that is not a record, and writes even without Repair. Permissions
+	// has no effect on stores in files and tables, or if the driver is not a driver.Inspector.
 	Permissions bool
 
-	// Compare tests whether the server compares the current state with the base of a write
-	// before it writes. Every driver promises this comparison, but some emulators do not make
-	// it. Compare creates a secret that is not a record, even without Repair. It tries to
-	// create this secret again, to update one state of it twice, and to delete a replaced
-	// state. If the server does not compare, Check repairs nothing. Compare has no effect on
+	// Compare tests whether the server refuses a write over a state that is not current. Every
+	// driver promises this refusal, but some emulators accept such a write. The test creates a
+	// secret that is not a record, even without Repair. It then tries to create the secret
+	// again, to update one state of the secret twice, and to delete a replaced state. If the
+	// server accepts one of these calls, Check repairs nothing. Compare has no effect on
 	// stores in files and tables.
 	Compare bool
 
 	// Grace is the age at which Check assumes that the writer of an intermediate state has
-	// died. 0 means a minute. A negative Grace makes Check assume at any age that the writer
+	// died. 0 means a minute. If Grace is negative, Check assumes at any age that the writer
 	// has died.
 	Grace time.Duration
 
 	// Progress, if it is not nil, is called repeatedly with the number of secrets listed so
-	// far, by the goroutine that iterates.
+	// far. The calls are made by the goroutine that iterates.
 	Progress func(done int)
 }
 

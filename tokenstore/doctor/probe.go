@@ -36,13 +36,14 @@ func (c *checker) permissions(ctx context.Context, inspector driver.Inspector) e
 	return nil
 }
 
-// A lapse is an error that says which promise of package driver a server breaks.
+// A lapse is an error that describes the promise of package driver that a server breaks.
 type lapse struct{ text string }
 
 func (l lapse) Error() string { return l.text }
 
-// compares reports a server that does not compare before it writes. For such a server, it
-// turns repairs off, because a repair could undo the write of another process.
+// compares reports a server that accepts a write over a state that is not current. For such a
+// server, compares turns repairs off, because a repair could undo the write of another
+// process.
 func (c *checker) compares(ctx context.Context) error {
 	err := c.race(ctx)
 	var l lapse

@@ -18,9 +18,10 @@ type Rekeyer interface {
 	// Rekey rewrites the secrets that are not under the current keys, and yields each record
 	// once. A nil opts counts as the zero value.
 	//
-	// An error that is yielded with a Name concerns only that record, which keeps its old
-	// keys. The record cannot be read or written (an *UnreadableError, ErrDenied, ErrRefused,
-	// ErrCorrupt), or its name does not fit the keys (ErrIDMismatch). An error without a Name
+	// An error that is yielded with a Name concerns only the record with that name, which
+	// keeps its old keys. If the record cannot be read or written, the error is an
+	// *UnreadableError or matches ErrDenied, ErrRefused or ErrCorrupt. If the name of the
+	// record does not fit the keys, the error matches ErrIDMismatch. An error without a Name
 	// ends the iteration.
 	Rekey(ctx context.Context, opts *RekeyOptions) iter.Seq2[Rekeyed, error]
 }
@@ -31,10 +32,10 @@ type RekeyOptions struct {
 	DryRun bool
 }
 
-// Rekeyed is the result of Rekey for one secret.
+// A Rekeyed is the result of Rekey for one secret.
 type Rekeyed struct {
-	Name string // of the secret
-	ID   string // of the record
+	Name string // the name of the secret
+	ID   string // the ID of the record
 
 	// Rewritten is set if the secret was rewritten and read back. In a dry run, Rewritten is
 	// set if Rekey without DryRun would rewrite the secret.
@@ -67,7 +68,7 @@ type rekeyer struct {
 	dry      bool
 	yield    func(Rekeyed, error) bool
 	told     map[string]bool // names of secrets that were yielded
-	lease    string          // ID of the leases in notes of records that are renamed
+	lease    string          // ID of the leases that claim takes
 	left     bool            // a record may still be under old keys, because it could not be read or written
 	settled  bool            // new records are named by the current name key
 }
@@ -112,7 +113,7 @@ func (k *rekeyer) pass(ctx context.Context) (rewritten int, err error) {
 	pacer := newPacer()
 	flush := func() error {
 		results, err := inParallel(ctx, pacer, batch, func(ctx context.Context, e ledger.Entry, r *rekeyed) error {
-			rewritten := r.Rewritten // by the previous call, which was throttled
+			rewritten := r.Rewritten // set if the previous call, which was throttled, rewrote e
 			*r = k.rekey(ctx, e)
 			r.Rewritten = r.Rewritten || rewritten
 			return r.err
@@ -241,8 +242,8 @@ func (k *rekeyer) rotated(e ledger.Entry) bool {
 	return len(is.Old)+len(is.Unkeyed)+len(is.Unknown)+len(is.Missing)+len(is.Stale) == 0
 }
 
-// complete turns an entry that has moved into a redirect, because a frozen entry must not
-// be rewritten.
+// complete completes the move of the frozen entry e, because a frozen entry must not be
+// rewritten.
 func (k *rekeyer) complete(ctx context.Context, e ledger.Entry) error {
 	problems, err := k.moved(ctx, k.ledger.View(true), e, *e.Moved)
 	if err != nil {

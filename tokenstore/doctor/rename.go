@@ -14,9 +14,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A record moves to a name by another key in the swaps of a promotion: see package ledger.
+// A record moves to a name under another key in the swaps of a promotion: see package ledger.
 // Programs that have both keys always find the record under one of the names. The record
-// keeps its ID. Until Rekey is done, all processes name new records by the old key,
+// keeps its ID. Until Rekey is done, all processes name new records under the old key,
 // regardless of their order of keys. Two processes therefore cannot create the same record
 // under two names.
 
@@ -30,16 +30,16 @@ func (c *checker) misplaced(e ledger.Entry) bool {
 	return slices.ContainsFunc(c.ledger.Namers(), func(n ledger.Namer) bool { return n.Fits(e) })
 }
 
-// rename makes the next writes of the move of e to its name by the current name key. If other
-// records are moving to e, or are merged into e and not redirects yet, rename first completes
-// these moves.
+// rename makes the next writes that move e to its name under the current name key. If other
+// entries are moving to e, or are merged into e and not redirects yet, rename instead makes
+// the next writes of these moves.
 func (k *rekeyer) rename(ctx context.Context, e ledger.Entry) error {
 	r := k.ledger.View(true)
 	r.Remember(e)
 	rec, err := r.Record(ctx, e)
 	switch {
 	case errors.Is(err, driver.ErrNotFound) && len(e.Joining) == 0:
-		return k.ledger.Delete(ctx, e) // e was created only for another record to move to, which was deleted
+		return k.ledger.Delete(ctx, e) // e was created only for another entry to move to, and no entry is moving to e
 	case err != nil && !errors.Is(err, driver.ErrNotFound):
 		return err
 	}
@@ -76,10 +76,10 @@ func (k *rekeyer) joined(ctx context.Context, r *ledger.View, e ledger.Entry) er
 	return problems[0].repair(ctx)
 }
 
-// claim takes the lease on rec if leases on rec are in a note, because a note does not move
-// with the record. No process then refreshes the record while it moves. The error matches
-// ErrConflict if another process holds the lease. If leases on rec are in the record, claim
-// does nothing.
+// claim takes the lease on rec if leases on rec are in a note, so that no other process
+// refreshes the record during the move. A note does not move with the record. The error
+// matches driver.ErrConflict if another process holds the lease. If leases on rec are in the
+// record, claim does nothing.
 func (k *rekeyer) claim(ctx context.Context, rec *ledger.Entry) error {
 	l := k.ledger.Leaser
 	if l == nil || rec.UserName == "" {
@@ -107,10 +107,11 @@ func (k *rekeyer) place(ctx context.Context, r *ledger.View, w *ledger.Writer, r
 	return w.Join(ctx, r, k.ledger.Namer().Of(rec.Token), rec, next)
 }
 
-// alias makes a redirect lead directly to its record after the record was renamed.
-// It reports whether the redirect needed the rewrite. A redirect under the old name prevents
-// the creation of another record under that name. alias deletes the redirect once new records
-// are named by the current name key and searches find the record without the redirect.
+// alias makes a redirect lead directly to its record after the record was renamed. rewritten
+// reports whether the redirect needed a rewrite. A redirect under the old name prevents the
+// creation of another record under that name. alias therefore deletes the redirect only once
+// new records are named under the current name key, and searches find the record without the
+// redirect.
 func (k *rekeyer) alias(ctx context.Context, listed ledger.Entry) (rewritten bool, err error) {
 	err = k.ledger.Retry(ctx, "rekey", func(*ledger.View) error {
 		r := k.ledger.View(true)

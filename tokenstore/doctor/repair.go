@@ -10,9 +10,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// examine diagnoses and repairs the named entry. After each repair, it rereads the entry and
-// the entries to which the entry refers. It does not repeat a kind of repair that has failed.
-// examine returns the findings with the outcome of the repairs.
+// examine diagnoses and repairs the named entry. After each repair, examine reads the entry
+// again, and the entries to which it refers. If a repair fails, examine makes no further
+// repair of the same kind. examine returns the findings with the outcome of the repairs.
 func (c *checker) examine(ctx context.Context, name string) ([]Finding, error) {
 	x := examination{checker: c, name: name, failed: map[Kind]error{}}
 	err := c.ledger.Retry(ctx, "check", func(*ledger.View) error { return x.attempt(ctx) })

@@ -8,22 +8,22 @@ import (
 // A StatusReader is a store that can report the state of the refreshes of a record.
 type StatusReader interface {
 	// Status returns the state of the refreshes of the record with the given ID. It writes
-	// nothing, and takes no lease. Its reads may be stale. The error matches
-	// tokenstore.ErrNotFound if the record does not exist.
+	// nothing and takes no lease. The result may be out of date by the lag of the backend. The
+	// error matches tokenstore.ErrNotFound if the record does not exist.
 	Status(ctx context.Context, id string) (Status, error)
 }
 
 // A Status describes the refreshes of a record.
 type Status struct {
-	// Written is the time of the last write of the record, by the clock of the writer. It is
-	// zero for stores in files and tables, which do not store the time.
+	// Written is the time of the last write of the record, by the clock of the writer. Written
+	// is zero for stores in files and tables, which do not store the time.
 	Written time.Time
 
-	// Refusal is the last refusal of the authorization server that the store has kept. It is
-	// nil if the store has kept no refusal, or if the credentials were replaced since.
+	// Refusal is the last refusal of the authorization server that the store has kept. Refusal
+	// is nil if the store has kept no refusal, or if the credentials were replaced since.
 	Refusal *Refusal
 
-	// Lease is the lease on the record. It is nil if the record has no lease.
+	// Lease is the lease on the record, or nil if the record has no lease.
 	Lease *Lease
 }
 
@@ -38,15 +38,15 @@ type Refusal struct {
 	// to the server.
 	Counts bool
 
-	// Retry is when the next refresh asks the server again. It has no meaning if Permanent
-	// is set.
+	// Retry is the earliest time at which a refresh asks the server again. Retry has no
+	// meaning if Permanent is set.
 	Retry time.Time
 }
 
 // A Lease is the right of a process to refresh a record.
 type Lease struct {
-	// Until is when the lease ends, by the clock of its holder. Until may be in the past if
-	// the holder has died. It is zero for stores in files and tables, whose leases end with
-	// the process of their holder.
+	// Until is when the lease ends, by the clock of the holder. Until may be in the past if
+	// the holder has died. Until is zero for stores in files and tables, whose leases end with
+	// the process of the holder.
 	Until time.Time
 }

@@ -114,7 +114,7 @@ func (c *checker) probe(ctx context.Context, name string) error {
 
 // cannotRead reports the unreadable secret u, once for each secret.
 func (c *checker) cannotRead(u *ledger.UnreadableError) error {
-	// The labels of the record are unknown, so none of the labels beside it counts as left
+	// The labels that the record needs are unknown, so no label of the secret counts as left
 	// over.
 	delete(c.beside, u.Name)
 	if c.unread[u.Name] != nil {
@@ -142,8 +142,8 @@ func (c *checker) passes(ctx context.Context, name string, err error) bool {
 	return err != nil && ctx.Err() == nil && (ledger.OfOne(err) || c.unread[name] != nil)
 }
 
-// goOn reports a finding if err, from a read of the named secret, concerns only this
-// secret. Otherwise, it returns err.
+// goOn reports a finding if the check can continue after err, which is from a read of the
+// named secret. Otherwise, goOn returns err.
 func (c *checker) goOn(ctx context.Context, name string, err error) error {
 	if c.passes(ctx, name, err) {
 		return c.cannotRead(ledger.Unreadable(ledger.Name(name), err))
