@@ -2,10 +2,11 @@
 // them from the first store.
 //
 // [Plan] reads both stores and decides how to copy each record. It writes nothing.
-// [Migration.Report] returns the plan and its problems. By default, a record has a problem if it
-// has duplicates in the source, or if the target has it in another state. A record that the
-// source cannot read, or that the target cannot hold, also has a problem. [Migration.Run] writes
-// the records, reads each of them back, and compares them:
+// [Migration.Report] returns the plan and its problems. By default, a record has a problem if
+// the source has duplicates of the record, or if the target has the record in another state. A
+// record that the source cannot read, or that the target cannot hold, also has a problem.
+// [Migration.Run] writes the records. It then verifies each record, that is, reads the record
+// back and compares the two:
 //
 //	m, err := migrate.Plan(ctx, from, to, &migrate.Options{KeepIDs: true})
 //	if err != nil {
@@ -14,12 +15,12 @@
 //	report, err := m.Run(ctx)
 //
 // Run saves and reads many records concurrently. It increases the number of concurrent calls
-// until the service throttles them, and repeats throttled calls.
+// until the service throttles calls, and repeats throttled calls.
 //
-// To continue an interrupted migration, repeat it from the start: records that the target
-// already has are only compared. Run writes to the source only if [Options.DeleteSource] is
-// set. With this option, Run first proves that the two stores are different. At the end, it
-// removes from the source the records that were verified and have not changed since.
+// To continue an interrupted migration, call Plan and Run again. Run does not write records
+// that the target already has. Run writes to the source only if [Options.DeleteSource] is set.
+// With this option, Run first proves that the two stores are different. At the end, Run removes
+// from the source the records that were verified and have not changed since Plan.
 //
 // # Stores
 //
@@ -29,8 +30,8 @@
 //   - SaveAll and DeleteAll, as in filestore and sqlstore, save and remove many records
 //     with one write.
 //   - Create and FindTokens, as in tokenstore.Store, need few calls. Create creates a record
-//     without a search for it. FindTokens finds many records for the plan and the final
-//     comparison.
+//     without a preceding search. FindTokens finds many records for the plan and the
+//     verification.
 //   - Fits, as in filestore and sqlstore, reports the records that the store cannot hold,
 //     before the first write.
 //   - SameAs reports whether another store is the same store under another name. With
@@ -40,6 +41,6 @@
 //
 // A program can write to the source during a migration without losing a change. Run does not
 // delete a record that has changed in the source, and the error names the record. If another
-// program has written a record to the target before Run searches for it, Run applies
+// program writes a record to the target before Run searches for the record, Run applies
 // Options.OnConflict.
 package migrate

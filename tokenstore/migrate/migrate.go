@@ -13,11 +13,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// A Policy says what to do with a record that the target already has, or with duplicate
-// records of the source.
+// A Policy determines what happens to a record that the target has in another state, or to
+// duplicate records of the source.
 type Policy string
 
-// The policies. Options says which policies each field accepts.
+// The policies. The fields OnConflict and Duplicates of Options each accept some of them.
 const (
 	Stop   Policy = "stop"   // the report lists the record as a problem; the default
 	Source Policy = "source" // the fields of the source replace those of the target
@@ -35,14 +35,14 @@ const (
 )
 
 // Options configures a migration. A nil *Options counts as the zero value. With the zero value,
-// Run writes nothing if there is a problem other than KindUnreadable. The target then chooses
-// the IDs, and Run does not change the source.
+// the target chooses the IDs, and Run does not change the source. Run then writes nothing if
+// there is a problem other than KindUnreadable.
 type Options struct {
-	// OnConflict says what to do with a record that the target has in another state:
-	// Stop, Source, Target, Newer or Merge.
+	// OnConflict is the policy for a record that the target has in another state: Stop,
+	// Source, Target, Newer or Merge.
 	OnConflict Policy
 
-	// Duplicates says what to do with records of the source that would be one record in the
+	// Duplicates is the policy for records of the source that would be one record in the
 	// target: Stop, Merge or Keep. Keep is for a target that accepts duplicates. With Keep,
 	// Run also copies records without a token.
 	Duplicates Policy
@@ -54,17 +54,18 @@ type Options struct {
 	SkipBad bool
 
 	// DeleteSource removes from the source the records that were verified in the target
-	// and have not changed since. The source must be a ConditionalDeleter. OnConflict
-	// must not be Merge, which verifies nothing.
+	// and have not changed since Plan. The source must be a ConditionalDeleter, and both stores
+	// must have the method SameAs. OnConflict must not be Merge, because Run then verifies
+	// nothing.
 	DeleteSource bool
 
-	// Lag is how long a written record may take until every read returns it: the larger of the
+	// Lag is how long after a write a read may miss the written record: the larger of the
 	// target's ListLag and ReadLag. Unless the target has SaveAll, Run repeats a read until the
 	// result equals the written record, or until Lag has passed.
 	Lag time.Duration
 
 	// Writable, if it is not nil, is called once before the first write and returns the
-	// target to write to. It is for a target that was opened read-only for the plan.
+	// target to write to. Writable is for a target that was opened read-only for the plan.
 	Writable func(context.Context) (tokenstore.TokenStore, error)
 
 	// Label returns the name of the i-th record of the source for errors. If Label is nil,
@@ -72,7 +73,7 @@ type Options struct {
 	Label func(i int) string
 
 	// Progress, if it is not nil, is called at the beginning of every step, and when records
-	// of the step are done. Its calls do not overlap.
+	// of the step are done. The calls of Progress do not overlap.
 	Progress func(Progress)
 }
 
@@ -90,11 +91,11 @@ const (
 	StepDelete     Step = "delete source"
 )
 
-// Progress describes the progress of a step.
+// A Progress describes the progress of a step.
 type Progress struct {
 	Step Step
-	Done int // records
-	All  int // records of the step; 0 if not known yet
+	Done int // number of records done
+	All  int // number of records of the step; 0 if the number is not known yet
 }
 
 // A Reader is the source of a migration. If some records cannot be read, GetTokens returns
@@ -107,9 +108,9 @@ type Reader interface {
 // since the caller read it.
 type ConditionalDeleter interface {
 	// DeleteIfUnchanged removes the record with the ID of t if all fields of the record equal
-	// those of t, with times compared to the millisecond. Otherwise, it changes nothing, and
-	// the error matches tokenstore.ErrConflict. It returns nil if no record has the ID. It
-	// does not remove a record that another process saves meanwhile.
+	// those of t, with times compared to the millisecond. Otherwise, DeleteIfUnchanged changes
+	// nothing, and the error matches tokenstore.ErrConflict. It returns nil if no record has
+	// the ID. It does not remove a record that another process saves concurrently.
 	DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error
 }
 
@@ -144,11 +145,12 @@ type comparer interface {
 	SameAs(ctx context.Context, other tokenstore.TokenStore) (bool, error)
 }
 
-// A Migration is a plan and, after Run, its outcome. Package fmt does not print its tokens.
+// A Migration is a plan and, after Run, the outcome of the plan. Package fmt does not print
+// the tokens in a Migration.
 type Migration struct{ m *migration }
 
-// A migration is the state of a Migration. It is behind a pointer, so that package fmt does not
-// print tokens.
+// A migration is the state of a Migration. A Migration holds it by a pointer, so that package
+// fmt does not print tokens.
 type migration struct {
 	from   Reader
 	to     tokenstore.TokenStore
@@ -157,17 +159,18 @@ type migration struct {
 	report Report
 	mu     sync.Mutex // held while Progress is called
 
-	// sharedIDs are IDs that several records of the source have. A removal by such an ID
+	// sharedIDs are the IDs that several records of the source have. A removal by such an ID
 	// might remove the wrong record.
 	sharedIDs map[string]bool
 }
 
-// Plan reads the source and, except with [Merge], the records of the target that may match. It
-// then decides how to copy each record of the source. Plan writes nothing. It returns an error
-// if an argument is invalid, or if a store cannot be read. Records of the target that Plan could
-// not read are in Report.Unread; Run does not change them.
+// Plan reads the source and the records of the target that may match. It then decides how to
+// copy each record of the source. Plan writes nothing. It returns an error if an argument is
+// invalid, or if a store cannot be read. Report.Unread holds the errors of the records of the
+// target that Plan could not read. Run does not change these records.
 //
-// With [Merge], to may be nil if Options.Writable is set.
+// If OnConflict is [Merge], Plan does not read the target, and to may be nil if
+// Options.Writable is set.
 func Plan(ctx context.Context, from Reader, to tokenstore.TokenStore, opts *Options) (*Migration, error) {
 	m := &migration{from: from, to: to, report: Report{IDs: []IDChange{}}}
 	if opts != nil {
@@ -208,8 +211,8 @@ func Plan(ctx context.Context, from Reader, to tokenstore.TokenStore, opts *Opti
 	return &Migration{m}, nil
 }
 
-// readTarget returns the records of the target that may match those of the source. If the
-// target is not a finder, it returns all records.
+// readTarget returns the records of the target that may match records of the source. If the
+// target is not a finder, readTarget returns all records of the target.
 func (m *migration) readTarget(ctx context.Context, source []tokenstore.Token) ([]tokenstore.Token, error) {
 	f, ok := m.to.(finder)
 	if !ok {
@@ -238,7 +241,8 @@ func (m *migration) check() error {
 	return nil
 }
 
-// Report returns the plan and, once Run has returned, its outcome. Run changes the Report.
+// Report returns the plan and, once Run has returned, the outcome of the plan. Run changes the
+// Report.
 func (m *Migration) Report() *Report { return &m.m.report }
 
 // Ready returns an error that matches ErrConflicts if SkipBad is not set and a record has a
@@ -258,10 +262,10 @@ func (m *migration) ready() error {
 	return fmt.Errorf("%w: %d of %d records have problems: nothing was written", ErrConflicts, n, m.report.Records)
 }
 
-// Run executes the plan. If Ready returns an error, Run writes nothing and returns the same
-// error. The error matches ErrPartial if a record of the source is not verified in the
-// target, or was not removed from the source as requested. With Options.DeleteSource, Run
-// writes nothing unless SameAs proves that source and target are different stores. If they are
+// Run executes the plan. If Ready returns an error, Run writes nothing and returns that error.
+// The error matches ErrPartial if a record of the source is not verified in the target, or was
+// not removed from the source as requested. With Options.DeleteSource, Run writes nothing
+// unless SameAs proves that source and target are different stores. If source and target are
 // the same store, the error matches ErrSameStore.
 func (m *Migration) Run(ctx context.Context) (*Report, error) {
 	return m.Report(), m.m.run(ctx)
@@ -332,8 +336,8 @@ func (m *migration) step(ctx context.Context, step Step, do func(context.Context
 	return err
 }
 
-// track reports the beginning of a step to Progress. all is the number of records of the step, or
-// 0 if the number is unknown. The function add reports n further completed records.
+// track reports the beginning of a step to Progress. all is the number of records of the step,
+// or 0 if the number is unknown. The function add reports n further completed records.
 func (m *migration) track(step Step, all int) (add func(n int)) {
 	done := 0
 	add = func(n int) {

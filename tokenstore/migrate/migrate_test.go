@@ -49,7 +49,7 @@ func file(t *testing.T) *filestore.Store {
 	return s
 }
 
-// user returns a record of the named user. The access token of the record is name.
+// user returns a record of the user name, with name as the access token too.
 func user(name string) token {
 	return token{UserName: name, ClientID: "c", AccessToken: tokenstore.Secret(name)}
 }
@@ -208,7 +208,6 @@ func TestMerge_Counts(t *testing.T) {
 	}
 }
 
-// TestPlan_Arguments checks that Plan returns an error for invalid options.
 func TestPlan_Arguments(t *testing.T) {
 	t.Parallel()
 	for text, test := range map[string]struct {
@@ -346,8 +345,8 @@ func (s fickle) FindTokenByID(ctx context.Context, id string) (token, error) {
 	return s.FindToken(ctx, token{ID: id})
 }
 
-// TestRun_Verify checks that Run does not verify a record that reads back with a changed
-// field, and keeps it in the source.
+// TestRun_Verify checks that a record that reads back with a changed field is not verified,
+// and stays in the source.
 func TestRun_Verify(t *testing.T) {
 	t.Parallel()
 	ann := token{
@@ -377,7 +376,7 @@ func TestRun_Verify(t *testing.T) {
 	}
 }
 
-// TestRun_Lag checks that Run repeats the read of a record that is not visible yet until
+// TestRun_Lag checks that Run repeats the read of a record that is not visible yet, until
 // Options.Lag has passed.
 func TestRun_Lag(t *testing.T) {
 	t.Parallel()

@@ -22,11 +22,11 @@ import (
 type item struct {
 	from []record // the records of the source that the item replaces; several if duplicates are merged
 
-	// token is the token to save. It has an ID only if the target should keep the ID.
+	// token is the token to save. token has an ID only if the target should keep the ID.
 	token tokenstore.Token
 
-	// want is the record that the target should hold in the end. Its ID is known once the
-	// target holds the record.
+	// want is the record that the target should hold in the end. The ID of want is known once
+	// the target holds the record.
 	want tokenstore.Token
 
 	action  action
@@ -40,10 +40,10 @@ type item struct {
 type record struct {
 	tokenstore.Token
 
-	index int // in the result of GetTokens
+	index int // index in the result of GetTokens
 }
 
-// An action says what Run does with an item.
+// An action is the effect of Run on an item.
 type action int
 
 const (
@@ -53,13 +53,15 @@ const (
 	keep                 // the target has the record in another state, which Run keeps
 )
 
-// precedence returns the rank of t in the order in which records are saved. The key that
-// finds a record may also describe another record. A user without a client ID describes any
-// record of the user with the same issuer and resource; an empty issuer or resource equals any.
-// An access token alone describes any record that has the token. A record is therefore saved
-// after the records whose keys might find it. Users without a client ID come first: those with
-// neither issuer nor resource, then those with one of the two, then those with both. Users with
-// a client ID, tokens with a client ID, and tokens alone follow in this order.
+// precedence returns the rank of t in the order in which records are saved. A search for a
+// saved record may also find another record. A user without a client ID finds any record of
+// the user with the same issuer and resource, and an empty issuer or resource matches any. An
+// access token alone finds any record that has the token.
+//
+// A record is therefore saved after all records whose search might find the record. Records of
+// users without a client ID come first: those with neither issuer nor resource, then those with
+// one of the two, then those with both. Records of users with a client ID, tokens with a client
+// ID, and all other tokens follow in this order.
 func precedence(t tokenstore.Token) int {
 	switch key := rules.KeyOf(withoutID(t).Fields()); {
 	case key == rules.KeyUser && t.ClientID == "":
@@ -121,7 +123,7 @@ func shared(tokens []tokenstore.Token) map[string]bool {
 }
 
 // addUnreadable adds a problem for each record of the source that cannot be read. err joins
-// their errors.
+// the errors of these records, or is nil.
 func (m *migration) addUnreadable(err error) {
 	if err == nil {
 		return
@@ -141,8 +143,8 @@ func (m *migration) addUnreadable(err error) {
 
 // group makes an item of each record. If Duplicates is Merge, it makes a single item of records
 // that would be one record in the target. If Duplicates is Stop, it reports such duplicates as
-// problems. If OnConflict is Merge, group also reserves the IDs of the items in taken, because
-// Run then saves all items.
+// problems. If OnConflict is Merge, Run saves all items, so group also reserves the IDs of the
+// items in taken.
 func (m *migration) group(records []record, taken map[string]*item) {
 	before := indexOf() // the i-th record belongs to the i-th item
 	for _, r := range records {
@@ -233,7 +235,7 @@ func unusable(err error) error {
 var errNoToken = errors.New("it has no access, refresh or grant token")
 
 // fit removes the ID from each item that the target can hold only without the ID. It drops
-// each item that the target cannot hold at all, and adds a problem to the report.
+// each item that the target cannot hold without the ID either, and reports a problem.
 func (m *migration) fit(ctx context.Context) error {
 	f, ok := m.to.(fitter)
 	if !ok {
@@ -311,8 +313,8 @@ func (m *migration) decide(it *item, there *candidates.Index) error {
 	return m.settle(it, has, changed)
 }
 
-// checkID removes the ID from an item if another record of the target has the ID. With Stop, it
-// returns a problem instead.
+// checkID removes the ID from an item if another record of the target has the ID. If OnConflict
+// is Stop, checkID returns a problem instead.
 func (m *migration) checkID(it *item, there *candidates.Index) error {
 	switch {
 	case it.token.ID == "" || len(there.Near(codec.Fields{ID: it.token.ID})) == 0:
@@ -324,8 +326,8 @@ func (m *migration) checkID(it *item, there *candidates.Index) error {
 	return nil
 }
 
-// takeID removes the ID from an item if another item will be created with the same ID. With Stop
-// and with Merge, it returns a problem instead.
+// takeID removes the ID from an item if another item will be created with the same ID. If
+// OnConflict is Stop or Merge, takeID returns a problem instead.
 func (m *migration) takeID(it *item, taken map[string]*item) error {
 	if it.action != create || it.token.ID == "" {
 		return nil
@@ -347,7 +349,7 @@ func (m *migration) takeID(it *item, taken map[string]*item) error {
 }
 
 // settle sets the action of an item whose record in the target is has, or returns a problem.
-// changed says whether a save of the item would change that record.
+// changed reports whether a save of the item would change that record.
 func (m *migration) settle(it *item, has tokenstore.Token, changed bool) error {
 	it.action, it.want = none, has
 	if !changed {

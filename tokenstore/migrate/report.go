@@ -10,7 +10,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Classes of the errors that Ready and Run return. Match them with errors.Is.
+// Classes of the errors that Ready and Run return, for errors.Is.
 var (
 	ErrConflicts = errors.New("conflicting records")                  // records have problems; nothing was written, unless ErrPartial matches too
 	ErrPartial   = errors.New("only part of the work is done")        // some records were not verified, or not removed from the source
@@ -19,7 +19,7 @@ var (
 
 // A Report describes a plan and its outcome.
 type Report struct {
-	Records   int `json:"records"`   // of the source
+	Records   int `json:"records"`   // records of the source
 	Merged    int `json:"merged"`    // records of the source that are merged into others
 	Create    int `json:"create"`    // records that the target does not have
 	Update    int `json:"update"`    // records that the target has in another state
@@ -27,19 +27,19 @@ type Report struct {
 	Kept      int `json:"kept"`      // records that the target has in another state, which Run keeps
 	Written   int `json:"written"`
 	Verified  int `json:"verified"` // with Merge: records that were saved, even without a change
-	Deleted   int `json:"deleted"`  // from the source
+	Deleted   int `json:"deleted"`  // records removed from the source
 
 	IDs      []IDChange   `json:"ids"`
 	Problems []Problem    `json:"-"`
 	Failed   []Failure    `json:"-"`
 	Steps    []StepReport `json:"-"`
 
-	// Unread joins the errors of target records that cannot be read, or is nil. Run does not change
-	// these records.
+	// Unread joins the errors of records of the target that cannot be read, or is nil. Run does
+	// not change these records.
 	Unread error `json:"-"`
 }
 
-// A Problem says why a record of the source cannot be copied.
+// A Problem is the reason why a record of the source cannot be copied.
 type Problem struct {
 	Kind     Kind
 	Record   int // index of the record in the result of GetTokens; -1 if the record cannot be read
@@ -54,7 +54,7 @@ type Failure struct {
 	Err      error
 }
 
-// An IDChange is a record that has another ID in the target.
+// An IDChange holds the IDs of a record in the source and in the target, which differ.
 type IDChange struct {
 	From string `json:"from"`
 	To   string `json:"to"`
@@ -92,8 +92,8 @@ func problemf(kind Kind, format string, args ...any) error {
 	return problem{kind, fmt.Errorf(format, args...)}
 }
 
-// standsInTheWay reports whether err is not nil. It adds a non-nil err to the report as a
-// problem of r.
+// standsInTheWay reports whether err is not nil. If so, it adds err to the report as a problem
+// of r.
 func (m *migration) standsInTheWay(r record, err error) bool {
 	if err == nil {
 		return false
@@ -106,8 +106,8 @@ func (m *migration) standsInTheWay(r record, err error) bool {
 	return true
 }
 
-// planned counts the actions of the plan. If saved is set, it counts only the actions of
-// items that were saved.
+// planned counts the records and actions of the plan. If saved is set, it counts only the
+// actions of items that are done.
 func (m *migration) planned(saved bool) {
 	r := &m.report
 	r.Records, r.Merged = len(r.Problems), 0
@@ -139,7 +139,7 @@ func (m *migration) count() {
 	}
 }
 
-// finish lists the records that failed, and those that have another ID in the target.
+// finish reports the records that failed, and the records that have another ID in the target.
 func (m *migration) finish() {
 	r := &m.report
 	for _, it := range m.items {

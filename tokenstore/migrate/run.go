@@ -19,8 +19,8 @@ const chunk = 1000
 func newPacer() *pace.Pacer { return pace.New(bulk.Throttled, 0) }
 
 // each calls do concurrently for the items, as fast as the service accepts the calls, and
-// stores the error of each call in the item. It stops at an error that the next items would
-// also cause, and returns that error. each calls done(1) after each completed item.
+// stores the error of each call in the item. If an error would affect further items too, each
+// stops and returns that error. each calls done(1) after each completed item.
 func each(ctx context.Context, p *pace.Pacer, items []*item, done func(int), do func(context.Context, *item) error) error {
 	return p.Each(ctx, len(items), func(ctx context.Context, i int) error {
 		it := items[i]
@@ -36,8 +36,7 @@ func each(ctx context.Context, p *pace.Pacer, items []*item, done func(int), do 
 	})
 }
 
-// write saves the records that the target lacks or has in another state. With Merge, it
-// saves all records.
+// write saves the items whose action is a save. With Merge, it saves all items.
 func (m *migration) write(ctx context.Context) (int, error) {
 	b, many := m.to.(saver)
 	items := m.items
@@ -63,7 +62,7 @@ func (m *migration) write(ctx context.Context) (int, error) {
 func (it *item) pending() bool { return it.action != none && it.action != keep }
 
 // foresee sets the action that each item has if the items are saved in order. Earlier saves may
-// change the record that a later item describes.
+// change the record that a later item describes. foresee returns an error if a save would fail.
 func (m *migration) foresee(ctx context.Context) error {
 	tokens, _, err := bulk.Readable(m.to.GetTokens(ctx))
 	if err != nil {
@@ -91,8 +90,7 @@ func (m *migration) foresee(ctx context.Context) error {
 	return nil
 }
 
-// writeEach saves the items with separate calls, concurrently where the order does not
-// matter.
+// writeEach saves the items with separate calls, concurrently if the order does not matter.
 func (m *migration) writeEach(ctx context.Context, items []*item, add func(int)) error {
 	p := newPacer()
 	for len(items) > 0 {
@@ -128,9 +126,9 @@ func (m *migration) together(items []*item) int {
 	return len(items)
 }
 
-// writeOne saves one item, unless the target already has its record. It searches for the record
-// first, because the plan may lack recent records of the target: searches lag, and other
-// programs write.
+// writeOne saves one item, unless the target already has the record of the item. It first
+// searches for the record, because the plan may lack recent records of the target: searches may
+// lag, and other programs may write.
 func (m *migration) writeOne(ctx context.Context, it *item) error {
 	if created, err := m.create(ctx, it); created || err != nil {
 		return err
@@ -158,8 +156,7 @@ func (m *migration) writeOne(ctx context.Context, it *item) error {
 }
 
 // create creates the record of the item it if the target is a creator and lacks the record
-// according to the plan. It reports whether it created the record. A creator needs no preceding
-// search.
+// according to the plan. It reports whether the call created the record.
 func (m *migration) create(ctx context.Context, it *item) (bool, error) {
 	c, ok := m.to.(creator)
 	if !ok || it.action != create {
@@ -175,7 +172,7 @@ func (m *migration) create(ctx context.Context, it *item) (bool, error) {
 	return created, err
 }
 
-// mergeOne saves one item, and sets its action to the effect of the save.
+// mergeOne saves one item, and sets the action of the item to the effect of the save.
 func (m *migration) mergeOne(ctx context.Context, it *item) error {
 	like, ok := lookup(it.token)
 	if it.token.ID != "" {
@@ -211,8 +208,8 @@ func (m *migration) saved(it *item, as tokenstore.Token) {
 	it.want.ID, it.written, it.done = as.ID, it.pending(), m.o.OnConflict == Merge
 }
 
-// writeChunks saves many records per call. If a chunk cannot be saved, it saves each record
-// of the chunk separately, to find out which records fail.
+// writeChunks saves many records per call. If a chunk cannot be saved, writeChunks saves each
+// record of the chunk separately, to find out which records fail.
 func (m *migration) writeChunks(ctx context.Context, b saver, items []*item, add func(int)) error {
 	for chunk := range slices.Chunk(items, chunk) {
 		saved, err := b.SaveAll(ctx, tokens(chunk))
@@ -232,7 +229,7 @@ func (m *migration) writeChunks(ctx context.Context, b saver, items []*item, add
 
 // lookup returns the fields of t, other than the ID, by which FindToken finds the record of t.
 // It returns false if no such fields are set. like has only fields that the store compares,
-// because FindToken copies all given fields to its result.
+// because FindToken copies all given fields to the result.
 func lookup(t tokenstore.Token) (like tokenstore.Token, ok bool) {
 	switch rules.KeyOf(withoutID(t).Fields()) {
 	case rules.KeyUser:
@@ -285,8 +282,7 @@ func (m *migration) saves() bool {
 	return ok
 }
 
-// readBack verifies the items. It reads many records per call if the target has a method for
-// this purpose.
+// readBack verifies the items, with as few calls as the methods of the target allow.
 func (m *migration) readBack(ctx context.Context, items []*item, add func(int)) error {
 	if m.saves() {
 		return m.verifyAll(ctx, items)
@@ -438,8 +434,8 @@ func (m *migration) deleteSource(ctx context.Context) (int, error) {
 	return m.report.Deleted, err
 }
 
-// deleteOne removes the records of the item it from the source. It stops at a record that has
-// changed.
+// deleteOne removes the records of the item it from the source. It stops at the first record
+// that has changed or cannot be removed.
 func deleteOne(ctx context.Context, from ConditionalDeleter, it *item) error {
 	for _, r := range it.from {
 		err := from.DeleteIfUnchanged(ctx, r.Token)
@@ -455,7 +451,7 @@ func deleteOne(ctx context.Context, from ConditionalDeleter, it *item) error {
 }
 
 // deleteAll removes the records of all items from the source with one call. It then lists the
-// source. An item whose record remains gets the error errChanged.
+// source. If a record of an item remains, the item gets the error errChanged.
 func (m *migration) deleteAll(ctx context.Context, b deleter, items []*item) error {
 	var all []tokenstore.Token
 	for _, it := range items {
