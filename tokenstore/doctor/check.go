@@ -17,13 +17,13 @@ import (
 var errStopped = errors.New("stopped")
 
 // Check checks the store of l: see the method Check of a tokenstore.Store. It reads all
-// records once, and rereads those that look faulty, in the newest state that the driver can
-// prove. Check keeps digests of all records in memory, but no tokens.
+// records once. It then reads the newest states, as far as the driver can prove them, of the
+// records that look faulty. Check keeps digests of all records in memory, but no tokens.
 //
 // Check changes a record only by compare-and-swap. It completes an interrupted promotion, and
-// never undoes one; package ledger describes promotions. An interrupted repair can be
-// repeated. Check never overwrites or deletes a secret that it cannot read. The keys of l may
-// be wrong. If the name of a record does not fit the keys, Check therefore only completes
+// never undoes a promotion. (Package ledger describes promotions.) An interrupted repair can
+// be repeated. Check never overwrites or deletes a secret that it cannot read. The keys of l
+// may be wrong. If the name of a record does not fit the keys, Check therefore only completes
 // promotions and merges duplicates of the record.
 //
 // If the driver is a driver.Inspector, the check includes the data that the driver keeps

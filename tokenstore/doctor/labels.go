@@ -32,8 +32,8 @@ func (c *checker) labelProblems(e ledger.Entry) []problem {
 	return problems
 }
 
-// relabel returns p with a repair that rewrites e with the labels that e should have. The
-// service lacks the labels in absent, although e was committed with them.
+// relabel returns p with a repair that rewrites e with the labels that e should have. absent
+// holds the labels that e was committed with but that the service lacks.
 func (c *checker) relabel(e ledger.Entry, absent []driver.Label, p problem) problem {
 	p.repair = func(ctx context.Context) error {
 		_, err := c.ledger.Rewrite(ctx, e, absent)

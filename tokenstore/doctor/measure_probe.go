@@ -17,7 +17,7 @@ import (
 const (
 	// A probe of a measurement counts as left behind if its time differs from the current time
 	// by at least probeLife. The probes of a running measurement are younger, because the
-	// measurement writes them again after little more than longestWithin at the latest.
+	// measurement rewrites its probes after little more than longestWithin at the latest.
 	probeLife = longestWithin + 5*time.Minute
 
 	// removeTimeout bounds the removal of a probe, which continues after the caller's

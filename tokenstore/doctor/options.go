@@ -62,8 +62,8 @@ type CheckOptions struct {
 const defaultGrace = time.Minute
 
 // Complete returns a copy of o with defaults in place of zero values. A nil o counts as the
-// zero value. The error matches ErrInvalidToken if MergeDuplicates or Purge is set without
-// Repair.
+// zero value. The error matches tokenstore.ErrInvalidToken if MergeDuplicates or Purge is set
+// without Repair.
 func (o *CheckOptions) Complete() (CheckOptions, error) {
 	var c CheckOptions
 	if o != nil {

@@ -19,10 +19,10 @@ type Rekeyer interface {
 	// once. A nil opts counts as the zero value.
 	//
 	// An error that is yielded with a Name concerns only the record with that name, which
-	// keeps its old keys. If the record cannot be read or written, the error is an
-	// *UnreadableError or matches ErrDenied, ErrRefused or ErrCorrupt. If the name of the
-	// record does not fit the keys, the error matches ErrIDMismatch. An error without a Name
-	// ends the iteration.
+	// keeps its old keys. If the record cannot be read or written, the error wraps a
+	// *tokenstore.UnreadableError, or matches ErrDenied, ErrRefused or ErrCorrupt of package
+	// tokenstore. If the name of the record does not fit the keys, the error matches
+	// tokenstore.ErrIDMismatch. An error without a Name ends the iteration.
 	Rekey(ctx context.Context, opts *RekeyOptions) iter.Seq2[Rekeyed, error]
 }
 
@@ -69,7 +69,7 @@ type rekeyer struct {
 	yield    func(Rekeyed, error) bool
 	told     map[string]bool // names of secrets that were yielded
 	lease    string          // ID of the leases that claim takes
-	left     bool            // a record may still be under old keys, because it could not be read or written
+	left     bool            // a record that could not be read or written may be under old keys
 	settled  bool            // new records are named by the current name key
 }
 

@@ -1,12 +1,12 @@
 // Package migrate copies the records of one token store to another. On request, it then removes
-// them from the first store.
+// the copied records from the first store.
 //
 // [Plan] reads both stores and decides how to copy each record. It writes nothing.
 // [Migration.Report] returns the plan and its problems. By default, a record has a problem if
 // the source has duplicates of the record, or if the target has the record in another state. A
 // record that the source cannot read, or that the target cannot hold, also has a problem.
-// [Migration.Run] writes the records. It then verifies each record, that is, reads the record
-// back and compares the two:
+// [Migration.Run] writes the records. Unless Options.OnConflict is [Merge], Run then verifies
+// each record, by reading the record back from the target and comparing the fields:
 //
 //	m, err := migrate.Plan(ctx, from, to, &migrate.Options{KeepIDs: true})
 //	if err != nil {

@@ -17,7 +17,7 @@ import (
 // duplicate records of the source.
 type Policy string
 
-// The policies. The fields OnConflict and Duplicates of Options each accept some of them.
+// The policies. Options describes which policies each field accepts.
 const (
 	Stop   Policy = "stop"   // the report lists the record as a problem; the default
 	Source Policy = "source" // the fields of the source replace those of the target
@@ -35,8 +35,8 @@ const (
 )
 
 // Options configures a migration. A nil *Options counts as the zero value. With the zero value,
-// the target chooses the IDs, and Run does not change the source. Run then writes nothing if
-// there is a problem other than KindUnreadable.
+// the target chooses the IDs, Run does not change the source, and Run writes nothing if there
+// is a problem other than KindUnreadable.
 type Options struct {
 	// OnConflict is the policy for a record that the target has in another state: Stop,
 	// Source, Target, Newer or Merge.
@@ -149,8 +149,8 @@ type comparer interface {
 // the tokens in a Migration.
 type Migration struct{ m *migration }
 
-// A migration is the state of a Migration. A Migration holds it by a pointer, so that package
-// fmt does not print tokens.
+// A migration is the state of a Migration. A Migration holds only a pointer to this state, so
+// that package fmt does not print tokens.
 type migration struct {
 	from   Reader
 	to     tokenstore.TokenStore

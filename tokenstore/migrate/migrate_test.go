@@ -243,8 +243,8 @@ type noList struct{ store }
 
 func (noList) GetTokens(context.Context) ([]token, error) { return nil, errors.New("listed") }
 
-// TestPlan_Duplicates checks that Stop reports duplicates as problems, that Merge merges them,
-// and that Keep keeps them as separate records.
+// TestPlan_Duplicates checks that Stop reports duplicates as problems, that Merge merges
+// duplicates, and that Keep keeps duplicates as separate records.
 func TestPlan_Duplicates(t *testing.T) {
 	t.Parallel()
 	older, newer := user("ann"), user("ann")

@@ -54,7 +54,7 @@ type Failure struct {
 	Err      error
 }
 
-// An IDChange holds the IDs of a record in the source and in the target, which differ.
+// An IDChange holds the different IDs of a record in the source and in the target.
 type IDChange struct {
 	From string `json:"from"`
 	To   string `json:"to"`

@@ -36,7 +36,7 @@ var (
 	errNoted = errors.New("another process has the lease")
 
 	// errContended means that another process has changed the note since this process read
-	// it.
+	// the note.
 	errContended = errors.New("another process has changed the note")
 )
 

@@ -96,7 +96,7 @@ func (r *record) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*lease.
 
 // Record returns a refreshing.Record for the record with the given ID. The result serves one
 // call of Refresh, whose context is ctx. found is the record as an earlier call has read it,
-// or nil. If the first Read asks for a recent state, Read returns found unless it is nil.
+// or nil. If the first Read asks for a recent state, Read returns found unless found is nil.
 func (l *Leases) Record(ctx context.Context, id string, found *ledger.Entry) refreshing.Record {
 	r := &record{Leases: l, id: id, found: found}
 	if deadline, ok := ctx.Deadline(); ok {
@@ -144,9 +144,9 @@ func state(e ledger.Entry) refreshing.State {
 	}
 }
 
-// late reports whether the caller's deadline is so near that it might interrupt mint. If the
-// authorization server has already replaced the refresh token, an interruption would lose the
-// new refresh token.
+// late reports whether the caller's deadline is so near that the deadline might interrupt
+// mint. If the authorization server has already replaced the refresh token, an interruption
+// would lose the new refresh token.
 func (r *record) late(ctx context.Context) bool {
 	deadline, ok := ctx.Deadline()
 	return ok && time.Until(deadline) < r.least

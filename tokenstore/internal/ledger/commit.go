@@ -20,7 +20,7 @@ type Writer struct {
 	*Ledger
 	nonce string
 
-	// MovedTo is the name of the entry that Move last moved an entry to, or empty. The next
+	// MovedTo is the name of the entry to which Move last moved an entry, or empty. The next
 	// attempt of the operation must read this name, because a search by an ID that a caller
 	// chose may not find the record yet.
 	MovedTo Name
@@ -93,8 +93,8 @@ func (w *Writer) write(ctx context.Context, name Name, base Entry, r stored.Reco
 	return w.outcome(ctx, name, base, mine, err)
 }
 
-// A disposal says what a write does with the labels that the write replaces, and with the
-// labels in Former.
+// A disposal determines what a write does with the labels that the write replaces, and with
+// the labels in Former.
 type disposal int
 
 const (
@@ -148,7 +148,7 @@ func tooLarge(size, limit int) error {
 }
 
 // relabeled returns labels with the nonces that the driver chooses for the labels that base
-// lacks. It modifies labels.
+// lacks. relabeled modifies the elements of labels.
 func (l *Ledger) relabeled(name Name, base Entry, labels []stored.Label) []stored.Label {
 	if l.Labeler == nil {
 		return labels
@@ -285,8 +285,8 @@ func (w *Writer) CommitNew(ctx context.Context, v *View, name Name, f codec.Fiel
 }
 
 // mergeRest adds the IDs and earlier tokens of the records in rest to next. It returns the
-// records that must become redirects. It also returns the redundant records: searches find
-// next by all of their IDs.
+// records that must become redirects. The other records are redundant, because searches will
+// find next by all IDs of these records.
 func (w *Writer) mergeRest(next *stored.Record, rest []Entry) (redirects, redundant []Entry) {
 	for _, other := range rest {
 		kept := w.keepIDs(next, other)
@@ -370,8 +370,8 @@ func (w *Writer) redundant(ctx context.Context, v *View, redirect stored.Redirec
 	return []Entry{from}, false
 }
 
-// merged reads the merged entry that ref names. The error matches ErrNotFound if the entry
-// is gone.
+// merged reads the merged entry that ref names. The error matches driver.ErrNotFound if the
+// entry does not exist.
 func (w *Writer) merged(ctx context.Context, v *View, ref stored.Ref) (Entry, error) {
 	gone := func(e Entry, err error) bool {
 		return errors.Is(err, driver.ErrNotFound) || err == nil && e.Born != ref.Born
@@ -390,7 +390,7 @@ func (w *Writer) merged(ctx context.Context, v *View, ref stored.Ref) (Entry, er
 
 // takeLease gives next the lease and the last failure of from if next has taken over the
 // refresh and grant tokens of from. If next has no lease, next gets the lease of from in any
-// case, because mint may still run under that lease.
+// case, because a refresh may still run under that lease.
 func takeLease(next *stored.Record, before, from stored.Record) {
 	theirs := from.RefreshToken == next.RefreshToken && from.GrantToken == next.GrantToken &&
 		(from.RefreshToken != before.RefreshToken || from.GrantToken != before.GrantToken)

@@ -96,8 +96,8 @@ func (l *Ledger) CompareLabels(n Namer, r stored.Record) Labels {
 func (l *Ledger) Replaces(u, e Entry) bool { return l.replaces(u.Record, e) }
 
 // Labelled reports whether the secret of u carries a label for each ID that finds e and has a
-// term. The service may have had no room for a label, or an operator may have removed it. If
-// the driver is not a driver.Inspector, Labelled relies on the labels that u was committed
+// term. The service may have had no room for a label, or an operator may have removed a label.
+// If the driver is not a driver.Inspector, Labelled relies on the labels that u was committed
 // with.
 func (l *Ledger) Labelled(ctx context.Context, u, e Entry) (bool, error) {
 	var want []driver.Label

@@ -54,7 +54,7 @@ func (l *Ledger) Delete(ctx context.Context, e Entry) error {
 	case errors.Is(readErr, driver.ErrNotFound):
 		return l.CompleteDelete(ctx, e.Name, e.secret)
 	case readErr == nil && now.Born != e.Born && l.Properties.ReadLag == 0:
-		return nil // e was current when it was read, and is deleted
+		return nil // reads do not lag, so e was current when it was read, and was deleted since
 	case readErr == nil && now.secret.Version != e.secret.Version:
 		// If reads lag, e may be the stale state of an entry that was deleted long ago. The
 		// caller may then have to delete the current entry.
@@ -143,7 +143,7 @@ func (l *Ledger) deletable(ctx context.Context) (all deletable, err error) {
 }
 
 // forgetListed clears the target of each entry that leads to a listed secret, because
-// DeleteAll handles the listed secret itself. The remaining targets are records to which
+// DeleteAll processes each listed secret anyway. The remaining targets are records to which
 // entries have moved while the driver listed the secrets.
 func (d *deletable) forgetListed() {
 	listed := map[Name]bool{}

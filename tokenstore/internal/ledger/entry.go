@@ -29,14 +29,14 @@ type Entry struct {
 
 	secret driver.Secret // the base of a write over the entry
 	drop   string        // the note that a write over the entry removes
-	path   []Name        // stand for the IDs of the frozen entries and redirects that lead to the entry
+	path   []Name        // names that stand for the IDs of the entries that lead to this entry
 }
 
 // Ref returns a reference to the incarnation of e.
 func (e Entry) Ref() stored.Ref { return stored.Ref{Name: string(e.Name), Born: e.Born} }
 
-// Target returns a reference to the entry that e has moved to or leads to. It returns nil if
-// e is neither frozen nor a redirect.
+// Target returns a reference to the entry to which e has moved. It returns nil if e is
+// neither frozen nor a redirect.
 func (e Entry) Target() *stored.Ref {
 	if e.Alias != nil {
 		return e.Alias
@@ -99,9 +99,9 @@ func (l *Ledger) decode(name Name, data []byte) (stored.Record, error) {
 	return stored.Decode(text)
 }
 
-// Get reads the named entry, with one call of the driver's Get. The error matches
-// driver.ErrNotFound if the secret does not exist, and driver.ErrCorrupt if the secret is not
-// a record.
+// Get reads the named entry, which may be out of date by up to the driver's ReadLag. The
+// error matches driver.ErrNotFound if the secret does not exist, and driver.ErrCorrupt if the
+// secret is not a record.
 func (l *Ledger) Get(ctx context.Context, name Name) (Entry, error) {
 	secret, err := l.Driver.Get(ctx, string(name))
 	if err != nil {

@@ -3,10 +3,10 @@
 // record of a user. Package rules decides which records and fields a token changes.
 //
 // An entry is one stored secret. To move an entry to another entry, a writer first freezes
-// the entry: it adds a reference to the other entry. A writer then merges the frozen entry
-// into the other entry. A merged entry becomes a redirect to the other entry, or is deleted.
-// A record is an entry, together with the frozen entries that have moved to the entry.
-// Searches return only records.
+// the entry, by a reference to the other entry. A writer then merges the frozen entry into
+// the other entry. A merged entry becomes a redirect to the other entry, or is deleted. A
+// record is an entry, together with the frozen entries that have moved to the entry. Searches
+// return only records.
 package ledger
 
 import (
@@ -25,12 +25,12 @@ import (
 
 // A Config configures a Ledger. All fields except NoAccess and Observer must be set.
 type Config struct {
-	NameKeys  [][]byte // keys of names; new names use the first; a nil element means no key
+	NameKeys  [][]byte // keys of names; the first is the current key; a nil element means no key
 	IndexKeys [][]byte // keys of labels; writes use the first, searches use all; a nil element means no key
 	Codec     codec.Codec
 	Now       func() time.Time
 	Logger    *slog.Logger
-	NoAccess  bool // records get no label for their access token
+	NoAccess  bool // a record gets no label for its access token
 	Attempts  int  // maximum number of attempts of an operation
 
 	Observer *observe.Observer // observes the calls of the driver; may be nil
@@ -73,14 +73,15 @@ func New(d driver.Secrets, c Config) *Ledger {
 
 // Entries yields the entry of each secret that the driver lists, except the marker of keys
 // and the probes of doctor.Measure. An *UnreadableError concerns only the secret with the
-// Name of the yielded entry. Any other error ends the iteration. Entries leaves out a secret
-// that the driver cannot read and whose name no store derives: another program wrote it.
+// Name of the yielded entry. Any other error ends the iteration. Entries leaves out the
+// unreadable secrets of other programs: the secrets whose names no store derives.
 func (l *Ledger) Entries(ctx context.Context) iter.Seq2[Entry, error] {
 	return l.entries(ctx, own(l.list(ctx, func(driver.Named, error) {})))
 }
 
-// AllEntries is like Entries, but leaves out no secret that the driver cannot read. It calls
-// aside with each listed probe of doctor.Measure and with the driver's error for that probe.
+// AllEntries is like Entries, but also yields the unreadable secrets of other programs. It
+// calls aside with each listed probe of doctor.Measure, and with the driver's error for that
+// probe.
 func (l *Ledger) AllEntries(ctx context.Context, aside func(driver.Named, error)) iter.Seq2[Entry, error] {
 	return l.entries(ctx, l.list(ctx, func(named driver.Named, err error) {
 		if named.Name != markerName {

@@ -223,7 +223,7 @@ func (l *Ledger) NamerForNew(ctx context.Context) (Namer, error) {
 	return Namer{}, fmt.Errorf("%w: its names were made with another NameKey", ErrWrongKeys)
 }
 
-// namerLasts is how long NamerForMany relies on one read of the marker. A single call with
+// namerLasts is how long NamerForMany relies on one result of NamerForNew. A single call with
 // retries can take as long.
 const namerLasts = 5 * time.Second
 
@@ -369,10 +369,10 @@ func (l *Ledger) writeMarker(ctx context.Context, base storedMarker, m marker) e
 // sampleSize is the maximum number of records that sample reads.
 const sampleSize = 16
 
-// sample reads some records of a store without a marker, and returns the Namer that fits most
-// of their names. It also reports whether the store is empty. If no record identifies a
-// Namer, sample returns the Namer without a key if l has that Namer, and otherwise l.Namer().
-// The error matches ErrWrongKeys if no record fits the keys of l and at least one record
+// sample reads some records of a store without a marker, and returns the Namer that fits the
+// most names. It also reports whether the store is empty. If no record identifies a Namer,
+// sample returns the Namer without a key if l has that Namer, and otherwise l.Namer(). The
+// error matches ErrWrongKeys if no record fits the keys of l and at least one record
 // contradicts the keys.
 func (l *Ledger) sample(ctx context.Context) (n Namer, empty bool, err error) {
 	namers := l.Namers()

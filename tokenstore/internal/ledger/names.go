@@ -50,7 +50,7 @@ func Nonce() string {
 // the Name.
 type Kind string
 
-// The kinds of names. The name of a record has any of these kinds except OfID.
+// The kinds of names. The name of a record has one of these kinds, but not OfID.
 const (
 	OfUser    Kind = "u" // a user and client
 	OfGrant   Kind = "g" // a grant token and its client
@@ -137,12 +137,12 @@ func (n Namer) Refresh(c rules.Client, token string) Name {
 	return n.name(OfRefresh, c, c.ID, token)
 }
 
-// Access is like AccessAt for a client without an Issuer and Resource. The term of this name
-// serves searches by the access token, whatever client the record has.
+// Access is like AccessAt for a client without an Issuer and Resource. Searches by the access
+// token use the term of this name, whatever the client of the record is.
 func (n Namer) Access(token string) Name { return n.name(OfAccess, rules.Client{}, token) }
 
 // AccessAt returns the name of a record that is created with only the access token, without a
-// user. The name depends on the Issuer and Resource of c, but not on its ID.
+// user. The name depends on c.Issuer and c.Resource, but not on c.ID.
 func (n Namer) AccessAt(c rules.Client, token string) Name { return n.name(OfAccess, c, token) }
 
 // Of returns the name under which a record is created for f. f must have a user or one of the
@@ -350,9 +350,10 @@ func (l *Ledger) Keys(like codec.Fields) (names []Name, terms []Term) {
 }
 
 // SearchKeys returns the names to read and the terms to look up, under all name keys, to find
-// the records of the user of like or, if like has no user, of its client ID. If like has a
-// user and a client ID, and the driver's searches lag, the names are those of the record with
-// exactly the user and client of like. Otherwise, there are no names.
+// all records of the user of like. If like has no user, the terms find all records with the
+// client ID of like. If like has a user and a client ID, and the driver's searches lag, the
+// names are those of the record with exactly the user and client of like. Otherwise, there are
+// no names.
 func (l *Ledger) SearchKeys(like codec.Fields) (names []Name, terms []Term) {
 	for _, n := range l.Namers() {
 		if like.UserName == "" {

@@ -18,8 +18,8 @@ import (
 const ProbeName = "atokenkeepprobetokenkeepprobetoke"
 
 // The names of the probes that doctor.Measure writes. The names are constant for the same
-// reason as ProbeName. They do not have the form of a record's name, so that no store takes
-// these probes for records.
+// reason as ProbeName. These names do not have the form of a record's name, so that no store
+// takes the probes for records.
 const (
 	ProbeCreate = "tokenkeepprobecreate" // for concurrent calls of Create
 	ProbeUpdate = "tokenkeepprobeupdate" // for concurrent calls of Update

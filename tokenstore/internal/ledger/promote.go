@@ -12,12 +12,13 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A promotion moves the record from, which has no user, to the record of a user. It makes
-// four swaps, which are writes by compare-and-swap:
+// A promotion moves the record from, which has no user, to the record of a user. Rekey moves
+// a record to another name in the same way. A promotion makes four swaps, which are writes by
+// compare-and-swap:
 //
-//   1. from is added to the joining list of the user's record. If the user's entry does
-//      not exist, it is created with only this list, and is not a record yet.
-//   2. from is frozen: its field Moved is set, and only the fourth swap changes it.
+//   1. from is added to the joining list of the user's record. If the user's entry does not
+//      exist, the swap creates the entry with only this list. The entry is not a record yet.
+//   2. from is frozen: the field Moved of from is set. Only the fourth swap overwrites from.
 //   3. The user's record takes over the tokens, and from is merged.
 //   4. from becomes a redirect.
 //
@@ -83,7 +84,7 @@ func (w *Writer) userRecord(ctx context.Context, v *View, as codec.Fields) (Name
 }
 
 // Join adds from to the joining list of the named entry, which belongs to the user and
-// client of r. If the entry does not exist, Join creates it from r.
+// client of r. If the entry does not exist, Join creates the entry from r.
 func (w *Writer) Join(ctx context.Context, v *View, name Name, from Entry, r stored.Record) (Entry, error) {
 	to, err := v.Read(ctx, name)
 	switch {
@@ -139,7 +140,7 @@ func (w *Writer) Move(ctx context.Context, from, to Entry) error {
 		_, err = w.Commit(ctx, v, rec, rec.Token, nil)
 	}
 	if errors.Is(err, driver.ErrNotFound) {
-		// Another process has deleted the user's record, of which from was a part.
+		// Another process has deleted the user's record, which included from.
 		_ = w.RemoveDead(ctx, at)
 	}
 	return err
@@ -178,16 +179,16 @@ func (w *Writer) TakeOver(ctx context.Context, to stored.Ref) error {
 	return err
 }
 
-// Redirect makes the fourth swap. It replaces from, which was merged into to, by a redirect
-// to to. The redirect keeps the IDs that find from.
+// Redirect makes the fourth swap. It replaces from, which was merged into the entry to, by a
+// redirect to that entry. The redirect keeps the IDs that find from.
 func (w *Writer) Redirect(ctx context.Context, from Entry, to stored.Ref) error {
 	left := stored.Record{Fields: codec.Fields{ID: from.ID}, Born: from.Born, Alias: &to, IDs: from.IDs}
 	_, err := w.Update(ctx, from, left)
 	return err
 }
 
-// redirect makes the fourth swap after a commit. If the swap fails, a later writer makes
-// it.
+// redirect makes the fourth swap after a commit. If the swap fails, a later writer makes the
+// swap.
 func (w *Writer) redirect(ctx context.Context, from, to Entry) {
 	err := w.Redirect(ctx, from, to.Ref())
 	if err != nil && !errors.Is(err, driver.ErrConflict) {

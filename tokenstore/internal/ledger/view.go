@@ -373,7 +373,7 @@ var errDead = errors.New("moved to a record that was deleted")
 const maxHops = 4
 
 // Resolve returns the record that e holds or leads to. The error matches driver.ErrNotFound
-// if that entry has no token yet, and also errDead if e leads to a deleted record.
+// if the record has no token yet, and also errDead if e leads to a deleted record.
 func (v *View) Resolve(ctx context.Context, e Entry) (Entry, error) {
 	return v.resolve(ctx, e, maxHops)
 }
@@ -435,7 +435,7 @@ func (v *View) withFrozen(ctx context.Context, e Entry) (rec Entry, stale bool, 
 		case err != nil:
 			return Entry{}, false, err
 		case from.Born != ref.Born:
-			// The entry is another incarnation, which contributes nothing either.
+			// Another incarnation contributes nothing either.
 		case from.Alias != nil:
 			stale = true
 		case from.Moved != nil && *from.Moved == e.Ref():

@@ -182,7 +182,7 @@ type call struct {
 	mint   Mint
 
 	throttled time.Time         // when the service began to throttle calls; zero if it does not
-	pauses    driverkit.Backoff // between calls while the service throttles
+	pauses    driverkit.Backoff // pauses between calls while the service throttles calls
 
 	seen sight
 }

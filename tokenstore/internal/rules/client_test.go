@@ -113,7 +113,7 @@ func TestSameRecord_Issuer(t *testing.T) {
 	}
 }
 
-// TestPlanRefresh_Issuer checks whether a minted token is stored if the issuer of the
+// TestPlanRefresh_Issuer checks that a minted token is not stored if the issuer of a user's
 // record changed while mint ran.
 func TestPlanRefresh_Issuer(t *testing.T) {
 	t.Parallel()

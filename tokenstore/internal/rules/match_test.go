@@ -247,8 +247,8 @@ func TestAbsorbKeepsTheTokensThatExpireLater(t *testing.T) {
 	}
 }
 
-// A dealer derives tokens from bytes. The fields have few different values, so that the
-// tokens often match.
+// A dealer derives tokens from bytes. The fields of the tokens have few different values, so
+// that the tokens often match.
 type dealer struct{ bytes []byte }
 
 func (d *dealer) next(n int) int {

@@ -104,7 +104,7 @@ func (c Client) Or(other Client) Client {
 // within reports whether each part of c is empty or equals that of other.
 func (c Client) within(other Client) bool { return c.Or(other) == other }
 
-// Identity returns only the user and client of f.
+// Identity returns a copy of f that has only the user and client.
 func Identity(f codec.Fields) codec.Fields { return WithIdentity(codec.Fields{}, f) }
 
 // WithIdentity returns f with its user and client replaced by those of the argument of.
@@ -113,7 +113,7 @@ func WithIdentity(f, of codec.Fields) codec.Fields {
 	return f
 }
 
-// HasCredential reports whether f has any of the three tokens.
+// HasCredential reports whether f has an access, refresh or grant token.
 func HasCredential(f codec.Fields) bool {
 	return f.AccessToken != "" || f.RefreshToken != "" || f.GrantToken != ""
 }
@@ -547,8 +547,8 @@ func sameIdentity(t codec.Fields, records []Candidate) []int {
 	return where(records, own, access)
 }
 
-// belong returns an error that matches ErrIDMismatch if t and record belong to different users or
-// clients. A record without a user can get a user and the missing parts of its client.
+// belong returns an error that matches ErrIDMismatch if t and record belong to different users
+// or clients. A record without a user can get a user and the missing parts of its client.
 func belong(record, t codec.Fields) error {
 	if t.UserName != "" && record.UserName != "" && t.UserName != record.UserName {
 		return fmt.Errorf("%w: the record %q is another user's", ErrIDMismatch, record.ID)
