@@ -17,8 +17,8 @@ import (
 var errStopped = errors.New("stopped")
 
 // Check checks the store of l: see the method Check of a tokenstore.Store. It reads all
-// records once. It then reads the newest states, as far as the driver can prove them, of the
-// records that look faulty. Check keeps digests of all records in memory, but no tokens.
+// records once, and then again reads the records that look faulty, in the newest state that
+// the driver can prove. Check keeps digests of all records in memory, but no tokens.
 //
 // Check changes a record only by compare-and-swap. It completes an interrupted promotion, and
 // never undoes a promotion. (Package ledger describes promotions.) An interrupted repair can
@@ -73,7 +73,6 @@ type sighting struct {
 // evidence counts the names or labels that fit the keys, and those that do not.
 type evidence struct{ fits, misfits int }
 
-// against reports whether e has misfits but no fits.
 func (e evidence) against() bool { return e.fits == 0 && e.misfits > 0 }
 
 func (c *checker) run(ctx context.Context) error {

@@ -35,7 +35,7 @@ type Finding struct {
 // A Remedy is a way to repair a fault.
 type Remedy string
 
-// The remedies.
+// The values of Finding.Remedy.
 const (
 	RemedyRepair Remedy = "repair" // Check with Repair
 	RemedyMerge  Remedy = "merge"  // Check with MergeDuplicates

@@ -112,7 +112,6 @@ type sight struct {
 	misses int           // number of reads that missed the write
 }
 
-// add adds s, the outcome for one write, to l.
 func (l *Lag) add(s sight) {
 	l.Samples++
 	l.LongestMS = max(l.LongestMS, milliseconds(s.missed))

@@ -113,7 +113,6 @@ func (m *measuring) call(ctx context.Context, p *pace.Pacer, do func(context.Con
 	})
 }
 
-// payload returns the payload of a new write with the given labels.
 func (m *measuring) payload(labels ...driver.Label) (driver.Payload, error) {
 	s := probeState{Probe: m.id, Nonce: ledger.Nonce(), At: time.Now().UnixMilli(), Labels: labels}
 	data, err := json.Marshal(s)

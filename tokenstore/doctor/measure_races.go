@@ -12,7 +12,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// The kinds of races.
+// The values of Races.Of.
 const (
 	RaceUpdate = "update" // concurrent Updates of one state
 	RaceCreate = "create" // concurrent Creates of one name

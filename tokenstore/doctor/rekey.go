@@ -242,7 +242,7 @@ func (k *rekeyer) rotated(e ledger.Entry) bool {
 	return len(is.Old)+len(is.Unkeyed)+len(is.Unknown)+len(is.Missing)+len(is.Stale) == 0
 }
 
-// complete completes the move of the frozen entry e, because a frozen entry must not be
+// complete finishes the move of the frozen entry e, because a frozen entry must not be
 // rewritten.
 func (k *rekeyer) complete(ctx context.Context, e ledger.Entry) error {
 	problems, err := k.moved(ctx, k.ledger.View(true), e, *e.Moved)

@@ -70,7 +70,7 @@ func (x *examination) attempt(ctx context.Context) error {
 	}
 }
 
-// look returns the current problems of the entry, and the ID of its record.
+// look returns the current problems of the entry, and the ID of the record in the entry.
 func (x *examination) look(ctx context.Context) (problems []problem, id string, err error) {
 	r := x.ledger.View(true)
 	e, err := r.Read(ctx, ledger.Name(x.name))

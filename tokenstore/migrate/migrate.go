@@ -20,7 +20,7 @@ type Policy string
 // The policies. Options describes which policies each field accepts.
 const (
 	Stop   Policy = "stop"   // the report lists the record as a problem; the default
-	Source Policy = "source" // the fields of the source replace those of the target
+	Source Policy = "source" // the fields that the source has replace those of the target
 	Target Policy = "target" // the record of the target is kept unchanged
 	Newer  Policy = "newer"  // the fields of the record with the later expiry take precedence
 
@@ -80,7 +80,7 @@ type Options struct {
 // A Step is a part of a migration.
 type Step string
 
-// The steps, in their order.
+// The values of Progress.Step and StepReport.Step, in the order of the steps.
 const (
 	StepReadSource Step = "read source"
 	StepReadTarget Step = "read target"

@@ -23,7 +23,6 @@ type (
 	store = tokenstore.TokenStore
 )
 
-// in returns a new store that holds tokens.
 func in(t *testing.T, tokens ...token) *tokenstore.Store {
 	t.Helper()
 	return save(t, memstore.New(nil), tokens...)
@@ -289,7 +288,7 @@ func (s picky) SaveToken(ctx context.Context, t token) (token, error) {
 	return s.Store.SaveToken(ctx, t)
 }
 
-// TestPlan_DeleteUnverified checks that Plan refuses DeleteSource with a policy that does not
+// TestPlan_DeleteUnverified checks that no record is deleted under a policy that does not
 // verify records.
 func TestPlan_DeleteUnverified(t *testing.T) {
 	t.Parallel()

@@ -214,7 +214,6 @@ func (m *migration) name(r record) string {
 	return strconv.Quote(r.ID)
 }
 
-// absorb returns the result of merging the record from into the record into.
 func absorb(into, from tokenstore.Token) tokenstore.Token {
 	return tokenstore.FromFields(rules.Absorb(into.Fields(), from.Fields()))
 }

@@ -71,7 +71,7 @@ type StepReport struct {
 // A Kind classifies a Problem.
 type Kind string
 
-// The kinds of problem.
+// The values of Problem.Kind.
 const (
 	KindDuplicate  Kind = "duplicate"  // the source has several records that would be the same in the target
 	KindConflict   Kind = "conflict"   // the record conflicts with a record of the target

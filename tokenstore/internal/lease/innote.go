@@ -40,13 +40,12 @@ var (
 	errContended = errors.New("another process has changed the note")
 )
 
-// An inNote stores a lease in the note beside a record.
+// An inNote is a place: it stores a lease in the note beside a record.
 type inNote struct {
 	*record
 	leaser driver.Leaser
 }
 
-// take implements place.
 func (p inNote) take(ctx context.Context, rec ledger.Entry, lease stored.Lease) (ledger.Entry, bool, error) {
 	e, err := p.Ledger.Newest(ctx, rec.Name, rec)
 	if err != nil {
@@ -107,12 +106,10 @@ func certain(err error) bool {
 	return false
 }
 
-// extend implements place.
 func (p inNote) extend(ctx context.Context, _ ledger.Entry, lease stored.Lease) error {
 	return p.leaser.Note(ctx, string(p.noted.on.Name), p.noted.on.Secret(), ledger.Note(lease))
 }
 
-// release implements place.
 func (p inNote) release(ctx context.Context, e ledger.Entry, _ stored.Lease) error {
 	return p.leaser.Note(ctx, string(e.Name), e.Secret(), "")
 }

@@ -9,12 +9,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// An inRecord stores a lease in the record itself.
+// An inRecord is a place: it stores a lease in the record itself.
 type inRecord struct{ *record }
 
 var errLost = fmt.Errorf("%w: another process has the lease", driver.ErrConflict)
 
-// take implements place.
 func (p inRecord) take(ctx context.Context, e ledger.Entry, lease stored.Lease) (ledger.Entry, bool, error) {
 	next := e.Record
 	next.Lease = &lease
@@ -35,7 +34,6 @@ func (p inRecord) take(ctx context.Context, e ledger.Entry, lease stored.Lease) 
 	return now, e.Lease != nil, nil
 }
 
-// extend implements place.
 func (p inRecord) extend(ctx context.Context, e ledger.Entry, lease stored.Lease) error {
 	next := e.Record
 	next.Lease = &lease
@@ -43,7 +41,6 @@ func (p inRecord) extend(ctx context.Context, e ledger.Entry, lease stored.Lease
 	return err
 }
 
-// release implements place.
 func (p inRecord) release(ctx context.Context, e ledger.Entry, lease stored.Lease) error {
 	e = without(e, lease)
 	_, err := p.Ledger.WriterOf(lease.ID).Update(ctx, e, e.Record)

@@ -128,7 +128,6 @@ func (l *Ledger) former(base Entry, r stored.Record, how disposal) []stored.Labe
 	return left
 }
 
-// newEntry returns the entry of r, without frozen entries.
 func newEntry(name Name, secret driver.Secret, r stored.Record) Entry {
 	e := Entry{Record: r, Name: name, Token: r.Fields, secret: secret}
 	e.Token.ID = cmp.Or(r.ID, string(name))
@@ -402,8 +401,8 @@ func takeLease(next *stored.Record, before, from stored.Record) {
 	}
 }
 
-// keepIDs adds to r the names of replaced tokens of e, which is merged into r. It also adds
-// all IDs that find e, and returns true, if r has room for all of them. Otherwise, keepIDs
+// keepIDs adds to r the names of replaced tokens of e, which is merged into r. If r has room
+// for all IDs that find e, keepIDs also adds these IDs and returns true. Otherwise, keepIDs
 // adds no ID and returns false, and e must remain as a redirect.
 func (l *Ledger) keepIDs(r *stored.Record, e Entry) bool {
 	l.keepEarlier(r, e.Fields)

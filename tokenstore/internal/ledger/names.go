@@ -106,7 +106,6 @@ func Terms(names ...Name) []Term {
 	return terms
 }
 
-// label returns the label of t under the index key.
 func (t Term) label(key []byte) driver.Label {
 	return driver.Label{Key: t.Key, Value: Digest(key, t.Key, t.Digest)}
 }
@@ -189,10 +188,8 @@ func (n Namer) ID(id string) Name {
 // the ID or Rekey renamed the record.
 func (n Namer) idTerm(id string) Term { return Term{"id", Digest(n.key, "id", id)} }
 
-// userTerm returns the term of all records of a user.
 func (n Namer) userTerm(user string) Term { return Term{"user", Digest(n.key, "user", user)} }
 
-// clientTerm returns the term of all records with a client ID.
 func (n Namer) clientTerm(id string) Term { return Term{"client", Digest(n.key, "client", id)} }
 
 // Terms returns the terms by which searches find the record r.

@@ -194,7 +194,6 @@ func (v *View) remember(name Name, e Entry, err error) (Entry, error) {
 	return e, err
 }
 
-// setAside records the error of an unreadable secret.
 func (v *View) setAside(u *UnreadableError) {
 	v.mu.Lock()
 	defer v.mu.Unlock()

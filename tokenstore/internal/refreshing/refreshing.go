@@ -29,8 +29,8 @@ import (
 // ErrNotPersisted means that the authorization server issued a token that was not stored.
 var ErrNotPersisted = errors.New("token is usable but was not stored")
 
-// A Mint asks the authorization server for a new access token. The error wraps a
-// refusal.Answer if the authorization server refused the request.
+// A Mint asks the authorization server for a new access token. If the authorization server
+// refuses the request, the error may wrap a refusal.Answer.
 type Mint = func(context.Context, codec.Fields) (codec.Fields, error)
 
 // MintOf converts mint, a function on tokens of type T, to a Mint. It returns nil if mint is
@@ -74,7 +74,6 @@ var (
 // A throttledError is an error of Take that matches driver.ErrThrottled.
 type throttledError struct{ error }
 
-// Unwrap returns the error of Take.
 func (e throttledError) Unwrap() error { return e.error }
 
 // A State is a record as it was read.

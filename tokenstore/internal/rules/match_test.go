@@ -175,7 +175,6 @@ func TestSelectRowByRow(t *testing.T) {
 	}
 }
 
-// class returns the class that err matches, or nil.
 func class(err error) error {
 	for _, class := range []error{rules.ErrAmbiguous, rules.ErrIDMismatch, rules.ErrInvalidToken, rules.ErrTooLarge, driver.ErrNotFound} {
 		if errors.Is(err, class) {

@@ -152,7 +152,7 @@ func (c Candidate) hasRefresh(like codec.Fields) bool {
 // under "Matching" in package tokenstore.
 type Key int
 
-// The rows of the table, in the order in which they apply.
+// The rows of the table, in order of precedence.
 const (
 	KeyID     Key = iota // row 0: the ID
 	KeyUser              // row 1: the user, and the client
@@ -352,7 +352,7 @@ func Absorb(into, from codec.Fields) codec.Fields {
 // An Action is the effect of a save on the records.
 type Action int
 
-// The actions.
+// The values of Plan.Action.
 const (
 	Nothing  Action = iota // the record already equals the fields to store
 	Create                 // a new record is created
