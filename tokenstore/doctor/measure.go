@@ -207,7 +207,6 @@ func Measure(ctx context.Context, d driver.Secrets, opts *MeasureOptions) (Measu
 	return r, errors.Join(append(left, err)...)
 }
 
-// run makes the measurements in order, and adds the results to r. It stops at the first error.
 func (m *measuring) run(ctx context.Context, r *Measurement) error {
 	if err := m.claim(ctx); err != nil {
 		return err
@@ -220,7 +219,6 @@ func (m *measuring) run(ctx context.Context, r *Measurement) error {
 	return nil
 }
 
-// deviations sets r.Findings to the deviations of all races and lags.
 func (r *Measurement) deviations() {
 	for _, races := range r.Races {
 		r.Findings = append(r.Findings, races.deviations()...)

@@ -90,7 +90,6 @@ type Bucket struct {
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// newLag returns an empty Lag with buckets up to within.
 func newLag(of string, promised, within time.Duration) Lag {
 	l := Lag{Of: of, Within: milliseconds(within), Buckets: []Bucket{}}
 	if promised != driver.Unbounded {

@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// A probe of a measurement counts as left behind if its time differs from the current time
-	// by at least probeLife. The probes of a running measurement are younger, because the
-	// measurement rewrites its probes after little more than longestWithin at the latest.
+	// probeLife is the age at which a probe of a measurement counts as left behind: see
+	// leftBehind. The probes of a running measurement are younger, because the measurement
+	// rewrites its probes after little more than longestWithin at the latest.
 	probeLife = longestWithin + 5*time.Minute
 
 	// removeTimeout bounds the removal of a probe, which continues after the caller's
@@ -94,7 +94,7 @@ func (m *measuring) take() error {
 	return nil
 }
 
-// count counts a call. The caller must hold m.mu, unless no other call is in progress.
+// count counts a call. The caller of count must hold m.mu, unless no call is in progress.
 func (m *measuring) count() {
 	m.calls++
 	if m.o.Progress != nil {

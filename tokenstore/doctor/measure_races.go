@@ -167,7 +167,6 @@ func (m *measuring) isGone(ctx context.Context) (bool, error) {
 	return false, err
 }
 
-// errTaken means that another process has written or removed a probe.
 var errTaken = fmt.Errorf("%w: another process has written or removed a probe", driver.ErrConflict)
 
 // An attempt is the write of one racer.

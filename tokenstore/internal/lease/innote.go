@@ -32,11 +32,8 @@ func (n noted) recent(ttl time.Duration) *stored.Lease {
 }
 
 var (
-	// errNoted means that the note holds a lease of another process.
 	errNoted = errors.New("another process has the lease")
 
-	// errContended means that another process has changed the note since this process read
-	// the note.
 	errContended = errors.New("another process has changed the note")
 )
 

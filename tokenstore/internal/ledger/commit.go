@@ -182,8 +182,6 @@ func (l *Ledger) outcome(ctx context.Context, name Name, base Entry, mine string
 	return Entry{}, err
 }
 
-// errBusy means that the service accepts too few further writes of the record today for a
-// rewrite.
 var errBusy = fmt.Errorf("%w: the service accepts few more writes of the record today, and refreshes need them", driver.ErrUnavailable)
 
 // Rewrite stores e again, with labels under the first index key and data in the form that the

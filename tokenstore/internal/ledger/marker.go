@@ -86,7 +86,6 @@ func (l *Ledger) form() ([]byte, error) {
 	return l.encode(markerName, stored.Record{Born: Nonce()})
 }
 
-// reads returns an error if the codec cannot decode form.
 func (l *Ledger) reads(form []byte) error {
 	_, err := l.decode(markerName, form)
 	return err

@@ -29,12 +29,11 @@ const (
 func Measures(name string) bool { return name == ProbeCreate || name == ProbeUpdate }
 
 const (
-	// A probe counts as left behind if its time differs from the current time by at least
-	// probeAge.
+	// probeAge is the age at which a probe counts as left behind: see leftBehind.
 	probeAge = time.Minute
 
 	// probeTimeout bounds the removal of a probe, which continues after the caller's
-	// context is done so that no probe is left behind.
+	// context is done.
 	probeTimeout = 15 * time.Second
 )
 

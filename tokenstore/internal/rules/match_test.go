@@ -154,7 +154,6 @@ func TestSelectRowByRow(t *testing.T) {
 		{"a refresh token without a client", token{RefreshToken: "r1"}, all, bad},
 		{"a grant token without a client", token{GrantToken: "g1", ClientSecret: "s"}, all, bad},
 		{"nothing, of one record", token{}, kept(ann1), bad},
-		// No records.
 		{"an ID of no records", token{ID: "1"}, nil, none},
 		{"a user of no records", token{UserName: "ann"}, nil, none},
 	} {
