@@ -56,6 +56,16 @@ var issuerMutants = []mutant[Store]{
 		}
 		return p.SaveToken(ctx, t)
 	}})},
+	{"ignores the issuer in a merge with the record of a user", "", "TS-45", oddly(odd{save: func(p *plain, ctx context.Context, t token) (token, error) {
+		if t.ID != "" && t.UserName != "" {
+			p.alter(t.ID, func(r *row) {
+				if r.UserName == "" {
+					r.Issuer, r.Resource = "", ""
+				}
+			})
+		}
+		return p.SaveToken(ctx, t)
+	}})},
 	{"a record never gets an issuer", "", "TS-45", oddly(odd{save: func(p *plain, ctx context.Context, t token) (token, error) {
 		if t.ID != "" {
 			t.Issuer = ""

@@ -282,7 +282,7 @@ func TestExtensions_Torn(t *testing.T) {
 
 func TestExtensions_Servers(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(10) {
+	for seed := range uint64(50) {
 		s, err := New(filepath.Join(t.TempDir(), "tokens.csv"), nil)
 		if err != nil {
 			t.Fatal(err)

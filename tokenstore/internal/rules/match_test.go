@@ -214,6 +214,8 @@ func TestMergeFieldByField(t *testing.T) {
 		{"the first access token of a record", with(record, func(r *token) { r.AccessToken = "" }), token{AccessToken: "a2"},
 			with(record, func(r *token) { r.AccessToken, r.ExpiryTime = "a2", 0 })},
 		{"a user's name and client stay", users, token{UserName: "bob", ClientID: "c2"}, users},
+		{"the issuer and resource of a record stay", with(record, func(r *token) { r.Issuer, r.Resource = "i", "s" }), token{Issuer: "j", Resource: "t"}, with(record, func(r *token) { r.Issuer, r.Resource = "i", "s" })},
+		{"a record gets an issuer and a resource", record, token{Issuer: "j", Resource: "t"}, with(record, func(r *token) { r.Issuer, r.Resource = "j", "t" })},
 		{"an empty client of a user stays", with(users, func(r *token) { r.ClientID = "" }), token{ClientID: "c2"}, with(users, func(r *token) { r.ClientID = "" })},
 	} {
 		if got := rules.Merge(c.record, c.t); got != c.want {
