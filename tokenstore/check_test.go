@@ -677,6 +677,51 @@ func TestRekeyWritersWithOldKeys(t *testing.T) {
 	}
 }
 
+// An unanswered is a driver that loses the response to a write of the marker that before accepts.
+type unanswered struct {
+	driver.Secrets
+	before func() bool
+}
+
+func (u *unanswered) Update(ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
+	lost := name == "keys" && u.before()
+	v, err := u.Secrets.Update(ctx, name, base, p)
+	if lost && err == nil {
+		return "", fmt.Errorf("%w: the response was lost", driver.ErrUnavailable)
+	}
+	return v, err
+}
+
+// TestRekeyLostResponse checks that Rekey passes over all records once more after it has removed
+// the old keys from the marker, even if it does not get the response to that write. Another
+// process has created a record under the old keys just before the write.
+func TestRekeyLostResponse(t *testing.T) {
+	t.Parallel()
+	ctx, d := t.Context(), memstore.NewDriver()
+	old := newStore(t, d, rotated(t, [][]byte{labelsOld, labelsNew}, [][]byte{recordOld, recordNew}))
+	must(old.SaveToken(ctx, tokenstore.Token{UserName: user, AccessToken: "access1"}))
+	writes := 0
+	lossy := &unanswered{Secrets: d, before: func() bool {
+		writes++
+		if writes == 2 { // the first write adds the new keys
+			must(old.SaveToken(ctx, tokenstore.Token{UserName: "late", AccessToken: "access2"}))
+		}
+		return writes == 2
+	}}
+	for _, err := range newStore(t, lossy, rotated(t, [][]byte{labelsNew, labelsOld}, [][]byte{recordNew, recordOld})).Rekey(ctx, nil) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if writes < 2 {
+		t.Fatalf("Rekey has written the marker %d times", writes)
+	}
+	found, err := newStore(t, d, rotated(t, [][]byte{labelsNew}, [][]byte{recordNew})).FindToken(ctx, tokenstore.Token{AccessToken: "access2"})
+	if err != nil || found.UserName != "late" {
+		t.Errorf("with the new keys alone, the late record is %q, %v", found.UserName, err)
+	}
+}
+
 // TestCheckLapsedLease checks that Check reports and removes a lapsed lease in a note, but
 // not a lease that is still held.
 func TestCheckLapsedLease(t *testing.T) {

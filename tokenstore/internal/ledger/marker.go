@@ -493,8 +493,8 @@ func (l *Ledger) AnnounceKeys(ctx context.Context, dry bool) (settled bool, err 
 
 // SettleKeys removes all keys except the current keys from the marker. If the current keys
 // are nil and the codec does not encrypt, SettleKeys removes the marker. changed reports
-// whether a write of SettleKeys has succeeded. If changed is true, another process may have
-// created a record under the old keys just before the write.
+// whether a write of SettleKeys may have been applied. If changed is true, another process may
+// have created a record under the old keys just before the write.
 func (l *Ledger) SettleKeys(ctx context.Context) (changed bool, err error) {
 	keyed, err := l.keyed()
 	if err != nil {
@@ -524,7 +524,7 @@ func (l *Ledger) SettleKeys(ctx context.Context) (changed bool, err error) {
 		if err != nil && !rereads(err) {
 			return changed, err
 		}
-		last, changed = err, changed || err == nil
+		last, changed = err, changed || err == nil || errors.Is(err, driver.ErrUnavailable)
 	}
 	return changed, notWritten(last)
 }
