@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"os"
 
+	"github.com/tokenkeep/tokenkeep/codec/tokenfile"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/lockfile"
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
@@ -24,7 +25,7 @@ func (f *file) Lock(_ context.Context, id string) (rowstore.Lock, error) {
 		return nil, classed(err)
 	}
 	_ = w.Close()
-	return &refreshLock{f, l}, nil
+	return &refreshLock{f, id, l}, nil
 }
 
 // maxNote is the maximum number of bytes of a note that are read.
@@ -49,6 +50,7 @@ func (f *file) Peek(_ context.Context, id string) (note string, leased bool, err
 // A refreshLock is the right to refresh a record. Its lock file may contain a refusal.
 type refreshLock struct {
 	*file
+	id   string
 	lock *fileLock
 }
 
@@ -68,11 +70,26 @@ func (l *refreshLock) SetNote(_ context.Context, text string) error {
 
 // Release implements rowstore.Lock.
 func (l *refreshLock) Release(keep bool) {
-	if keep {
-		l.lock.unlock()
-	} else {
+	if !keep {
 		l.lock.remove()
+		return
 	}
+	l.lock.unlock()
+	// A process that deletes the record while the lock is held leaves the note to this process. A
+	// process that deletes the record later removes the note itself.
+	if is, err := l.read(context.Background()); err == nil && !holds(is.file, l.id) {
+		l.forgetRefusal(l.id)
+	}
+}
+
+// holds reports whether file has a row with the ID.
+func holds(file *tokenfile.File, id string) bool {
+	for i := range file.Len() {
+		if f, _ := file.Row(i); f.ID == id {
+			return true
+		}
+	}
+	return false
 }
 
 // tryRefreshLock takes the lock for refreshing the record with the ID. It returns a nil lock and

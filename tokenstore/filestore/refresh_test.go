@@ -1,6 +1,8 @@
 package filestore
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -37,4 +39,31 @@ func TestRefreshProcesses(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "log")
 	storetest.Processes(t, []string{path, record.ID, log}, []string{path, record.ID, log}, []string{path, record.ID, log})
 	storetest.Asked(t, log)
+}
+
+// TestRefusalOfADeletedRecord checks that no lock file stays if the record is deleted while mint
+// runs and is refused.
+func TestRefusalOfADeletedRecord(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "sdk_tokens.txt")
+	s, err := New(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	record, err := s.SaveToken(t.Context(), tokenstore.Token{UserName: "ann", RefreshToken: "r", AccessToken: "old", ExpiresAt: time.UnixMilli(1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Refresh(t.Context(), record.ID, record.AccessToken, func(ctx context.Context, _ tokenstore.Token) (tokenstore.Token, error) {
+		if err := s.DeleteToken(ctx, record.ID); err != nil {
+			t.Error(err)
+		}
+		return tokenstore.Token{}, &tokenstore.RefreshError{Code: "invalid_grant", Permanent: true}
+	})
+	if refused := new(tokenstore.RefreshError); !errors.As(err, &refused) {
+		t.Fatalf("Refresh returns %v", err)
+	}
+	if left, _ := filepath.Glob(path + ".*.refresh.lock"); len(left) > 0 {
+		t.Errorf("%s is left", left)
+	}
 }
