@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -134,7 +135,8 @@ func (o *Options) checkLabels() error {
 	if len(o.Labels) > maxExtraLabels {
 		return fmt.Errorf("%d Labels, the limit is %d", len(o.Labels), maxExtraLabels)
 	}
-	for k, v := range o.Labels {
+	for _, k := range slices.Sorted(maps.Keys(o.Labels)) {
+		v := o.Labels[k]
 		if !labelKey().MatchString(k) || !labelValue().MatchString(v) || len(k) > 128 || len(v) > 128 {
 			return fmt.Errorf("label %q is not a label that Google Cloud accepts", k)
 		}

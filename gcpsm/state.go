@@ -335,10 +335,11 @@ func (c *cache) get(name string) (metadata, bool) {
 func (c *cache) add(name string, m metadata) metadata {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if have, ok := c.of[name]; ok && have.newer(m) {
+	have, known := c.of[name]
+	if known && have.newer(m) {
 		return have
 	}
-	if len(c.of) >= maxCached {
+	if !known && len(c.of) >= maxCached {
 		for other := range c.of {
 			delete(c.of, other)
 			break
