@@ -624,6 +624,23 @@ func TestFindByIDRevoked(t *testing.T) {
 func TestFindByIDNotPersisted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(c *agent.Config) { c.MaxClients = 2 })
+	id, token := w.notPersisted()
+	// Requests for other records do not evict a token that is not stored yet.
+	for i := range 5 {
+		w.fails("find_by_id", object{"id": fmt.Sprint("nobody", i)}, http.StatusNotFound, "not_found")
+	}
+	w.endFailure()
+	if err := w.h.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	w.stores(id, token)
+	w.asked(0, 1)
+}
+
+// notPersisted finds a record whose new access token the store refuses to store. It returns the
+// ID of the record and the token.
+func (w *world) notPersisted() (id, token string) {
+	w.t.Helper()
 	have := w.saved()
 	w.zoho.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
 		if r.Kind == zohoaccounts.Refresh {
@@ -633,24 +650,28 @@ func TestFindByIDNotPersisted(t *testing.T) {
 	})
 	_, got := w.post("find_by_id", object{"id": have.ID})
 	record, _ := got["token"].(map[string]any)
-	if got["not_persisted"] != true || !w.zoho.Alive(fmt.Sprint(record["access_token"])) {
-		t.Fatalf("the token is not there, or not marked: %v", got["error"])
+	token = fmt.Sprint(record["access_token"])
+	if got["not_persisted"] != true || !w.zoho.Alive(token) {
+		w.t.Fatalf("the token is not there, or not marked: %v", got["error"])
 	}
-	// Requests for other records do not evict a token that is not stored yet.
-	for i := range 5 {
-		w.fails("find_by_id", object{"id": fmt.Sprint("nobody", i)}, http.StatusNotFound, "not_found")
-	}
+	return have.ID, token
+}
+
+// endFailure ends the failure of the store, and lets so much time pass that a Client tries again to
+// store its token.
+func (w *world) endFailure() {
 	w.zoho.Inject(nil)
 	w.secrets.fail(nil, nil)
-	w.clock.Advance(2 * time.Second) // a Client tries to store its token at most once a second
-	if err := w.h.Close(t.Context()); err != nil {
-		t.Error(err)
+	w.clock.Advance(2 * time.Second)
+}
+
+// stores checks that the record with the ID has the access token.
+func (w *world) stores(id, token string) {
+	w.t.Helper()
+	now, err := w.store.FindTokenByID(w.t.Context(), id)
+	if err != nil || string(now.AccessToken) != token {
+		w.t.Errorf("the token is not stored: %v", err)
 	}
-	now, err := w.store.FindTokenByID(t.Context(), have.ID)
-	if err != nil || string(now.AccessToken) != record["access_token"] {
-		t.Errorf("the token is not stored: %v", err)
-	}
-	w.asked(0, 1)
 }
 
 // A brokenListener is a listener whose Accept fails.
@@ -663,21 +684,8 @@ func (brokenListener) Accept() (net.Conn, error) { return nil, errors.New("the l
 func TestServeStoresTokensAfterFailure(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
-	have := w.saved()
-	w.zoho.Inject(func(r zohoaccounts.Request) *zohoaccounts.Fault {
-		if r.Kind == zohoaccounts.Refresh {
-			w.secrets.fail(nil, driver.ErrDenied)
-		}
-		return nil
-	})
-	_, got := w.post("find_by_id", object{"id": have.ID})
-	record, _ := got["token"].(map[string]any)
-	if got["not_persisted"] != true {
-		t.Fatalf("the token is stored: %v", got["error"])
-	}
-	w.zoho.Inject(nil)
-	w.secrets.fail(nil, nil)
-	w.clock.Advance(2 * time.Second)
+	id, token := w.notPersisted()
+	w.endFailure()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -685,10 +693,7 @@ func TestServeStoresTokensAfterFailure(t *testing.T) {
 	if err := agent.Serve(t.Context(), brokenListener{l}, w.h, nil); err == nil || !strings.Contains(err.Error(), "the listener fails") {
 		t.Errorf("Serve: %v", err)
 	}
-	now, err := w.store.FindTokenByID(t.Context(), have.ID)
-	if err != nil || string(now.AccessToken) != record["access_token"] {
-		t.Errorf("the token is not stored: %v", err)
-	}
+	w.stores(id, token)
 }
 
 func TestMemoryIsBounded(t *testing.T) {
