@@ -275,6 +275,23 @@ func TestMigrate_Quota(t *testing.T) {
 	}
 }
 
+// many returns a store with n records on the remote. The buckets of the quotas are full, and
+// the calls are counted from then on.
+func many(t *testing.T, on remote, n int) *tokenstore.Store {
+	t.Helper()
+	s := on.open()
+	m, err := migrate.Plan(t.Context(), source(n), s, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(time.Minute)
+	on.meter.take()
+	return s
+}
+
 // TestDelete_Quota checks that DeleteTokens under the documented quotas deletes all records
 // in one call. DeleteTokens must reach at least four fifths of the speed that the quota
 // allows.
@@ -288,16 +305,7 @@ func TestDelete_Quota(t *testing.T) {
 		t.Run(service, func(t *testing.T) {
 			t.Parallel()
 			inBubble(t, service, true, func(t *testing.T, on remote) {
-				s := on.open()
-				m, err := migrate.Plan(t.Context(), source(records), s, nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if _, err := m.Run(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-				<-time.After(time.Minute) // until the buckets of the quotas are full again
-				on.meter.take()
+				s := many(t, on, records)
 				began := time.Now()
 				if err := s.DeleteTokens(t.Context()); err != nil {
 					t.Fatalf("after %v: %v; %v", time.Since(began), err, on.meter.take())
@@ -319,16 +327,7 @@ func TestDelete_Quota(t *testing.T) {
 func TestList_Quota(t *testing.T) {
 	const records, batch, rate, burst = 6000, 20, 100.0, 100.0
 	inBubble(t, "aws", true, func(t *testing.T, on remote) {
-		s := on.open()
-		m, err := migrate.Plan(t.Context(), source(records), s, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := m.Run(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		<-time.After(time.Minute) // until the buckets of the quotas are full again
-		on.meter.take()
+		many(t, on, records)
 		began := time.Now()
 		tokens, err := on.open().GetTokens(t.Context())
 		took, counts := time.Since(began), on.meter.take()

@@ -23,19 +23,27 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// TestRefreshProcesses checks that mint is called once if goroutines of several processes
-// find the same token expired.
-func TestRefreshProcesses(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "sdk_tokens.txt")
+// withExpired returns a new store with a record whose access token has expired, and the path of
+// its file.
+func withExpired(t *testing.T) (s *Store, path string, record tokenstore.Token) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "sdk_tokens.txt")
 	s, err := New(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	record, err := s.SaveToken(t.Context(), tokenstore.Token{UserName: "ann", RefreshToken: "r", AccessToken: "old", ExpiresAt: time.UnixMilli(1)})
+	record, err = s.SaveToken(t.Context(), tokenstore.Token{UserName: "ann", RefreshToken: "r", AccessToken: "old", ExpiresAt: time.UnixMilli(1)})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return s, path, record
+}
+
+// TestRefreshProcesses checks that mint is called once if goroutines of several processes
+// find the same token expired.
+func TestRefreshProcesses(t *testing.T) {
+	t.Parallel()
+	_, path, record := withExpired(t)
 	log := filepath.Join(t.TempDir(), "log")
 	storetest.Processes(t, []string{path, record.ID, log}, []string{path, record.ID, log}, []string{path, record.ID, log})
 	storetest.Asked(t, log)
@@ -45,16 +53,8 @@ func TestRefreshProcesses(t *testing.T) {
 // runs and is refused.
 func TestRefusalOfADeletedRecord(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "sdk_tokens.txt")
-	s, err := New(path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	record, err := s.SaveToken(t.Context(), tokenstore.Token{UserName: "ann", RefreshToken: "r", AccessToken: "old", ExpiresAt: time.UnixMilli(1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = s.Refresh(t.Context(), record.ID, record.AccessToken, func(ctx context.Context, _ tokenstore.Token) (tokenstore.Token, error) {
+	s, path, record := withExpired(t)
+	_, err := s.Refresh(t.Context(), record.ID, record.AccessToken, func(ctx context.Context, _ tokenstore.Token) (tokenstore.Token, error) {
 		if err := s.DeleteToken(ctx, record.ID); err != nil {
 			t.Error(err)
 		}
