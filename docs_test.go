@@ -89,8 +89,8 @@ func deadLinks(all map[string]string) []string {
 	return dead
 }
 
-// compilePrograms compiles the first Go program of each page docs/getting-started-*.md, as a
-// command of the module.
+// compilePrograms compiles the first Go program of docs/oauth2.md and of each page
+// docs/getting-started-*.md, as a command of the module.
 func compilePrograms(t *testing.T, all map[string]string) {
 	t.Helper()
 	root, err := os.Getwd()
@@ -102,10 +102,10 @@ func compilePrograms(t *testing.T, all map[string]string) {
 	args := []string{"list", "-export", "-f", "{{.Export}}", "-overlay", filepath.Join(dir, "overlay.json")}
 	for path, text := range all {
 		service, ok := strings.CutPrefix(path, "docs/getting-started-")
-		if !ok {
+		if !ok && path != "docs/oauth2.md" {
 			continue
 		}
-		service = strings.TrimSuffix(service, ".md")
+		service = strings.TrimSuffix(filepath.Base(service), ".md")
 		_, rest, _ := strings.Cut(text, "```go\n")
 		program, _, ok := strings.Cut(rest, "```")
 		if !ok {
