@@ -25,8 +25,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// read reads service.yaml. It fails the test if the file has a member that Google's type
-// run.Service lacks.
+// read returns the service that service.yaml describes. It fails the test if the file has a
+// field that Google's type run.Service lacks.
 func read(t *testing.T) *run.Service {
 	t.Helper()
 	text, err := os.ReadFile("service.yaml")
@@ -43,8 +43,8 @@ func read(t *testing.T) *run.Service {
 	return s
 }
 
-// container returns the arguments and the environment of the container with the given name.
-// Each environment variable that refers to a secret has the given value.
+// container returns the arguments and the environment of the container that is called name.
+// Each environment variable that refers to a secret is set to value.
 func container(t *testing.T, s *run.Service, name, value string) sidecarapp.Container {
 	t.Helper()
 	for _, c := range s.Spec.Template.Spec.Containers {
@@ -83,9 +83,9 @@ func TestManifest(t *testing.T) {
 	}
 }
 
-// TestProgramWithSidecar checks that the program can call the API through its sidecar. It also
-// checks that the program answers with status 503 if its token of the agent is wrong. The test
-// runs both containers as processes.
+// TestProgramWithSidecar runs both containers as processes. It checks that the program can
+// call the API through its sidecar. It also checks that the program answers with status 503 if
+// the program's token for the agent is wrong.
 func TestProgramWithSidecar(t *testing.T) {
 	t.Parallel()
 	s := read(t)

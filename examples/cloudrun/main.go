@@ -1,5 +1,5 @@
-// Command cloudrun is a web service for Google Cloud Run. It forwards leads from Zoho's CRM,
-// with a token that it keeps in Secret Manager.
+// Command cloudrun is a web service for Google Cloud Run that returns leads from Zoho's CRM.
+// The service keeps its OAuth token in Secret Manager.
 //
 // README.md describes the setup.
 package main
@@ -31,7 +31,7 @@ func main() {
 }
 
 func run() error {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM) // Cloud Run ends an instance with SIGTERM
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM) // Cloud Run sends SIGTERM to stop an instance
 	defer stop()
 	gcp, err := secretmanager.NewClient(ctx)
 	if err != nil {
@@ -40,7 +40,7 @@ func run() error {
 	defer func() { _ = gcp.Close() }()
 	logger := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	client, err := open(ctx, os.Getenv, gcp, nil, logger)
-	if client == nil {
+	if client == nil { // with a Client, err only reports a token that is not stored yet
 		return err // an instance without a token must not become ready
 	}
 	s := &http.Server{
@@ -60,7 +60,9 @@ func run() error {
 	return nil
 }
 
-// open returns the Client of an instance with the settings in env. httpClient may be nil.
+// open returns a Client with the settings in the environment variables that env returns. If
+// httpClient is nil, the Client uses its default HTTP client. If the error matches
+// tokenstore.ErrNotPersisted, the Client works and stores the token later.
 func open(ctx context.Context, env func(string) string, gcp *secretmanager.Client, httpClient *http.Client, logger *slog.Logger) (*initializer.Client, error) {
 	store, err := gcpsm.New(gcp, "projects/"+env("PROJECT"), env("TOKEN_PREFIX"), nil)
 	if err != nil {
@@ -68,8 +70,8 @@ func open(ctx context.Context, env func(string) string, gcp *secretmanager.Clien
 	}
 	return initializer.New(ctx, initializer.Config{
 		Environment: initializer.DataCenter(env("ZOHO_DATA_CENTER")).Production(),
-		// With user and client, the record is read by its name. Any other look-up is
-		// a search, which may not return a new record for hours.
+		// A look-up by user and client reads the record by its name. A look-up by user
+		// alone is a search, and a search may miss a new record for hours.
 		Token:      tokenstore.Token{UserName: env("TOKEN_USER"), ClientID: env("TOKEN_CLIENT")},
 		Store:      store,
 		HTTPClient: httpClient,
@@ -77,8 +79,8 @@ func open(ctx context.Context, env func(string) string, gcp *secretmanager.Clien
 	})
 }
 
-// routes returns the handler of the service. Requests can share client, because
-// all of them use one token.
+// routes returns the handler of the service. All requests use client, and therefore the same
+// token.
 func routes(client *initializer.Client, logger *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /leads", func(w http.ResponseWriter, r *http.Request) {
@@ -104,12 +106,12 @@ func leads(ctx context.Context, client *initializer.Client, w http.ResponseWrite
 	w.WriteHeader(res.StatusCode)
 	_, err = io.Copy(w, res.Body)
 	if err != nil {
-		panic(http.ErrAbortHandler) // the status has been sent: close the connection
+		panic(http.ErrAbortHandler) // the status has been sent, so only an abort shows the failure
 	}
 	return nil
 }
 
-// statusOf returns the HTTP status for err. The status tells callers whether to retry.
+// statusOf returns the HTTP status that tells a caller whether to retry after err.
 func statusOf(err error) int {
 	switch {
 	case errors.Is(err, initializer.ErrThrottled), errors.Is(err, initializer.ErrServer), errors.Is(err, tokenstore.ErrUnavailable):
@@ -117,5 +119,5 @@ func statusOf(err error) int {
 	case errors.Is(err, context.DeadlineExceeded):
 		return http.StatusGatewayTimeout
 	}
-	return http.StatusBadGateway // a person has to act
+	return http.StatusBadGateway // a retry is unlikely to help
 }

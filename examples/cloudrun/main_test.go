@@ -32,8 +32,8 @@ var settings = map[string]string{
 	"PROJECT": "my-project", "TOKEN_PREFIX": "crm", "ZOHO_DATA_CENTER": "us", "TOKEN_USER": user, "TOKEN_CLIENT": "1000.CLIENT",
 }
 
-// newClient returns a new client of Secret Manager. Each instance has a separate client, like
-// a separate process.
+// newClient returns a client of server. Each instance uses its own client, as a separate
+// process does.
 func newClient(t *testing.T, server *fakegcp.Server) *secretmanager.Client {
 	t.Helper()
 	client, err := secretmanager.NewClient(t.Context(), server.ClientOptions()...)
@@ -45,11 +45,11 @@ func newClient(t *testing.T, server *fakegcp.Server) *secretmanager.Client {
 }
 
 // A world consists of a fake of Secret Manager, whose lists lag by three hours, and a fake of
-// Zoho. The fake of Zoho has issued a refresh token of ann.
+// Zoho.
 type world struct {
 	gcp     *fakegcp.Server
 	zoho    *zohoaccounts.Server
-	refresh string
+	refresh string // a refresh token that zoho has issued for ann@example.com
 }
 
 func newWorld(t *testing.T) *world {
@@ -76,7 +76,7 @@ func (w *world) save(t *testing.T) {
 	}
 }
 
-// instance opens the Client of an instance with the settings.
+// instance returns the Client of a new instance whose environment is settings.
 func (w *world) instance(t *testing.T, settings map[string]string) (*initializer.Client, error) {
 	t.Helper()
 	env := func(name string) string { return settings[name] }
@@ -90,8 +90,8 @@ func get(t *testing.T, client *initializer.Client) *http.Response {
 	return w.Result()
 }
 
-// secrets returns the number of secrets in the project. It first advances the clock, because a
-// list lags.
+// secrets returns the number of secrets in the project. It first advances the clock by more
+// than the lag of lists.
 func (w *world) secrets(t *testing.T) int {
 	t.Helper()
 	w.gcp.Advance(4 * time.Hour)
@@ -105,8 +105,8 @@ func (w *world) secrets(t *testing.T) int {
 	return n
 }
 
-// cloud simulates the gcloud commands that the README runs. A deployment starts an instance,
-// and prints the status of a request for leads.
+// cloud returns a program that simulates the gcloud commands in the README. The command
+// "run deploy" starts an instance, and prints the status of a request for leads.
 func (w *world) cloud(t *testing.T) readme.Program {
 	return func(c readme.Call) (string, error) {
 		args := strings.Join(c.Args, " ")
@@ -121,7 +121,7 @@ func (w *world) cloud(t *testing.T) readme.Program {
 				name, value, _ := strings.Cut(pair, "=")
 				deployed[name] = value
 			}
-			w.gcp.Advance(time.Minute) // after the time to build the image, reads return the imported record
+			w.gcp.Advance(time.Minute) // while the image is built, the lag of the imported record passes
 			client, err := w.instance(t, deployed)
 			if err != nil {
 				return "", err

@@ -11,8 +11,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// count returns the ith ID for a caller to choose. The IDs are a thousand apart, because a
-// store assigns the numbers after the largest ID.
+// count returns the ith ID that a test chooses for a record. The IDs are 1000 apart, so that
+// the IDs that a store assigns after a chosen ID do not reach the next chosen ID.
 func count(i int) string { return strconv.Itoa(1000 * (i + 1)) }
 
 func TestMemory(t *testing.T) {
@@ -23,13 +23,13 @@ func TestMemory(t *testing.T) {
 		Reopen:        func(_ testing.TB, s tokenstore.TokenStore) tokenstore.TokenStore { return s },
 		ForeignFormat: true, // the store keeps only the fields of tokens
 		OwnID:         count,
-		MaxRecord:     -1, // the stores do not limit the size of a record
+		MaxRecord:     -1, // the store does not limit the size of a record
 	})
 }
 
 func TestList(t *testing.T) {
 	t.Parallel()
-	var places sync.Map // the places by store
+	var places sync.Map // from each *customstore.List to its *place
 	open := func(p *place) tokenstore.TokenStore {
 		s := customstore.NewList(p)
 		places.Store(s, p)

@@ -1,22 +1,22 @@
-// Package customstore shows how to write a TokenStore, which the Zoho SDKs call a custom
-// token store. Copy the store that is closer to your case:
+// Package customstore shows how to implement tokenstore.TokenStore. The Zoho SDKs call such an
+// implementation a custom token store. Copy the store that is closer to your case:
 //
 //   - Memory is for records that a lock protects: records in the memory of a program, or in a
 //     table with transactions.
-//   - List is for records without a lock, if a write can depend on the version that was read:
-//     records in one document, one object, or one key of a cache.
+//   - List is for records that a conditional write replaces together: records in one document,
+//     in one object, or under one key of a cache.
 //
-// A store only reads and writes records. Package tokenstore decides which record a token
-// matches, how a save changes it, and which tokens are invalid:
+// A store only reads and writes records. Functions of package tokenstore apply the rules:
 //
-//	Select     the record that a token describes
-//	Merge      the token that FindToken returns
-//	PlanSave   what SaveToken stores, over which record, and which records it merges
-//	NewError   an error with the operation, the store and the ID
+//	Validate   returns an error if no store accepts the token
+//	Select     finds the record that a token describes
+//	Merge      returns the token for FindToken to return
+//	PlanSave   returns the record for SaveToken to store, and the records to replace
+//	NewError   returns an error with the operation, the store and the ID
 //
-// Package conformance checks the remaining rules of the interface. The test in this
-// directory runs the suite on both stores. A test of your store needs no more code.
+// Package conformance checks that a store follows the rules of the interface. The tests in
+// this directory run its suite on both stores. A test of your store needs no more code.
 //
-// Both stores number their records, and refuse IDs that are not numbers. Their IDs therefore never
-// equal an ID that package tokenstore derives.
+// Both stores number their records, and refuse a new record whose ID is not a positive number.
+// Their IDs therefore never equal an ID that package tokenstore derives.
 package customstore

@@ -10,26 +10,27 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// A Place stores a single list of tokens, for example in an object in a bucket or under a key of a
-// cache.
+// A Place stores a single Page, for example in an object in a bucket or under a key of a
+// cache. Its methods must be safe for concurrent use.
 type Place interface {
-	// Load returns the list that was stored last, or the zero Page if no list was stored.
+	// Load returns the Page that was stored last, or the zero Page if no Page was stored.
 	Load(ctx context.Context) (Page, error)
 
-	// Swap stores p under a new version and returns true, if the current list has the given
-	// version. Otherwise Swap changes nothing and returns false.
+	// Swap replaces the current Page with p, under a new version, if the current Page has the
+	// given version. Swap ignores p.Version. It reports whether it replaced the Page.
 	Swap(ctx context.Context, version int64, p Page) (bool, error)
 }
 
-// A Page is the content of a Place. The tokens of a Page are never modified, because
-// all callers that have loaded the Page share them.
+// A Page is the content of a Place. Do not modify the elements of Tokens, because all callers
+// that have loaded the Page share the elements.
 type Page struct {
-	Version int64 // different for each list that was ever stored; 0 if no list was stored
+	Version int64 // different for each Page that was stored; 0 if no Page was stored
 	Tokens  []tokenstore.Token
-	Last    int // the largest ID that a record has had
+	Last    int // the largest ID that a record has had, even if the record was deleted
 }
 
-// List is a TokenStore that keeps its records as one list.
+// A List is a TokenStore that keeps its records in a Place. Its methods are safe for
+// concurrent use. Create a List with NewList.
 type List struct{ place Place }
 
 var _ tokenstore.TokenStore = (*List)(nil)
@@ -71,7 +72,7 @@ func (l *List) SaveToken(ctx context.Context, t tokenstore.Token) (saved tokenst
 				kept = append(kept, have)
 			}
 		}
-		kept = append(kept, saved) // last, because it is the newest
+		kept = append(kept, saved) // last, because saved is the newest record
 		p.Tokens = kept
 		return true, nil
 	})
@@ -113,13 +114,13 @@ func (l *List) DeleteTokens(ctx context.Context) error {
 	return tokenstore.NewError("delete all", "list", "", err)
 }
 
-// attempts is the maximum number of attempts to change the list. An attempt fails only if
-// another writer succeeded in the meantime.
+// attempts is the maximum number of attempts to change a Page. A further attempt is necessary
+// only if another writer has replaced the Page in the meantime.
 const attempts = 1000
 
-// change calls f on the list, and stores the list if f reports a change. If another writer has
-// replaced the list in the meantime, change calls f again with the new list. After too many
-// attempts, the error matches ErrConflict.
+// change calls f with the current Page, and stores the Page if f reports a change. If another
+// writer has replaced the Page in the meantime, change calls f again with the new Page. If the
+// last attempt fails too, change returns an error that matches tokenstore.ErrConflict.
 func (l *List) change(ctx context.Context, f func(*Page) (changed bool, err error)) error {
 	for range attempts {
 		p, err := l.place.Load(ctx)
@@ -137,7 +138,8 @@ func (l *List) change(ctx context.Context, f func(*Page) (changed bool, err erro
 	return fmt.Errorf("%w: in each of %d attempts", tokenstore.ErrConflict, attempts)
 }
 
-// candidates returns the records as candidates. Later records in the list are newer.
+// candidates returns the tokens of p as candidates. The positions of the tokens take the place
+// of times: SaveToken puts the newest token at the end.
 func (p Page) candidates() []tokenstore.Candidate {
 	all := make([]tokenstore.Candidate, 0, len(p.Tokens))
 	for i, t := range p.Tokens {

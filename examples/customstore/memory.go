@@ -13,13 +13,13 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Memory is a TokenStore in memory. The zero value is empty and ready to use. Its methods
-// are safe for concurrent use.
+// A Memory is a TokenStore that keeps its records in memory. The zero value is an empty store.
+// The methods of a Memory are safe for concurrent use.
 type Memory struct {
 	mu      sync.Mutex
 	records map[string]tokenstore.Candidate // the records by ID
-	last    int                             // the largest ID that a record has had
-	writes  int64                           // number of writes, which orders records by age
+	last    int                             // the largest ID that a record has had, even if the record was deleted
+	writes  int64                           // number of saves, which takes the place of a clock
 }
 
 var _ tokenstore.TokenStore = (*Memory)(nil)
@@ -98,13 +98,13 @@ func (m *Memory) DeleteTokens(ctx context.Context) error {
 	return nil
 }
 
-// candidates returns all records. A store that can search needs only the records that have
-// the ID, the user or one of the tokens of the search.
+// candidates returns all records. A store that can search needs to return only the records
+// that have the ID, the user or one of the tokens of the token that is searched for or saved.
 func (m *Memory) candidates() []tokenstore.Candidate { return slices.Collect(maps.Values(m.records)) }
 
 // Memory and List share the following functions.
 
-// find returns the record that like describes, with the fields of like.
+// find returns the record that like describes, merged with the fields of like.
 func find(ctx context.Context, like tokenstore.Token, records []tokenstore.Candidate) (tokenstore.Token, error) {
 	if err := ctx.Err(); err != nil {
 		return tokenstore.Token{}, err
@@ -119,8 +119,8 @@ func find(ctx context.Context, like tokenstore.Token, records []tokenstore.Candi
 	return tokenstore.Merge(records[i].Token, like), nil
 }
 
-// plan returns the changes to the records that saving t requires. It refuses a new ID that is
-// not a positive number.
+// plan returns the changes to records that SaveToken must make to save t. If t is a new record
+// whose ID is not a positive number, the error matches tokenstore.ErrInvalidToken.
 func plan(ctx context.Context, t tokenstore.Token, records []tokenstore.Candidate) (tokenstore.Plan, error) {
 	if err := ctx.Err(); err != nil {
 		return tokenstore.Plan{}, err
@@ -141,7 +141,7 @@ func number(id string) int {
 	return n
 }
 
-// tokens returns the records, ordered by ID as strings.
+// tokens returns the tokens of records in the lexical order of their IDs.
 func tokens(records []tokenstore.Candidate) []tokenstore.Token {
 	all := make([]tokenstore.Token, 0, len(records))
 	for _, c := range records {

@@ -1,16 +1,23 @@
 // Command demo demonstrates tokenkeep with made-up records.
 //
-// The demo imports a token file of Zoho's Python SDK, and finds a record by each of its keys.
-// Eight processes save the same user at the same time. Then a program starts with a one-time
-// code and is killed. The program starts again without the code. When the token has expired, a
-// hundred processes of the program start at the same time. Then ten Python processes find the
-// token expired, if this machine has Python. At the end the demo exports the records to a
-// token file. The demo reports whether each step had the expected result. The exit code is 0
-// if every step had the expected result, and 1 otherwise.
+// The demo has these steps:
 //
-// The demo keeps the records in a stand-in for AWS Secrets Manager inside the program. With
-// -keep, it keeps the records in a new token file, which it does not remove. Zoho's accounts
-// server and CRM are also stand-ins.
+//   - Import a token file of Zoho's Python SDK.
+//   - Find a record by its ID, by its user, and by two of its tokens.
+//   - Save the same new user from eight processes at the same time.
+//   - Start a program with a one-time code, and kill the program.
+//   - Start the program again, without the code.
+//   - Start the program in 100 processes at the same time after its access token has expired.
+//   - Start a Python program in ten processes after the access token has expired again. The
+//     demo omits this step if the machine has no Python.
+//   - Export the records to a token file.
+//
+// The demo prints whether each step had the expected result. The exit code is 0 if every step
+// had the expected result, and 1 otherwise.
+//
+// The demo keeps the records in a stand-in for AWS Secrets Manager, which runs inside the
+// program. With -keep, the demo instead keeps the records in a new token file, and does not
+// remove the file. Zoho's accounts server and CRM are also stand-ins.
 package main
 
 import (
@@ -100,8 +107,8 @@ func (d *demo) run(ctx context.Context, at *openPlace) (err error) {
 
 func (d *demo) say(format string, args ...any) { _, _ = fmt.Fprintf(d.out, format+"\n", args...) }
 
-// title prints the heading of a step. by names the command or the functions that the step
-// uses.
+// title prints the heading of a step. The argument by names the command or the functions that
+// the step uses.
 func (d *demo) title(text, by string) {
 	d.steps++
 	const column = 62
@@ -109,7 +116,7 @@ func (d *demo) title(text, by string) {
 	d.say("\n%s%*s%s", d.bold(fmt.Sprintf("%d  %s", d.steps, text)), pad, "", by)
 }
 
-// check prints whether a step had the expected result.
+// check prints and counts a result of a step. The result is as expected if ok is true.
 func (d *demo) check(ok bool, format string, args ...any) {
 	d.checks++
 	mark := d.colour("32", "ok")
@@ -120,7 +127,7 @@ func (d *demo) check(ok bool, format string, args ...any) {
 	d.say("   %s  %s", mark, fmt.Sprintf(format, args...))
 }
 
-// detail prints the reason why a check failed, unless err is nil.
+// detail prints err, the reason why a check failed, unless err is nil.
 func (d *demo) detail(err error) {
 	if err != nil {
 		d.say("       %v", err)
@@ -136,7 +143,7 @@ func (d *demo) colour(code, s string) string {
 	return "\x1b[" + code + "m" + s + "\x1b[0m"
 }
 
-// colours reports whether to print colors to out.
+// colours reports whether the demo should print colors to out.
 func colours(out io.Writer) bool {
 	f, ok := out.(*os.File)
 	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" || runtime.GOOS == "windows" {
@@ -146,8 +153,8 @@ func colours(out io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// closing returns an error if a check failed. Otherwise it prints the outcome of the demo
-// and what to try next.
+// closing returns an error if a check failed. Otherwise closing prints the number of checks,
+// and commands to try next.
 func (d *demo) closing() error {
 	if d.wrong > 0 {
 		return fmt.Errorf("%d of %d checks failed", d.wrong, d.checks)

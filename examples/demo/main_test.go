@@ -16,8 +16,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// TestMain runs the demo instead of the tests if the demo has started the test binary as a
-// process.
+// TestMain runs the demo instead of the tests if the demo has started the test binary as one
+// of its processes.
 func TestMain(m *testing.M) {
 	if os.Getenv(envPlace) != "" {
 		main()
@@ -26,8 +26,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestDemo checks that the demo prints the expected results, with the stand-in of AWS and with
-// a token file.
+// TestDemo runs the whole demo on the stand-in for AWS Secrets Manager, and on a token file.
 func TestDemo(t *testing.T) {
 	for name, test := range map[string]struct {
 		processes int
@@ -67,7 +66,8 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-// pythonLines returns the expected output about the Python program on this machine.
+// pythonLines returns the texts that the output must contain on a machine with Python, or
+// without Python, if this machine has none.
 func pythonLines(t *testing.T) []string {
 	t.Helper()
 	if findPython(t.Context()) == "" {
@@ -79,7 +79,8 @@ func pythonLines(t *testing.T) []string {
 	}
 }
 
-// TestNoPython checks that the demo reports the omitted step on a machine without Python.
+// TestNoPython checks that the demo omits the Python step, and reports the omission, on a
+// machine without Python.
 func TestNoPython(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
@@ -90,7 +91,7 @@ func TestNoPython(t *testing.T) {
 }
 
 // checkText checks that the output contains no failed check, no color, no line of over 110
-// characters, and no secret.
+// characters, and no secret of the SDK's file.
 func checkText(t *testing.T, out string) {
 	t.Helper()
 	if strings.Contains(out, "WRONG") || strings.Contains(out, "\x1b") {
@@ -129,7 +130,7 @@ func TestArguments(t *testing.T) {
 	}
 }
 
-// TestSDKFile checks that the file in this folder equals the file that the SDK wrote.
+// TestSDKFile checks that sdk_tokens.csv is a copy of the file that the SDK wrote.
 func TestSDKFile(t *testing.T) {
 	t.Parallel()
 	written, err := os.ReadFile("../../testdata/zoho-sdk/python_filestore.csv")
@@ -203,7 +204,8 @@ func TestTogether(t *testing.T) {
 }
 
 // TestFailedSteps checks that steps fail if the store has no record or the tokens are revoked.
-// It also checks that the demo counts two refreshes if two programs do not share one.
+// TestFailedSteps also checks that the demo counts two refreshes if two programs do not share
+// a refresh.
 func TestFailedSteps(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -256,7 +258,8 @@ func TestFailedSteps(t *testing.T) {
 	}
 }
 
-// TestAnswer checks that the error for invalid input does not quote the input.
+// TestAnswer checks that the error for invalid input does not quote the input, which may
+// contain a secret.
 func TestAnswer(t *testing.T) {
 	t.Parallel()
 	in := strings.NewReader(`{"secret":"s3cret","code":1}`)
@@ -266,8 +269,8 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-// TestCommand checks that the only argument of a process is its role, because all users of the
-// machine can see arguments.
+// TestCommand checks that the only argument of a process is its role, and that the process
+// gets the place in its environment. All users of the machine can see arguments.
 func TestCommand(t *testing.T) {
 	t.Parallel()
 	at, err := findPlace("")

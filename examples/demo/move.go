@@ -17,8 +17,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
 )
 
-// sdkFile was written by the FileStore of Zoho's Python SDK. The records are made
-// up.
+// sdkFile is a file that the FileStore of Zoho's Python SDK wrote. Its records are made up.
 //
 //go:embed sdk_tokens.csv
 var sdkFile []byte
@@ -61,7 +60,8 @@ func sdkTokens(ctx context.Context) ([]tokenstore.Token, error) {
 	return tokens, err
 }
 
-// inFile calls use with a new token file, and removes the file afterwards.
+// inFile calls use with the name and the store of a token file in a new directory, and then
+// removes the directory.
 func inFile(use func(name string, s *filestore.Store) error) error {
 	dir, err := os.MkdirTemp("", "tokenkeep-demo-")
 	if err != nil {
@@ -76,11 +76,11 @@ func inFile(use func(name string, s *filestore.Store) error) error {
 	return use(name, s)
 }
 
-// byID compares two records by ID. Numbers that the SDKs assign come first, in numeric
+// byID compares two records by ID. IDs that an SDK could have assigned come first, in numeric
 // order.
 func byID(a, b tokenstore.Token) int { return sdkid.Compare(a.ID, b.ID) }
 
-// list prints records like "tokenkeep ls".
+// list prints tokens in a table like that of "tokenkeep ls".
 func (d *demo) list(tokens []tokenstore.Token) {
 	w := tabwriter.NewWriter(d.out, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(w, "       ID\tUSER\tCLIENT\tTOKENS\tEXPIRES")
@@ -103,11 +103,11 @@ func (d *demo) list(tokens []tokenstore.Token) {
 	_ = w.Flush()
 }
 
-// demoRow is the row to search for, counted from 0. The name of its user contains a comma
-// and an apostrophe.
+// demoRow is the index of the row for which findStep searches. The user name in the row
+// contains a comma and an apostrophe.
 const demoRow = 2
 
-// findStep finds one record by each of its keys.
+// findStep finds one record by its ID, by its user, and by two of its tokens.
 func (d *demo) findStep(ctx context.Context) error {
 	d.title("Find a record by everything it is known by", "tokenkeep get")
 	rows, err := sdkTokens(ctx)
@@ -131,8 +131,7 @@ func (d *demo) findStep(ctx context.Context) error {
 	return nil
 }
 
-// moveOutStep writes the records to a token file and compares the file with the
-// SDK's.
+// moveOutStep exports the records to a token file, and compares the file with sdkFile.
 func (d *demo) moveOutStep(ctx context.Context) error {
 	d.title("Move out again, to a file that the SDK can read", "tokenkeep export exported.csv --keep-ids")
 	before, err := sdkTokens(ctx)

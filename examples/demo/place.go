@@ -26,7 +26,7 @@ const (
 	awsKey = "AKIATOKENKEEPDEMO"
 )
 
-// A store is the store that the demo and its processes use.
+// store combines the interfaces that the demo and its processes need of a token store.
 type store interface {
 	tokenstore.TokenStore
 	tokenstore.Refresher
@@ -38,26 +38,28 @@ type fileStore struct{ *filestore.Store }
 
 func (fileStore) Close() error { return nil }
 
-// A place is the location of the records. The processes of the demo receive the place as JSON,
-// in the environment variable envPlace.
+// A place is the location of the records: a token file, or the stand-in for AWS Secrets
+// Manager. The processes of the demo receive the place as JSON, in the environment variable
+// that envPlace names.
 type place struct {
 	File   string `json:"file,omitempty"`
-	URL    string `json:"url,omitempty"`
-	Secret string `json:"secret,omitempty"` // the credential of the stand-in's clients
+	URL    string `json:"url,omitempty"`    // the URL of the stand-in
+	Secret string `json:"secret,omitempty"` // the secret access key for the stand-in
 }
 
-// An openPlace is a place, with a function that releases its resources at the end of the demo.
+// An openPlace is a place with its name, and with a function that releases the resources of
+// the place at the end of the demo.
 type openPlace struct {
 	place
 
-	name    string // name to print
+	name    string // for output
 	standIn bool
 	close   func()
 }
 
-// findPlace returns the place of a new file, or starts the stand-in if file is empty. It
-// returns an error if the file exists. The clients of the stand-in have only the
-// permissions in the adapter's policy.
+// findPlace returns the place of a new token file that is called file. It returns an error if
+// the file exists. If file is empty, findPlace starts the stand-in for AWS Secrets Manager,
+// whose clients have only the permissions of awssm.Policy.
 func findPlace(file string) (*openPlace, error) {
 	if file != "" {
 		if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {

@@ -21,23 +21,22 @@ const processTime = time.Minute
 // readyLine is the line that a process prints when it is ready for its input.
 const readyLine = "ready\n"
 
-// envPlace is the environment variable that holds the location of the records, as
-// JSON. If it is set, the program runs as a process of the demo.
+// envPlace is the name of the environment variable with the location of the records as JSON.
+// If the variable is set, the program runs as a process of the demo.
 const envPlace = "TOKENKEEP_DEMO_PLACE"
 
-// The roles of a process, given as its only argument.
+// The roles of a process. A process gets its role as its only argument, unless the process
+// runs the Python program.
 const (
-	roleSave  = "save"  // saves a record
-	roleCall  = "call"  // is a program that calls the CRM once
-	roleAgent = "agent" // serves the store to programs
-
-	// rolePython is a Python program that calls the CRM once. It does not get the place.
-	rolePython = "python"
+	roleSave   = "save"   // saves a record
+	roleCall   = "call"   // runs a program that calls the CRM once
+	roleAgent  = "agent"  // serves the store to programs
+	rolePython = "python" // runs a Python program that calls the CRM once; gets no place
 )
 
-// runChild runs the task of a process of the demo. It reads the input from in and writes the
-// result to out. Both are pipes to the demo, so that no other program can read the secrets in
-// them.
+// runChild runs the role in args. It reads the input of the process from in, and writes the
+// result to out. in and out are pipes to the demo, so that no other program can read the
+// secrets in the input and the result.
 func runChild(ctx context.Context, args []string, in io.Reader, out io.Writer) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, processTime)
 	defer cancel()
@@ -76,13 +75,13 @@ func runChild(ctx context.Context, args []string, in io.Reader, out io.Writer) (
 
 // readOrder decodes the input of a process into order.
 func readOrder(in io.Reader, order any) error {
-	if json.NewDecoder(in).Decode(order) != nil { // the decoder's error could quote the input
+	if json.NewDecoder(in).Decode(order) != nil { // omit the decoder's error, which could quote a secret
 		return errors.New("standard input is not what the demo sends")
 	}
 	return nil
 }
 
-// answer reads the input of a process, calls do with it, and writes the result.
+// answer reads the input of a process, calls do with the input, and writes the result.
 func answer[In, Out any](in io.Reader, out io.Writer, do func(In) (Out, error)) error {
 	var input In
 	if err := readOrder(in, &input); err != nil {
@@ -95,7 +94,7 @@ func answer[In, Out any](in io.Reader, out io.Writer, do func(In) (Out, error)) 
 	return json.NewEncoder(out).Encode(result)
 }
 
-// A child is a process of the demo. It runs this program or the Python program.
+// A child is a process that the demo has started. It runs this program or the Python program.
 type child struct {
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
@@ -103,8 +102,8 @@ type child struct {
 	stderr bytes.Buffer
 }
 
-// command returns a command that starts this program again in the given role, with d.place in
-// its environment. If role is rolePython, the command starts the Python program.
+// command returns a command that starts this program in the given role, with d.place in its
+// environment. If role is rolePython, the command starts the Python program without d.place.
 func (d *demo) command(ctx context.Context, role string) (*exec.Cmd, error) {
 	if role == rolePython {
 		return exec.CommandContext(ctx, d.python, "-I", "-c", pythonProgram), nil
@@ -122,7 +121,6 @@ func (d *demo) command(ctx context.Context, role string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// startChild starts a process in the given role.
 func (d *demo) startChild(ctx context.Context, role string) (*child, error) {
 	cmd, err := d.command(ctx, role)
 	if err != nil {
@@ -141,8 +139,8 @@ func (d *demo) startChild(ctx context.Context, role string) (*child, error) {
 	return p, cmd.Start()
 }
 
-// ask waits until the process is ready, calls wait, writes the input, and reads the
-// answer.
+// ask waits until the process is ready, calls wait, writes input to the process, and reads
+// answer from the process.
 func (p *child) ask(input any, wait func(), answer any) error {
 	line, err := p.stdout.ReadString('\n')
 	if line == readyLine {
@@ -156,8 +154,9 @@ func (p *child) ask(input any, wait func(), answer any) error {
 	return err
 }
 
-// end waits until the process ends. If the process failed, end returns the error message of
-// the process instead of err, which is only a consequence.
+// end waits until the process ends. If the process failed, end returns an error with the exit
+// status and the standard error of the process, of which err is only a consequence. Otherwise
+// end returns err.
 func (p *child) end(err error) error {
 	if waitErr := p.cmd.Wait(); waitErr != nil {
 		return fmt.Errorf("%w: %s", waitErr, strings.TrimSpace(p.stderr.String()))
@@ -170,8 +169,9 @@ type outcome[A any] struct {
 	err    error
 }
 
-// together starts a process for each of the inputs, waits until all processes are ready,
-// and then sends each process its input. It returns the outcomes in the order of inputs.
+// together starts a process for each of the inputs, and waits until each process is ready or
+// has failed. Then together sends each ready process its input. It returns the outcomes in the
+// order of inputs, and an error if processTime has passed or ctx is done.
 func together[A, In any](ctx context.Context, d *demo, role string, inputs []In) ([]outcome[A], error) {
 	ctx, cancel := context.WithTimeout(ctx, processTime)
 	defer cancel()
@@ -201,8 +201,8 @@ func together[A, In any](ctx context.Context, d *demo, role string, inputs []In)
 	return outcomes, ctx.Err()
 }
 
-// succeeded checks that all processes succeeded, and returns the results of the successful
-// processes.
+// succeeded checks that all processes succeeded, and returns the answers of the processes that
+// did.
 func succeeded[A any](d *demo, outcomes []outcome[A]) []A {
 	const shown = 3
 	var (

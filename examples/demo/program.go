@@ -33,8 +33,8 @@ type zohoStandIn struct {
 	seen   int // number of requests that tally has counted
 }
 
-// startZoho starts a server on which the program's client is registered. The server takes half
-// a second for a token, so that many processes can send requests in the meantime.
+// startZoho starts a stand-in that knows the OAuth client lifeClient. The stand-in waits half
+// a second before it issues a token, so that many processes can send requests in the meantime.
 func startZoho() (*zohoStandIn, error) {
 	const delay = 500 * time.Millisecond
 	server := zohoaccounts.New(nil)
@@ -100,8 +100,8 @@ type crmAnswer struct {
 	Status int    `json:"status"` // status of the CRM's response
 }
 
-// codeStep runs the program with a one-time code, and kills the process when it has called the
-// CRM.
+// codeStep runs the program with a one-time code, and kills the process after the program has
+// called the CRM.
 func (d *demo) codeStep(ctx context.Context) error {
 	d.title("A program starts with a one-time code, and is killed", "initializer.New, Client.HTTPClient")
 	code := d.zoho.Code(zohoaccounts.Consent{ClientID: lifeClient, Email: lifeEmail, ZGID: lifeZGID})

@@ -13,14 +13,14 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// The number of machines in the step with Python, and the number of processes on each.
+// The numbers of pythonStep.
 const (
 	machines    = 2
-	eachMachine = 5
+	eachMachine = 5 // number of processes on each machine
 )
 
-// pythonProgram gets an access token from an agent, and calls the CRM with the token. It uses
-// only Python's standard library.
+// pythonProgram is the source of a program that gets an access token from an agent, and calls
+// the CRM with the token. The program uses only Python's standard library.
 //
 //go:embed program.py
 var pythonProgram string
@@ -40,18 +40,18 @@ func findPython(ctx context.Context) string {
 // An agentOrder is the input of a process that runs an agent.
 type agentOrder struct {
 	Zoho  string `json:"zoho"`  // the base URL
-	Token string `json:"token"` // the token of the agent, which programs must send
+	Token string `json:"token"` // the token that programs must send to the agent
 }
 
 type pythonOrder struct {
 	Agent  string `json:"agent"` // the URL of the agent
-	Token  string `json:"token"` // the token of the agent
+	Token  string `json:"token"` // the token that the program must send to the agent
 	User   string `json:"user"`
 	Client string `json:"client"`
 	CRM    string `json:"crm"` // the URL that the program calls
 }
 
-// pythonStep shows several Python processes that find the same token expired at the same time.
+// pythonStep runs several Python processes that find the same token expired at the same time.
 // The processes run on this machine, in groups that stand for separate machines. Each group
 // has its own agent.
 func (d *demo) pythonStep(ctx context.Context) error {
@@ -90,7 +90,7 @@ func (d *demo) pythonStep(ctx context.Context) error {
 }
 
 // startAgent starts a process that runs an agent. It returns the URL of the agent, and a
-// function that ends the process.
+// function that ends the process. The function is not nil, even if there is an error.
 func (d *demo) startAgent(ctx context.Context, o agentOrder) (url string, stop func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, processTime)
 	p, err := d.startChild(ctx, roleAgent)
@@ -107,8 +107,8 @@ func (d *demo) startAgent(ctx context.Context, o agentOrder) (url string, stop f
 	return url, stop, nil
 }
 
-// runAgent serves an agent, like "tokenkeep serve". It calls listening with the URL of the
-// agent.
+// runAgent serves an agent until ctx is done, like "tokenkeep serve". Once the agent listens,
+// runAgent calls listening with the URL of the agent.
 func runAgent(ctx context.Context, s store, o agentOrder, listening func(url string) error) error {
 	h, err := agent.New(agent.Config{
 		Store:       s,

@@ -15,7 +15,7 @@ const (
 	raceUser = "nina@example.com:60999999"
 )
 
-// raceStep shows several processes that save the same new user concurrently.
+// raceStep saves the same new user from several processes at the same time.
 func (d *demo) raceStep(ctx context.Context) error {
 	d.title(fmt.Sprintf("%d processes save one new user at the same moment", racers), "tokenkeep save")
 	brought := contributions()
@@ -57,7 +57,7 @@ func orderOf(t tokenstore.Token) saveOrder {
 	return o
 }
 
-// save saves the record in the input, and returns its ID.
+// save saves the token of o in s, and returns the ID of the record.
 func (o saveOrder) save(ctx context.Context, s store) (id string, err error) {
 	t := o.Token
 	t.ClientSecret, t.RefreshToken = tokenstore.Secret(o.Client), tokenstore.Secret(o.Refresh)
@@ -66,8 +66,9 @@ func (o saveOrder) save(ctx context.Context, s store) (id string, err error) {
 	return saved.ID, err
 }
 
-// contributions returns the token that each process saves. Each token has the common fields, and
-// either one additional field or an access token with its expiry.
+// contributions returns a token for each process to save. All tokens have the same user,
+// client and refresh token. Each token has one additional field, or an access token with its
+// expiry.
 func contributions() []tokenstore.Token {
 	secret := func() tokenstore.Secret { return tokenstore.Secret("1000." + rand.Text()) }
 	all := tokenstore.Token{UserName: raceUser, ClientID: "1000.DEMOCLIENT", RefreshToken: secret()}
@@ -83,8 +84,8 @@ func contributions() []tokenstore.Token {
 	return tokens
 }
 
-// complete reports whether got has the fields from every process, and the expiry that
-// belongs to its access token.
+// complete reports whether got has the fields of the first four tokens of brought, and both
+// the access token and the expiry of one of the other tokens.
 func complete(got tokenstore.Token, brought []tokenstore.Token) bool {
 	for _, last := range brought[4:] {
 		want := brought[0]

@@ -1,6 +1,7 @@
-// Command encrypted prints which users have a token in an encrypted store in AWS Secrets
-// Manager. The platform sets the environment variable TOKENKEEP_KEYS to the keys of the store:
-// the document that "tokenkeep keys new" writes. See docs/keys.md.
+// Command encrypted prints the users that have a record in an encrypted store in AWS Secrets
+// Manager. The environment variable TOKENKEEP_KEYS contains the keys of the store, in the form
+// that "tokenkeep keys new" writes. See docs/keys.md. TOKEN_PREFIX is the prefix of the names
+// of the secrets.
 package main
 
 import (
@@ -33,8 +34,10 @@ func main() {
 	}
 }
 
-// open opens the store under TOKEN_PREFIX with the keys in TOKENKEEP_KEYS. If the keys are
-// wrong, calls of the store fail, and the store never saves an unencrypted token.
+// open returns the store under TOKEN_PREFIX with the keys in TOKENKEEP_KEYS. It returns an
+// error if TOKENKEEP_KEYS contains no valid keys. If the keys are not the keys of the store,
+// calls of the store fail with an error that matches tokenstore.ErrWrongKeys. The store never
+// saves an unencrypted token.
 func open(env func(string) string, client *secretsmanager.Client) (*tokenstore.Store, error) {
 	k, err := keys.Parse([]byte(env("TOKENKEEP_KEYS")))
 	if err != nil {

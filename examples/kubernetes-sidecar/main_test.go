@@ -1,4 +1,4 @@
-// Package kubernetessidecar tests the manifests of this directory.
+// Package kubernetessidecar tests the manifest tokenkeep.yaml.
 package kubernetessidecar
 
 import (
@@ -47,8 +47,8 @@ type objects struct {
 	roleText string
 }
 
-// read reads tokenkeep.yaml. It fails the test if an object is missing, occurs twice, or has a
-// member that its type lacks.
+// read returns the objects in tokenkeep.yaml. It fails the test if an object is missing,
+// occurs twice, has an unknown kind, or has a field that its type lacks.
 func read(t *testing.T) *objects {
 	t.Helper()
 	text, err := os.ReadFile("tokenkeep.yaml")
@@ -156,9 +156,9 @@ func TestManifestPod(t *testing.T) {
 	}
 }
 
-// TestProgramWithSidecar checks that the program can call the API through its sidecar, even
-// when the cluster refuses the sidecar's credential. The test runs both containers, with only
-// the Role in the manifest.
+// TestProgramWithSidecar runs both containers as processes. The sidecar has only the
+// permissions of the Role in the manifest. The test checks that the program can call the API
+// through its sidecar, even after the cluster has revoked the sidecar's credential.
 func TestProgramWithSidecar(t *testing.T) {
 	t.Parallel()
 	o := read(t)

@@ -23,9 +23,9 @@ import (
 
 // The budgets of an agent with one kind of store.
 const (
-	mostSize  = 12_000_000
-	mostRSS   = 20 << 20
-	mostCPU   = 100 * time.Microsecond // for a find of a record in memory
+	mostSize  = 12_000_000             // bytes of the executable
+	mostRSS   = 20 << 20               // bytes of resident memory
+	mostCPU   = 100 * time.Microsecond // for a request for a record that is in memory
 	mostStart = 10 * time.Millisecond  // from exec to the answer of /healthz
 )
 
@@ -85,8 +85,8 @@ func TestBudget_Time(t *testing.T) {
 	each := (p.cpu() - before) / finds
 	t.Logf("%.1f MB; /healthz %v after exec (the fastest of 10), %v (median); %.1f MiB with %d records; a warm find %v of CPU, %.0f a second with the client beside it",
 		float64(at.Size())/1e6, slices.Min(starts).Round(10*time.Microsecond), median(starts).Round(10*time.Microsecond), float64(rss)/(1<<20), all, each, finds/time.Since(begin).Seconds())
-	// Other programs on the machine increase the times, so the limits are multiples of the
-	// budgets. A mistake increases the times by orders of magnitude.
+	// Other programs on the machine increase the times. The limits of times are therefore
+	// multiples of the budgets.
 	if rss > mostRSS*11/10 {
 		t.Errorf("it takes %d bytes of memory, more than %d", rss, mostRSS)
 	}
@@ -143,9 +143,9 @@ func (p *process) cpu() time.Duration {
 	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
-// TestTenThousandConnections checks that a busy agent refuses each of ten thousand additional
-// connections with status 429. It also checks that the agent answers after the connections are
-// closed.
+// TestTenThousandConnections holds as many connections as the agent accepts. It checks that
+// the agent refuses each of 10,000 more connections with status 429. It also checks that the
+// agent answers again after the held connections are closed.
 func TestTenThousandConnections(t *testing.T) {
 	if os.Getenv("TOKENKEEP_FULL") == "" {
 		t.Skip("it takes ten thousand sockets: set TOKENKEEP_FULL")

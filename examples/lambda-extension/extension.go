@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// shutdownTime is the time that requests have to complete after SHUTDOWN. Lambda kills an
+// shutdownTime is the time limit for requests in progress after SHUTDOWN. Lambda kills an
 // extension two seconds after SHUTDOWN.
 const shutdownTime = 1500 * time.Millisecond
 
@@ -30,8 +30,8 @@ type event struct {
 }
 
 // run registers the extension, calls serve at the first INVOKE, and cancels the context of
-// serve at SHUTDOWN. If serve returns earlier, or a request for the next event fails, run
-// reports the failure to Lambda and returns it.
+// serve at SHUTDOWN. If serve returns before SHUTDOWN, or a request for the next event fails,
+// run reports the failure to Lambda and returns an error.
 func (e *extension) run(ctx context.Context, serve func(context.Context) error) error {
 	if err := e.register(ctx); err != nil {
 		return err
@@ -73,7 +73,8 @@ func (e *extension) register(ctx context.Context) error {
 	return nil
 }
 
-// next waits for the next event. When ctx is done, it returns an error with the cause.
+// next waits for the next event. If ctx is done first, next returns an error that wraps the
+// cause.
 func (e *extension) next(ctx context.Context) (event, error) {
 	var next event
 	res, err := e.do(ctx, http.MethodGet, "/event/next", nil)

@@ -1,8 +1,8 @@
 // Command lambda-extension is an AWS Lambda extension that serves tokens to a function in
-// any language. It runs package agent on AWS Secrets Manager. The agent starts to listen at
-// the first invocation, so that no snapshot of the function contains a token.
+// any language. It runs an agent, see package agent, with a store in AWS Secrets Manager. The
+// agent starts at the first invocation, so that no snapshot of the function contains a token.
 //
-// Outside Lambda, the command serves until it receives a signal.
+// Outside Lambda, the command serves until it receives an interrupt or SIGTERM.
 //
 // README.md describes the setup.
 package main
@@ -31,7 +31,7 @@ import (
 )
 
 func main() {
-	debug.SetGCPercent(50) // collect more often, because users pay for the memory
+	debug.SetGCPercent(50) // collect garbage more often, because Lambda bills memory
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := serveFor(ctx, os.Getenv)
 	stop()
@@ -40,7 +40,8 @@ func main() {
 	}
 }
 
-// serveFor runs the extension or, outside Lambda, serves until ctx is done.
+// serveFor runs the extension if Lambda has set AWS_LAMBDA_RUNTIME_API. Otherwise serveFor
+// serves until ctx is done.
 func serveFor(ctx context.Context, env func(string) string) error {
 	api := env("AWS_LAMBDA_RUNTIME_API")
 	if api == "" {
@@ -54,8 +55,8 @@ func serveFor(ctx context.Context, env func(string) string) error {
 	return e.run(ctx, func(ctx context.Context) error { return serve(ctx, env, shutdownTime) })
 }
 
-// serve serves the store that env names until ctx is done. Requests in progress then have the
-// time grace to complete.
+// serve serves the store that the environment variables in env describe until ctx is done.
+// Requests in progress then have the time grace to complete.
 func serve(ctx context.Context, env func(string) string, grace time.Duration) error {
 	if env("TOKENKEEP_KEYS_FILE") != "" {
 		return errors.New("TOKENKEEP_KEYS_FILE is set, and this extension opens stores without keys: package keys would make it larger than 12 MB")
@@ -88,7 +89,7 @@ func serve(ctx context.Context, env func(string) string, grace time.Duration) er
 		Initializer: initializer.Config{Environment: zoho},
 		Token:       token,
 		Clients:     clients,
-		NoDelete:    true, // a function needs no permission to delete records
+		NoDelete:    true, // the function deletes no records
 		Logger:      slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {

@@ -35,7 +35,7 @@ const (
 	user  = "ann@example.com:6001"
 )
 
-// program builds the command, once for all tests, and returns the directory of the executable.
+// program builds the command once for all tests. It returns the directory of the executable.
 var program = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "extension-")
 	if err != nil {
@@ -67,8 +67,8 @@ type process struct {
 	began   time.Time
 }
 
-// start starts the command with a fake of Secrets Manager. It does not wait until the agent
-// answers.
+// start starts the command with secrets as its Secrets Manager. It does not wait until the
+// agent answers.
 func start(t *testing.T, secrets *fakeaws.Server, env ...string) *process {
 	t.Helper()
 	dir, err := program()
@@ -96,8 +96,8 @@ func start(t *testing.T, secrets *fakeaws.Server, env ...string) *process {
 	return p
 }
 
-// healthy waits until the agent answers, and returns the time since the process was started.
-// It fails the test after 30 seconds.
+// healthy waits until the agent answers, and returns the time since the start of the process.
+// It fails the test if the agent does not answer within 30 seconds of the start.
 func (p *process) healthy() time.Duration {
 	p.t.Helper()
 	for end := p.began.Add(30 * time.Second); time.Now().Before(end); {
@@ -136,7 +136,7 @@ func (p *process) find(client *http.Client, name string) (int, string) {
 	return res.StatusCode, string(answer)
 }
 
-// users saves the records of n users, with access tokens that are valid for hours.
+// users saves the records of n users, with access tokens that are valid for three hours.
 func users(t *testing.T, secrets *fakeaws.Server, n int) {
 	t.Helper()
 	client := secretsmanager.New(secretsmanager.Options{
@@ -169,7 +169,8 @@ func users(t *testing.T, secrets *fakeaws.Server, n int) {
 }
 
 // environment starts an execution environment whose runtime answers each invocation
-// immediately. It fails the test at a request that Lambda would refuse.
+// immediately. It also returns the environment variable that an extension needs to find the
+// environment. The test fails if Lambda would refuse a request.
 func environment(t *testing.T) (e *lambdaenv.Environment, setting string) {
 	t.Helper()
 	e = lambdaenv.New("tokenkeep", func(problem string) { t.Error(problem) })
@@ -186,7 +187,8 @@ func environment(t *testing.T) (e *lambdaenv.Environment, setting string) {
 	return e, "AWS_LAMBDA_RUNTIME_API=" + strings.TrimPrefix(base, "http://")
 }
 
-// answer is the runtime of a function that returns null. It ends when ctx is done.
+// answer simulates the runtime of a function that returns null. It returns after a request
+// fails, for example because ctx is done.
 func answer(ctx context.Context, base string) {
 	do := func(method, path string) (id string) {
 		req, err := http.NewRequestWithContext(ctx, method, base+path, strings.NewReader("null"))
@@ -288,8 +290,9 @@ func TestExtensionThatCannotServe(t *testing.T) {
 	}
 }
 
-// TestPolicyOfTheTemplate checks that the role in the template has the permissions that the
-// store needs. The role in main.tf comes from deploy/terraform/aws, which has its own test.
+// TestPolicyOfTheTemplate checks that the role in template.yaml has exactly the permissions
+// that the store needs. The role in main.tf comes from deploy/terraform/aws, which has its own
+// test.
 func TestPolicyOfTheTemplate(t *testing.T) {
 	t.Parallel()
 	action := regexp.MustCompile(`secretsmanager:[A-Z][A-Za-z]+`)

@@ -1,6 +1,6 @@
-// Command lambda is an AWS Lambda function. It reads a page of records from Zoho's CRM, with a
-// token that it keeps in AWS Secrets Manager. It needs neither a disk nor a VPC. If many
-// instances start at the same time, only one of them refreshes the token.
+// Command lambda is an AWS Lambda function that reads a page of records from Zoho's CRM. The
+// function keeps its OAuth token in AWS Secrets Manager. It needs neither a disk nor a VPC. If
+// many instances find the token expired at the same time, one instance refreshes the token.
 //
 // README.md describes the setup.
 package main
@@ -46,7 +46,8 @@ type function struct {
 	client *initializer.Client
 }
 
-// newFunction returns an instance with the settings in env. client may be nil.
+// newFunction returns an instance with the settings in the environment variables that env
+// returns. If client is nil, the instance uses the default HTTP client of package initializer.
 func newFunction(env func(string) string, aws *secretsmanager.Client, client *http.Client) (*function, error) {
 	store, err := awssm.New(aws, env("TOKEN_PREFIX"), nil)
 	if err != nil {
@@ -54,8 +55,8 @@ func newFunction(env func(string) string, aws *secretsmanager.Client, client *ht
 	}
 	return &function{config: initializer.Config{
 		Environment: initializer.DataCenter(env("ZOHO_DATA_CENTER")).Production(),
-		// With user and client, the record is read by its name. Any other look-up is
-		// a search, which may not return a new record for minutes.
+		// A look-up by user and client reads the record by its name. A look-up by user
+		// alone is a search, and a search may miss a new record for minutes.
 		Token:      tokenstore.Token{UserName: env("TOKEN_USER"), ClientID: env("TOKEN_CLIENT")},
 		Store:      store,
 		HTTPClient: client,
@@ -63,8 +64,8 @@ func newFunction(env func(string) string, aws *secretsmanager.Client, client *ht
 	}}, nil
 }
 
-// open returns the Client, which it opens at the first call. After a failure, the next
-// invocation retries.
+// open returns the Client of the instance, and creates the Client if there is none. After a
+// failure, the next call of open tries again.
 func (f *function) open(ctx context.Context) (*initializer.Client, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -74,13 +75,13 @@ func (f *function) open(ctx context.Context) (*initializer.Client, error) {
 	c, err := initializer.New(ctx, f.config)
 	f.client = c
 	if c != nil {
-		return c, nil // the Client has a token, and stores it later if necessary
+		return c, nil // err, if any, matches ErrNotPersisted: the Client works and stores its token later
 	}
 	return nil, err
 }
 
 type request struct {
-	Module string `json:"module"` // "Leads"
+	Module string `json:"module"` // for example "Leads"
 }
 
 type response struct {

@@ -32,7 +32,7 @@ const prefix = "oauth/crm"
 type world struct {
 	aws  *fakeaws.Server
 	zoho *zohoaccounts.Server
-	code string // a one-time code of ann
+	code string // a one-time code for ann@example.com
 }
 
 func newWorld(t *testing.T) *world {
@@ -95,7 +95,8 @@ func (w *world) save(t *testing.T, r tokenstore.Token) {
 	}
 }
 
-// secrets returns the number of secrets. It first advances the clock, because a list lags.
+// secrets returns the number of secrets. It first advances the clock by more than the lag of
+// lists.
 func (w *world) secrets(t *testing.T) int {
 	t.Helper()
 	w.aws.Advance(time.Hour)
@@ -108,7 +109,7 @@ func (w *world) secrets(t *testing.T) int {
 
 const payload, leads = `{"module":"Leads"}`, `{"ids":["1","2"]}`
 
-// invoke calls the handler like the runtime of Lambda.
+// invoke calls the handler of f as the runtime of Lambda does.
 func invoke(ctx context.Context, f *function) (string, error) {
 	answer, err := lambda.NewHandler(f.handle).Invoke(ctx, []byte(payload))
 	return string(answer), err
@@ -121,10 +122,10 @@ func mustInvoke(t *testing.T, f *function) {
 	}
 }
 
-// variables matches the settings in the flag --environment of create-function.
+// variables matches the value of the flag --environment of create-function.
 var variables = regexp.MustCompile(`^Variables=\{(.*)\}$`)
 
-// cloud simulates the aws commands that the README runs.
+// cloud returns a program that simulates the aws commands in the README.
 func (w *world) cloud(t *testing.T) readme.Program {
 	settings := map[string]string{}
 	return func(c readme.Call) (string, error) {

@@ -1,10 +1,10 @@
 // Command mcp lists the tools of an MCP server for a user who logs in once in the
-// browser. It uses the MCP Go SDK and keeps the tokens that the SDK obtains. The next
+// browser. It uses the MCP Go SDK, and stores the tokens that the SDK obtains. The next
 // run needs no login, even if the server rotates refresh tokens.
 //
-// The environment variables ISSUER, CLIENT_ID and CLIENT_SECRET name the authorization server
-// and the client. The client must have the redirect URL http://127.0.0.1:8085/callback.
-// TOKEN_FILE is the path of the file for the tokens.
+// The environment variable ISSUER is the issuer URL of the authorization server. CLIENT_ID and
+// CLIENT_SECRET are the credentials of the OAuth client, whose redirect URL must be
+// http://127.0.0.1:8085/callback. TOKEN_FILE is the path of the file for the tokens.
 package main
 
 import (
@@ -68,7 +68,7 @@ type app struct {
 	client           oauthex.ClientCredentials
 }
 
-// list prints the names of the tools.
+// list prints the names of the MCP server's tools.
 func (a app) list(ctx context.Context) error {
 	handler, err := a.handler(ctx)
 	if err != nil {
@@ -91,10 +91,10 @@ func (a app) list(ctx context.Context) error {
 	return nil
 }
 
-// handler returns the handler that gives the SDK its tokens. It uses the kept tokens. If the
-// server does not accept the kept tokens, the user must log in.
+// handler returns the handler that gives the SDK its tokens. The handler uses the stored
+// tokens. If there are none, or the server does not accept them, the user must log in.
 func (a app) handler(ctx context.Context) (auth.OAuthHandler, error) {
-	// The record belongs to this user, at this server, for this resource.
+	// The user, the authorization server and the MCP server identify the record.
 	keep := oauth2keep.New(a.store, oauth2keep.As{User: "me", Issuer: a.issuer, Resource: a.endpoint})
 	kept, err := a.kept(ctx, keep)
 	if err != nil {
@@ -106,12 +106,12 @@ func (a app) handler(ctx context.Context) (auth.OAuthHandler, error) {
 		AuthorizationCodeFetcher: a.fetch,
 		RequestRefreshToken:      true,
 		Client:                   a.http,
-		NewTokenSource:           keep.TokenSource, // keeps the tokens of a login
+		NewTokenSource:           keep.TokenSource, // stores the tokens of a login
 		InitialTokenSource:       kept,
 	})
 }
 
-// kept returns a source of the tokens that an earlier run has kept, or nil if the user must
+// kept returns a source of the tokens that an earlier run has stored, or nil if the user must
 // log in.
 func (a app) kept(ctx context.Context, keep *oauth2keep.Keeper) (oauth2.TokenSource, error) {
 	meta, err := auth.GetAuthServerMetadata(ctx, a.issuer, a.http)
@@ -129,8 +129,8 @@ func (a app) kept(ctx context.Context, keep *oauth2keep.Keeper) (oauth2.TokenSou
 	return ts, err
 }
 
-// browse lets the user log in with a browser, which then redirects to the loopback
-// interface.
+// browse prints the URL of the login page, and returns the result of the login. After the
+// login, the authorization server redirects the browser to the loopback interface.
 func browse(ctx context.Context, args *auth.AuthorizationArgs) (*auth.AuthorizationResult, error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", callback)
 	if err != nil {

@@ -23,8 +23,8 @@ import (
 
 const clientSecret = "canary-secret"
 
-// A world consists of an MCP server of the SDK and an authorization server. The authorization
-// server revokes all tokens if a refresh token is used twice.
+// A world consists of an MCP server that uses the SDK, an authorization server, and a store.
+// The authorization server revokes all tokens if a refresh token is used twice.
 type world struct {
 	t      *testing.T
 	oauth  *authservers.Server
@@ -141,7 +141,7 @@ func TestRuns(t *testing.T) {
 	if resources != 4 {
 		t.Errorf("%d of %d requests name the resource", resources, len(w.oauth.Requests()))
 	}
-	// The server revokes the access token, and then the whole consent.
+	// The server first rejects the access token, and later revokes the consent.
 	w.oauth.ExpireAll()
 	w.run("with a token that the server rejects", 2)
 	all, err := w.store.GetTokens(t.Context())

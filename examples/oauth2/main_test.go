@@ -19,8 +19,8 @@ import (
 
 const clientSecret = "canary-secret"
 
-// serve serves an authorization server and its API. The server revokes all tokens if a refresh
-// token is used twice.
+// serve starts an authorization server and an API that accepts its tokens. The authorization
+// server revokes all tokens if a refresh token is used twice.
 func serve(t *testing.T) (server *authservers.Server, url string) {
 	t.Helper()
 	server = authservers.New(authservers.Policy{Rotates: true, Revokes: true}, "client", clientSecret, time.Now)
@@ -54,9 +54,9 @@ func serve(t *testing.T) (server *authservers.Server, url string) {
 	return server, s.URL
 }
 
-// TestRotation checks that this program keeps each new refresh token from the server, and
-// that the program in the directory before loses them. Each program runs three times with the
-// token of the first consent, whose access token has expired.
+// TestRotation runs each program three times with the tokens of the same consent. The access
+// token has expired. The test checks that this program keeps each new refresh token, and that
+// the program in the directory before does not.
 func TestRotation(t *testing.T) {
 	t.Parallel()
 	for program, keeps := range map[string]bool{"./before": false, ".": true} {

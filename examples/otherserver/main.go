@@ -1,6 +1,6 @@
 // Command otherserver calls the API of any OAuth 2.0 service for a user who logs in once in
-// the browser. It keeps the tokens, even if the server rotates refresh tokens. Without a
-// store, a program with golang.org/x/oauth2 loses each new refresh token.
+// the browser. It stores the tokens, and each new refresh token if the server rotates refresh
+// tokens. Without a store, a program with golang.org/x/oauth2 loses each new refresh token.
 //
 // README.md describes the setup.
 package main
@@ -48,7 +48,8 @@ func run(ctx context.Context, args []string) error {
 	return a.run(ctx, args)
 }
 
-// newApp returns an app that has the settings in env and prints to out.
+// newApp returns an app with the settings in the environment variables that env returns. The
+// app prints to out.
 func newApp(env func(string) string, out io.Writer, client *http.Client) (*app, error) {
 	// Create the directory now, so that a failure is reported before the user logs in.
 	path := env("TOKEN_FILE")
@@ -98,8 +99,8 @@ func (a *app) config() initializer.Config {
 	}
 }
 
-// login lets the user consent in the browser, which then redirects to a server on
-// the loopback interface (RFC 8252).
+// login prints the URL of the login page, and waits for the user's consent. The authorization
+// server then redirects the browser to a server on the loopback interface (RFC 8252).
 func (a *app) login(ctx context.Context) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -139,7 +140,7 @@ func (a *app) login(ctx context.Context) error {
 	}
 }
 
-// begin exchanges code for tokens, which initializer.New stores before it returns.
+// begin exchanges code for tokens, and stores the tokens. It returns an error if either fails.
 func (a *app) begin(ctx context.Context, code, verifier string) error {
 	conf := a.config()
 	conf.Token.GrantToken = tokenstore.Secret(code)
@@ -151,8 +152,8 @@ func (a *app) begin(ctx context.Context, code, verifier string) error {
 	return err
 }
 
-// get prints the body of the response to a GET request. It returns an error for any status
-// except 200.
+// get sends a GET request for url, and prints the body of the response. It returns an error if
+// the status is not 200.
 func (a *app) get(ctx context.Context, url string) error {
 	client, err := initializer.New(ctx, a.config())
 	if errors.Is(err, initializer.ErrReauthRequired) {

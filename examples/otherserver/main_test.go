@@ -25,11 +25,11 @@ func TestMain(m *testing.M) { readme.Main(m) }
 
 const api = "https://api.example.com/crm/v8/things"
 
-// A browser receives the program's output. It opens the URL in the output, and returns the
-// user's consent to the program.
+// A browser receives the program's output. It opens the URL in the output, and sends a
+// one-time code to the program.
 type browser struct {
 	t       *testing.T
-	consent func() string // returns a code
+	consent func() string // returns a one-time code
 	visits  sync.WaitGroup
 
 	mu   sync.Mutex
@@ -143,8 +143,8 @@ func TestLoginRotatingRefreshTokens(t *testing.T) {
 	if !strings.Contains(b.String(), "You are logged in.") {
 		t.Errorf("the program printed %q", b)
 	}
-	// Each call of get opens the store again, like another process. The expired token must be
-	// refreshed each time, and the server replaces the refresh token each time.
+	// Each call of get creates a new Client, like another process. The Client must refresh the
+	// expired token, and the server replaces the refresh token each time.
 	const runs = 5
 	for range runs {
 		server.Advance(time.Minute)
@@ -172,7 +172,7 @@ func TestLoginRotatingRefreshTokens(t *testing.T) {
 	}
 }
 
-// expire makes the stored access token expire, as it does at the server.
+// expire marks the stored access token as expired.
 func (a *app) expire(t *testing.T) error {
 	t.Helper()
 	tokens, err := a.store.GetTokens(t.Context())

@@ -21,7 +21,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// open implements scheme.Scheme.Open.
+// open opens the box at the path in o. It is the function Open of the scheme.
 func open(ctx context.Context, o *scheme.Opening) (*scheme.Opened, error) {
 	path, _, err := scheme.Query(o.Rest)
 	if err != nil || path == "" {
@@ -41,22 +41,22 @@ func open(ctx context.Context, o *scheme.Opening) (*scheme.Opened, error) {
 	switch there := !errors.Is(err, fs.ErrNotExist); {
 	case !there && o.MustExist:
 		return nil, errors.New("there is no such box")
-	case !there && o.ReadOnly: // an empty box, until the command writes to it
+	case !there && o.ReadOnly: // an empty driver in memory, until the command writes a record
 		return &scheme.Opened{Driver: memstore.NewDriver(), Place: "box " + path, Writable: create}, nil
 	}
 	return create(ctx)
 }
 
-// A box is a driver that keeps secrets in a table of a SQLite file. An UPDATE or DELETE of one row
-// with the expected version is a compare-and-swap.
+// A box is a driver that keeps secrets in a table of a SQLite file. An UPDATE or DELETE of a
+// row compares the version of the row, and is therefore a compare-and-swap.
 type box struct{ db *sql.DB }
 
-// schema is the table of the secrets. In the column labels, a space precedes and follows each
-// "key=value". A version is random, so that no two states have the same version.
+// schema creates the table of the secrets. In the column labels, a space precedes and follows
+// each "key=value". A version is random, so that no two states have the same version.
 const schema = `CREATE TABLE IF NOT EXISTS secrets (
 	name TEXT PRIMARY KEY, version TEXT NOT NULL, data BLOB NOT NULL, labels TEXT NOT NULL, incarnation TEXT NOT NULL, updated INTEGER NOT NULL)`
 
-// newBox returns a driver on the file at path. It creates the file if it does not exist.
+// newBox returns a driver on the file at path, and creates the file if there is none.
 func newBox(ctx context.Context, path string) (*box, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) // SQLite would create a file that all users can read
 	if err != nil {
@@ -77,8 +77,9 @@ func newBox(ctx context.Context, path string) (*box, error) {
 	return b, nil
 }
 
-// failed adds the operation and the name to err. The result matches driver.ErrUnavailable or,
-// if ctx is done, ctx.Err(). Errors of SQLite do not contain the data.
+// failed adds the operation and the name of the secret to err. The error matches ctx.Err() if
+// ctx is done, and driver.ErrUnavailable otherwise. The text of err appears in the error,
+// because errors of SQLite do not contain the data.
 func (b *box) failed(ctx context.Context, operation, name string, err error) error {
 	return fmt.Errorf("box: %s %s: %w", operation, name, driverkit.CallError(ctx, err, driver.ErrUnavailable))
 }
@@ -172,7 +173,8 @@ func (b *box) Names(ctx context.Context) iter.Seq2[string, error] {
 // Close implements driver.Secrets.
 func (b *box) Close() error { return b.db.Close() }
 
-// labels returns the value of the column labels. It omits nonces, because Lookup ignores them.
+// labels returns the value of the column labels. It omits the field Nonce of each label,
+// because Lookup ignores Nonce.
 func labels(all []driver.Label) string {
 	text := " "
 	for _, l := range all {

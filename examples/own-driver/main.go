@@ -1,5 +1,6 @@
-// Command own-driver is the command tokenkeep with an additional kind of store, box:PATH, and
-// with HashiCorp Vault. The driver of the store is in box.go.
+// Command own-driver is the command tokenkeep with an additional kind of store, box:PATH. The
+// driver of this store is in box.go. Of the secret managers that tokenkeep supports, the
+// command includes only HashiCorp Vault.
 package main
 
 import (

@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { readme.Main(m) }
 
-// canary is a token that a command prints only with the flag --reveal.
+// canary is a token that no command may print without the flag --reveal.
 const canary = "1000.canary-5d41402abc4b2a76"
 
 type world struct {
@@ -42,7 +42,7 @@ func newWorld(t *testing.T) *world {
 	}}
 }
 
-// run runs the program, and returns its exit code, standard output and standard error.
+// run runs the program, and returns the exit code, standard output and standard error.
 func (w *world) run(t *testing.T, input string, args ...string) (code int, out, errs string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
@@ -51,7 +51,7 @@ func (w *world) run(t *testing.T, input string, args ...string) (code int, out, 
 	return code, stdout.String(), stderr.String()
 }
 
-// ok runs the program, which must succeed, and returns its output.
+// ok runs the program, and returns its standard output. It fails the test if the program fails.
 func (w *world) ok(t *testing.T, input string, args ...string) string {
 	t.Helper()
 	code, out, errs := w.run(t, input, args...)
@@ -88,7 +88,7 @@ func TestDriver(t *testing.T) {
 	})
 }
 
-// TestREADME checks that the commands of the README work, and that only the user can access
+// TestREADME checks that the commands in the README succeed, and that only the user can access
 // the file of the copy.
 func TestREADME(t *testing.T) {
 	t.Parallel()
@@ -159,8 +159,8 @@ func TestCommand(t *testing.T) {
 	}
 }
 
-// TestKeys checks that the keys of the user encrypt the records of the box, and that a command
-// without the keys fails.
+// TestKeys checks that no file contains a token in plain text if the user has keys. It also
+// checks that a command without the keys fails.
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

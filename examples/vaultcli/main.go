@@ -1,6 +1,6 @@
-// Command vaultcli reads leads from Zoho's CRM on the command line, for people and for cron
-// jobs on machines that share one account. It keeps the tokens in HashiCorp Vault, and logs in
-// to Vault with an AppRole.
+// Command vaultcli prints leads from Zoho's CRM, for people and for cron jobs on machines that
+// share one account. It keeps the tokens in HashiCorp Vault, and logs in to Vault with an
+// AppRole.
 //
 // README.md describes the setup.
 package main
@@ -25,7 +25,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// errUsage lists the commands. login reads the client's secret and a one-time code
+// errUsage lists the commands. The command login reads the client's secret and a one-time code
 // from standard input, one per line.
 var errUsage = errors.New("usage: vaultcli login USER | leads USER | logout USER")
 
@@ -62,15 +62,15 @@ func (c *command) run(ctx context.Context, args []string) error {
 	defer func() { _ = store.Close() }()
 	return do(ctx, initializer.Config{
 		Environment: initializer.DataCenter(c.env("ZOHO_DATA_CENTER")).Production(),
-		// With user and client, the record is read by its name, without a search.
+		// A look-up by user and client reads the record by its name, without a search.
 		Token:      tokenstore.Token{UserName: args[1], ClientID: c.env("ZOHO_CLIENT_ID")},
 		Store:      store,
 		HTTPClient: c.http,
 	})
 }
 
-// store opens the store in Vault. Vault's own package reads the variables of Vault, such as
-// VAULT_NAMESPACE and VAULT_CACERT.
+// store opens the store in Vault. Package api reads the other environment variables of Vault,
+// such as VAULT_NAMESPACE and VAULT_CACERT.
 func (c *command) store() (*tokenstore.Store, error) {
 	conf := api.DefaultConfig()
 	if conf.Error != nil {
@@ -89,9 +89,9 @@ func (c *command) store() (*tokenstore.Store, error) {
 	})
 }
 
-// appRole logs in to Vault. Its secret is in a file rather than in the environment, which
-// child processes inherit. Login reads the file each time, so that an operator can replace the
-// secret.
+// An appRole logs in to Vault. Its secret is in a file and not in the environment, because
+// child processes inherit the environment. Login reads the file each time, so that an operator
+// can replace the secret.
 type appRole struct{ role, secretFile string }
 
 // Login implements api.AuthMethod.
@@ -161,7 +161,7 @@ func (c *command) leads(ctx context.Context, conf initializer.Config) error {
 	return nil
 }
 
-// logout revokes the tokens of a user and removes the record.
+// logout revokes the tokens of a user, and deletes the record.
 func (c *command) logout(ctx context.Context, conf initializer.Config) error {
 	client, err := initializer.New(ctx, conf)
 	if client == nil {
@@ -170,8 +170,8 @@ func (c *command) logout(ctx context.Context, conf initializer.Config) error {
 	return client.Revoke(ctx)
 }
 
-// exitCode returns the exit code for err. For scripts, 2 means that the user must log in again,
-// and 75 (EX_TEMPFAIL) means to retry later.
+// exitCode returns the exit code for err. The code 2 means that the user must log in again,
+// and 75 (EX_TEMPFAIL) means that a retry may succeed. The code of any other error is 1.
 func exitCode(err error) int {
 	switch {
 	case errors.Is(err, initializer.ErrReauthRequired):

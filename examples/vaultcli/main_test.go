@@ -76,7 +76,7 @@ func (m *machine) twoLeads() {
 func (m *machine) operator(c readme.Call) (string, error) {
 	switch args := strings.Join(c.Args, " "); args {
 	case "secrets enable -path=secret -version=2 kv", "auth enable approle":
-		return "", nil // the fake is set up like this from the start
+		return "", nil // the fake has this configuration from the start
 	case "policy write crm crm.hcl":
 		text, err := os.ReadFile(filepath.Join(c.Dir, "crm.hcl"))
 		if err != nil {
@@ -105,7 +105,7 @@ func TestREADME(t *testing.T) {
 	}
 	tool := func(c readme.Call) (string, error) {
 		var out bytes.Buffer
-		input := "client-secret\n" + code + "\n" // what the user types
+		input := "client-secret\n" + code + "\n" // the input of the user
 		err := (&command{in: strings.NewReader(input), out: &out, env: c.Getenv, http: m.accounts.Client()}).run(t.Context(), c.Args)
 		return out.String(), err
 	}

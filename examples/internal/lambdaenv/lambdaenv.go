@@ -1,6 +1,6 @@
-// Package lambdaenv is a stand-in for an execution environment of AWS Lambda. It serves the
-// Extensions API to one extension, and the Runtime API to the runtime of one function. It
-// reports requests that are not in the documented order:
+// Package lambdaenv simulates an execution environment of AWS Lambda. It serves the Extensions
+// API to one extension, and the Runtime API to the runtime of one function. It reports
+// requests that violate the documented protocols:
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 package lambdaenv
@@ -28,17 +28,18 @@ const (
 	requestID   = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
 )
 
-// An Environment is an execution environment. It is an http.Handler whose address belongs in
-// AWS_LAMBDA_RUNTIME_API. Call Ready, Invoke and Shutdown one after another, in the order of
-// Lambda. The other methods are safe for concurrent use.
+// An Environment simulates an execution environment. It is an http.Handler. The address of its
+// server belongs in the environment variable AWS_LAMBDA_RUNTIME_API. Call Ready, Invoke and
+// Shutdown one after another, in the order in which Lambda starts, uses and stops an
+// environment. The other methods are safe for concurrent use.
 type Environment struct {
 	extension string
 	report    func(problem string)
 	mux       *http.ServeMux
 
 	registered chan struct{} // closed at registration
-	waits      chan struct{} // a value for each request of the extension for its next event
-	idle       chan struct{} // a value for each request of the runtime for its next invocation
+	waits      chan struct{} // receives a value at each request of the extension for its next event
+	idle       chan struct{} // receives a value at each request of the runtime for its next invocation
 	events     chan string
 	payloads   chan []byte
 	results    chan result
@@ -53,8 +54,8 @@ type result struct {
 	err    error
 }
 
-// New returns an environment for the extension with the given file name. The environment calls
-// report for each request that is not in the documented order, possibly concurrently.
+// New returns an Environment for the extension with the given file name. The Environment calls
+// report, possibly concurrently, for each request that violates the documented protocols.
 func New(extension string, report func(problem string)) *Environment {
 	e := &Environment{
 		extension: extension, report: report, mux: http.NewServeMux(),
@@ -80,21 +81,21 @@ func New(extension string, report func(problem string)) *Environment {
 func (e *Environment) ServeHTTP(w http.ResponseWriter, r *http.Request) { e.mux.ServeHTTP(w, r) }
 
 // Registered waits until the extension has registered. It returns an error if the extension
-// reports a failure or ctx is done first. Lambda starts the runtime only after the
+// reports a failure, or if ctx is done first. Lambda starts the runtime only after the
 // registration.
 func (e *Environment) Registered(ctx context.Context) error { return e.wait(ctx, e.registered) }
 
-// Ready waits until the extension and the runtime wait for their next event. When both wait
-// for the first event, Lambda's Init phase ends. Ready returns an error if the extension or
-// the runtime reports a failure, or if ctx is done.
+// Ready waits until the extension and the runtime request their next event. Lambda's Init
+// phase ends when both have requested their first event. Ready returns an error if the
+// extension or the runtime reports a failure, or if ctx is done first.
 func (e *Environment) Ready(ctx context.Context) error {
 	return errors.Join(e.wait(ctx, e.waits), e.wait(ctx, e.idle))
 }
 
 // Invoke sends an invocation to the extension and to the runtime. It returns the response of
-// the function once the extension and the runtime are ready for the next invocation. It
-// returns an error if the function, the runtime or the extension reports an error, if ctx is
-// done, or after 30 seconds.
+// the function after the extension and the runtime have requested their next event. It returns
+// an error if the function, the runtime or the extension reports an error, if ctx is done, or
+// after 30 seconds.
 func (e *Environment) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -114,12 +115,13 @@ func (e *Environment) Invoke(ctx context.Context, payload []byte) ([]byte, error
 	}
 }
 
-// Shutdown sends SHUTDOWN to the extension, which must exit within ShutdownTime. It does
-// not wait for the exit.
+// Shutdown sends SHUTDOWN to the extension, which must exit within ShutdownTime. It does not
+// wait for the exit. It returns an error if a process reports a failure, or if ctx is done
+// first.
 func (e *Environment) Shutdown(ctx context.Context) error { return send(ctx, e, e.events, "SHUTDOWN") }
 
 // wait waits until c delivers a value or is closed. It returns an error if a process reports a
-// failure or ctx is done first.
+// failure, or if ctx is done first.
 func (e *Environment) wait(ctx context.Context, c <-chan struct{}) error {
 	select {
 	case <-c:
@@ -131,7 +133,7 @@ func (e *Environment) wait(ctx context.Context, c <-chan struct{}) error {
 	}
 }
 
-// send sends v on c. It returns an error if a process reports a failure or ctx is done
+// send sends v on c. It returns an error if a process reports a failure, or if ctx is done
 // first.
 func send[V any](ctx context.Context, e *Environment, c chan<- V, v V) error {
 	select {
@@ -208,7 +210,7 @@ func (e *Environment) nextInvocation(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// arrive records that a process waits for its next event. It reports a second request for
+// arrive records that a process has requested its next event. It reports a second request for
 // the same event.
 func (e *Environment) arrive(c chan<- struct{}, process string) {
 	select {
@@ -218,7 +220,7 @@ func (e *Environment) arrive(c chan<- struct{}, process string) {
 	}
 }
 
-// response receives the response or the error of the function.
+// response handles the response or the error of the function.
 func (e *Environment) response(w http.ResponseWriter, r *http.Request) {
 	answer, err := io.ReadAll(r.Body)
 	if strings.HasSuffix(r.URL.Path, "/error") {
@@ -232,7 +234,7 @@ func (e *Environment) response(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// failed receives a failure of the extension, or of the runtime before the first invocation.
+// failed handles a failure of the extension, or of the runtime before the first invocation.
 func (e *Environment) failed(w http.ResponseWriter, r *http.Request) {
 	why, _ := io.ReadAll(r.Body)
 	select {

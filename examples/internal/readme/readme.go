@@ -16,11 +16,11 @@ import (
 	"testing"
 )
 
-// A Block is a fenced block of a page.
+// A Block is a fenced code block of a Markdown page.
 type Block struct{ Language, Text string }
 
-// Blocks returns the fenced blocks of the page at path, in order. It fails the test if the
-// page has no block.
+// Blocks returns the blocks of the page at path, in order. It fails the test if the page
+// cannot be read, has no block, or has a block without an end.
 func Blocks(t testing.TB, path string) []Block {
 	t.Helper()
 	page, err := os.Open(path)
@@ -48,7 +48,7 @@ func Blocks(t testing.TB, path string) []Block {
 	return all
 }
 
-// Only returns the text of all blocks in the given language.
+// Only returns the concatenated texts of the blocks in the given language.
 func Only(blocks []Block, language string) string {
 	var text strings.Builder
 	for _, b := range blocks {
@@ -59,7 +59,7 @@ func Only(blocks []Block, language string) string {
 	return text.String()
 }
 
-// A Call is one use of a program by a script.
+// A Call describes a call of a program by a script.
 type Call struct {
 	Program string
 	Args    []string
@@ -68,7 +68,8 @@ type Call struct {
 	Input   string // all of standard input
 }
 
-// Getenv returns the value of an environment variable of the call, or "".
+// Getenv returns the value of an environment variable of the call, or "" if the call has no
+// such variable.
 func (c Call) Getenv(name string) string {
 	for _, entry := range c.Env {
 		if value, ok := strings.CutPrefix(entry, name+"="); ok {
@@ -78,7 +79,7 @@ func (c Call) Getenv(name string) string {
 	return ""
 }
 
-// Flag returns the argument after "--name" in the call, or "".
+// Flag returns the argument after "--name" in the call, or "" if there is none.
 func (c Call) Flag(name string) string {
 	for i, arg := range c.Args[:max(len(c.Args)-1, 0)] {
 		if arg == "--"+name {
@@ -88,12 +89,13 @@ func (c Call) Flag(name string) string {
 	return ""
 }
 
-// A Program runs in the test's process in place of a program that a script calls.
-// It returns the output.
+// A Program is a function that runs in the process of the test, in place of a program that a
+// script calls. It returns the standard output. If it returns an error, the call prints the
+// error to standard error and exits with status 1.
 type Program func(c Call) (string, error)
 
-// Binary returns a Program that runs the executable at path with the arguments
-// that edit returns.
+// Binary returns a Program that runs the executable at path. edit returns the arguments of the
+// executable for the arguments of the call.
 func Binary(path string, edit func(args []string) []string) Program {
 	return func(c Call) (string, error) {
 		cmd := exec.Command(path, edit(c.Args)...)
@@ -117,15 +119,16 @@ func Tokenkeep(t testing.TB) string {
 	return path
 }
 
-// socket is the environment variable with the address of the test's socket.
+// socket is the name of the environment variable with the address of the test's socket.
 const socket = "TOKENKEEP_README_SOCKET"
 
 type answer struct {
 	Output, Error string
 }
 
-// Main runs the tests of a package. Call it from TestMain. If a script has started the process
-// in place of a program, Main sends the call to the test, and prints the answer.
+// Main runs the tests of a package, and exits. TestMain must call Main. If a script has
+// started the process in place of a program, Main instead sends the call to the test, and
+// prints the output that the test returns.
 func Main(m *testing.M) {
 	if os.Getenv(socket) == "" {
 		os.Exit(m.Run())
@@ -167,8 +170,8 @@ func ask() (string, error) {
 }
 
 // Run runs a script in dir with the given programs in place of installed programs, and with
-// env added to the environment. It fails the test if a command of the script fails. It returns
-// the output of the script.
+// env added to the environment. It returns the standard output and standard error of the
+// script. It fails the test if a command of the script fails.
 func Run(t testing.TB, dir, script string, programs map[string]Program, env ...string) string {
 	t.Helper()
 	bin := t.TempDir()
@@ -205,7 +208,7 @@ func Run(t testing.TB, dir, script string, programs map[string]Program, env ...s
 	return string(out)
 }
 
-// serve answers the calls of programs, one after the other.
+// serve answers the calls of programs, one after the other, until listener is closed.
 func serve(listener net.Listener, programs map[string]Program) {
 	for {
 		conn, err := listener.Accept()

@@ -1,5 +1,5 @@
-// Package sidecarapp runs the two containers of a manifest as processes: the agent with
-// the real command, and examples/sidecar-app with a stand-in for the SDK.
+// Package sidecarapp runs the two containers of a manifest as processes. The sidecar is the
+// command tokenkeep. The application is examples/sidecar-app with a stand-in for the SDK.
 package sidecarapp
 
 import (
@@ -17,15 +17,15 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/languages"
 )
 
-// A Container is the part of a container in a manifest that a process needs.
+// A Container holds the settings of a container in a manifest that a process needs.
 type Container struct {
 	Args []string
 	Env  map[string]string
 }
 
-// Run starts an agent and the application beside it, and returns the URL of the application.
-// api is the URL of the API that the SDK calls, and root is the directory of the repository.
-// Run skips the test if this machine has no Python.
+// Run starts the agent and the application, and returns the URL of the application. api is the
+// URL of the API that the SDK calls, and root is the directory of the repository. Run skips
+// the test if this machine has no Python.
 func Run(t testing.TB, root, api string, sidecar, app Container) string {
 	t.Helper()
 	languages.Python().Need(t)
@@ -35,7 +35,8 @@ func Run(t testing.TB, root, api string, sidecar, app Container) string {
 	return App(t, root, api, app)
 }
 
-// App starts the application, and returns its URL.
+// App starts the application without an agent, and returns the URL of the application. See Run
+// for the parameters.
 func App(t testing.TB, root, api string, app Container) string {
 	t.Helper()
 	root, err := filepath.Abs(root)
@@ -66,8 +67,8 @@ func App(t testing.TB, root, api string, app Container) string {
 	return "http://" + address
 }
 
-// reference matches a reference to an environment variable in an argument, in the syntax of
-// Kubernetes.
+// reference matches a reference to an environment variable in an argument, in the Kubernetes
+// syntax.
 var reference = regexp.MustCompile(`\$\((\w+)\)`)
 
 func (c Container) args() (args []string) {
@@ -84,7 +85,7 @@ func (c Container) env() (env []string) {
 	return env
 }
 
-// Free returns an address on which no process listens.
+// Free returns a local TCP address on which no process listens.
 func Free(t testing.TB) string {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -95,7 +96,7 @@ func Free(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// listens waits until a process listens on an address. It returns an error after a minute.
+// listens waits until a process listens on address. It returns an error after a minute.
 func listens(t testing.TB, address string) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

@@ -23,7 +23,7 @@ type instance struct {
 	w           *world
 	dir         string
 	environment *lambdaenv.Environment
-	api         string // the address of environment
+	api         string // the address of the server of environment
 	stop        func()
 
 	extension, runtime *process
@@ -36,7 +36,7 @@ type process struct {
 	cmd   *exec.Cmd
 	errs  bytes.Buffer
 	ended chan struct{} // closed when the process has ended
-	err   error         // valid when ended is closed
+	err   error         // valid after ended is closed
 }
 
 func (w *world) instance(n int) *instance {
@@ -85,7 +85,7 @@ func (i *instance) start(ctx context.Context) error {
 	return i.during(ctx, i.environment.Ready)
 }
 
-// run starts a program with the variables that Lambda sets, and with env.
+// run starts a program with the environment variables that Lambda sets, and with env.
 func (i *instance) run(program string, args []string, env map[string]string) (*process, error) {
 	//nolint:noctx // The instance ends the process as Lambda does, which needs more than a context.
 	p := &process{cmd: exec.Command(program, args...), ended: make(chan struct{})}
@@ -104,8 +104,9 @@ func (i *instance) run(program string, args []string, env map[string]string) (*p
 	return p, nil
 }
 
-// during calls f. If a process of the instance ends first, during cancels the context of f.
-// It returns the error of f, joined with the errors of requests that Lambda would refuse.
+// during calls f. If a process of the instance ends before f returns, during cancels the
+// context of f. It returns the error of f, joined with the errors of requests that Lambda
+// would refuse.
 func (i *instance) during(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -130,8 +131,9 @@ func (i *instance) invoke(ctx context.Context) (answer []byte, err error) {
 	return answer, err
 }
 
-// shutdown ends the runtime, sends SHUTDOWN to the extension, and waits until the extension
-// has exited. It returns an error if the extension fails, or takes longer than Lambda allows.
+// shutdown kills the runtime, sends SHUTDOWN to the extension, and waits until the extension
+// has exited. It returns an error if the extension fails or takes longer than Lambda allows,
+// or if Lambda would have refused a request.
 func (i *instance) shutdown(ctx context.Context) error {
 	_ = i.runtime.cmd.Process.Kill()
 	<-i.runtime.ended
@@ -158,7 +160,7 @@ func (i *instance) refused() error {
 	return errors.Join(i.problems...)
 }
 
-// kill kills the processes of the instance, and stops its environment.
+// kill kills the processes of the instance, and stops the server of its environment.
 func (i *instance) kill() {
 	for _, p := range i.processes() {
 		_ = p.cmd.Process.Kill()

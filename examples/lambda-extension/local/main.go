@@ -1,12 +1,12 @@
 // Command local runs several instances of this example's function on a stand-in for AWS
-// Lambda, each with its own extension. A fake of Zoho's accounts server issues the tokens,
-// and a fake of Secrets Manager keeps them. The command needs Go and Python, but no
-// network.
+// Lambda. Each instance has its own extension. A fake of Zoho's accounts server issues the
+// tokens, and a fake of Secrets Manager keeps the tokens. The command needs Go and Python, but
+// no network.
 //
 //	go run ./examples/lambda-extension/local [-instances 10]
 //
-// The classes in sdk/python/test/standin.py replace the official SDK. The function, the
-// TokenStore and the extension are the real ones.
+// The classes in sdk/python/test/standin.py replace Zoho's official SDK. The function, the
+// TokenStore and the extension are those that a user deploys.
 package main
 
 import (
@@ -53,8 +53,8 @@ func main() {
 	}
 }
 
-// run starts the services and the instances, invokes the function twice on each, and prints
-// the results.
+// run starts the services and the instances, invokes the function twice on each instance, and
+// prints the results.
 func run(ctx context.Context, out io.Writer, root string, instances int) error {
 	if instances < 1 {
 		return errors.New("-instances must be at least 1")
@@ -106,7 +106,8 @@ type world struct {
 
 func (w *world) say(format string, args ...any) { _, _ = fmt.Fprintf(w.out, format, args...) }
 
-// build builds the extension. Lambda requires that the extension has the name of its file.
+// build builds the extension. Lambda requires that an extension registers by the name of its
+// file, which is tokenkeep.
 func (w *world) build(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", w.extension(), "./examples/lambda-extension")
 	cmd.Dir = w.root
@@ -118,8 +119,8 @@ func (w *world) build(ctx context.Context) error {
 
 func (w *world) extension() string { return filepath.Join(w.dir, "extensions", "tokenkeep") }
 
-// services starts the fakes, and stores a record without an access token. stop stops the
-// fakes.
+// services starts the fakes, and stores a record without an access token. It returns a
+// function that stops the fakes.
 func (w *world) services(ctx context.Context) (stop func(), err error) {
 	w.zoho = zohoaccounts.New(nil)
 	w.zoho.AddClient(zohoaccounts.Client{ID: client, Secret: "secret"})
@@ -150,8 +151,8 @@ func (w *world) services(ctx context.Context) (stop func(), err error) {
 	return stop, nil
 }
 
-// launch starts n instances concurrently, and waits until each has initialized or failed. It
-// returns all instances, even if some have failed.
+// launch starts n instances concurrently, and waits until each instance has initialized or
+// failed. It returns all instances, even if some instances have failed.
 func (w *world) launch(ctx context.Context, n int) ([]*instance, error) {
 	all, errs := make([]*instance, n), make([]error, n)
 	var wg sync.WaitGroup

@@ -1,9 +1,9 @@
-// Package mcpgo keeps the tokens of github.com/mark3labs/mcp-go. A Store is a TokenStore of
-// that module:
+// Package mcpgo stores the tokens of programs that use github.com/mark3labs/mcp-go. A Store
+// implements the interface transport.TokenStore of mcp-go:
 //
 //	client.NewOAuthStreamableHttpClient(url, transport.OAuthConfig{TokenStore: store, …})
 //
-// By itself, mcp-go keeps tokens in memory and refreshes them in each process.
+// Without a Store, mcp-go keeps tokens in memory, and each process refreshes its own tokens.
 package mcpgo
 
 import (
@@ -18,8 +18,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/oauth2keep"
 )
 
-// A Store is the transport.TokenStore of one user. Its methods are safe for concurrent
-// use.
+// A Store is a transport.TokenStore with the tokens of one user. Its methods are safe for
+// concurrent use.
 type Store struct {
 	keep *oauth2keep.Keeper
 	conf *oauth2.Config
@@ -30,7 +30,8 @@ type Store struct {
 
 var _ transport.TokenStore = (*Store)(nil)
 
-// New returns a Store. conf must contain the client's ID and secret, and the token endpoint.
+// New returns a Store that uses keep to store and refresh tokens. conf must contain the
+// client's ID and secret, and the URL of the token endpoint.
 func New(keep *oauth2keep.Keeper, conf *oauth2.Config) *Store {
 	return &Store{keep: keep, conf: conf}
 }
@@ -67,7 +68,7 @@ func (s *Store) SaveToken(ctx context.Context, token *transport.Token) error {
 	return nil
 }
 
-// source returns the TokenSource. The TokenSource remains usable after ctx is done.
+// source returns the TokenSource of s. The TokenSource remains usable after ctx is done.
 func (s *Store) source(ctx context.Context) (oauth2.TokenSource, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -84,8 +85,7 @@ func (s *Store) source(ctx context.Context) (oauth2.TokenSource, error) {
 	return s.ts, nil
 }
 
-// none returns an error that matches err and, if the user must log in,
-// transport.ErrNoToken.
+// none returns an error that wraps err and, if the user must log in, transport.ErrNoToken.
 func none(err error) error {
 	if errors.Is(err, oauth2keep.ErrReauthRequired) {
 		return fmt.Errorf("%w: %w", transport.ErrNoToken, err)

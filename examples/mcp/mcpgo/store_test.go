@@ -18,8 +18,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// TestStore checks that several processes with mcp-go share tokens. The server revokes all
-// tokens if a refresh token is used twice.
+// TestStore checks that several processes with mcp-go share their tokens. The authorization
+// server revokes all tokens if a refresh token is used twice.
 func TestStore(t *testing.T) {
 	t.Parallel()
 	server := authservers.New(authservers.Policy{Rotates: true, Revokes: true}, "client", "canary-secret", time.Now)

@@ -1,5 +1,5 @@
-// Command before is examples/oauth2 without a store. It loses every new refresh token from the
-// server.
+// Command before is examples/oauth2 without a store. It loses each new refresh token that the
+// server issues.
 package main
 
 import (
