@@ -45,11 +45,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// atOnce is the maximum number of concurrent calls when a bare lists secrets on Google Cloud
-// or Vault, where one call returns one secret. The adapters have the same maximum.
+// atOnce is the maximum number of concurrent reads of a bare that lists secrets on Google
+// Cloud or Vault, where one call returns one secret. The adapters have the same maximum.
 const atOnce = 16
 
-// A meter counts the calls from a client to its service by method, and delays each call.
+// A meter counts the calls of a client by method, and delays each call.
 type meter struct {
 	delay   atomic.Int64 // delay of each call, in nanoseconds
 	refused atomic.Int64 // number of calls that were refused because of a quota
@@ -78,7 +78,7 @@ func (m *meter) call(ctx context.Context, method string) error {
 	}
 }
 
-// take returns the counts since the previous call of take, and resets them.
+// take returns the counts since the previous call of take.
 func (m *meter) take() map[string]int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -87,8 +87,8 @@ func (m *meter) take() map[string]int {
 	return counts
 }
 
-// free calls f and returns its error. Calls to the service that are made while f runs are
-// neither delayed nor counted.
+// free calls f and returns its error. Calls to the service while f runs are neither delayed
+// nor counted.
 func (m *meter) free(f func() error) error {
 	m.mu.Lock()
 	counts := maps.Clone(m.counts)
@@ -103,8 +103,8 @@ func (m *meter) free(f func() error) error {
 	return f()
 }
 
-// A bed is a fake service for measurements and checks. The caller can advance the clock of the
-// service. All calls of clients go through the meter. A bed of startBroken has no meter.
+// A bed is a fake service for measurements and checks. All calls of its clients go through
+// meter. A bed of startBroken has neither a meter nor a bare.
 type bed struct {
 	name  string
 	meter *meter
@@ -183,7 +183,7 @@ func newBed(service string, now func() time.Time, quotas bool) (*bed, error) {
 	return nil, fmt.Errorf("there is no service %q", service)
 }
 
-// inProcess is an http.RoundTripper that passes requests to a handler in this process. The
+// An inProcess is an http.RoundTripper that passes requests to a handler in this process. The
 // measurements therefore exclude the loopback interface.
 type inProcess struct {
 	*meter
@@ -591,8 +591,8 @@ func (b bareK8s) all(ctx context.Context) iter.Seq2[[]byte, error] {
 	}
 }
 
-// together gets the named secrets with at most atOnce concurrent calls, and yields their
-// contents in any order. It stops after the first error, which it also yields.
+// together yields the contents of the named secrets, in any order. It makes at most atOnce
+// concurrent calls of get. It stops after it has yielded an error.
 func together(ctx context.Context, names []string, get func(context.Context, string) ([]byte, error), yield func([]byte, error) bool) {
 	type got struct {
 		data []byte

@@ -37,15 +37,14 @@ import (
 const trip = 20 * time.Millisecond
 
 // A remote opens stores on a service, with clients that run in a bubble of testing/synctest.
-// Each call takes trip, and the clients retry as their SDKs do by default.
+// Each call takes trip. The clients retry as their SDKs do by default.
 type remote struct {
 	open  func() *tokenstore.Store
 	meter *meter
 }
 
-// farServices maps each service to a function that starts the service outside of the bubble,
-// with or without quotas. The function returns another function, which makes the remote inside
-// the bubble.
+// farServices maps each service to a function that starts the service, with or without quotas.
+// Tests call this function outside of the bubble, and call its result inside the bubble.
 var farServices = map[string]func(t *testing.T, quotas bool) func(t *testing.T) remote{
 	"aws":   farAWS,
 	"gcp":   farGCP,
@@ -170,8 +169,8 @@ func inBubble(t *testing.T, service string, quotas bool, f func(t *testing.T, on
 	synctest.Test(t, func(t *testing.T) { f(t, start(t)) })
 }
 
-// A source is the source of a migration: as many tokens as its value says, each of a different
-// user.
+// A source is the source of a migration. Its value is the number of its tokens. Each token
+// belongs to a different user.
 type source int
 
 func (n source) GetTokens(context.Context) ([]tokenstore.Token, error) {
@@ -182,9 +181,9 @@ func (n source) GetTokens(context.Context) ([]tokenstore.Token, error) {
 	return tokens, nil
 }
 
-// TestMigrate_Calls checks that a migration, its repetition and an import make at most the
-// given number of calls for each record. It also checks that an import takes at most an eighth
-// of the time of consecutive calls.
+// TestMigrate_Calls checks that a migration, its repetition and an import do not exceed a
+// limit of calls for each record. It also checks that an import takes at most an eighth of the
+// time of consecutive calls.
 func TestMigrate_Calls(t *testing.T) {
 	const records = 400
 	for service, most := range map[string]struct{ first, again, imported float64 }{
@@ -230,8 +229,8 @@ func TestMigrate_Calls(t *testing.T) {
 }
 
 // TestMigrate_Quota checks that a migration under the documented quotas completes in one run.
-// On services with a quota, it must reach at least nine tenths of the speed that the quota
-// allows.
+// On services with a quota, the migration must reach at least nine tenths of the speed that
+// the quota allows.
 func TestMigrate_Quota(t *testing.T) {
 	const records = 1000
 	for service, quota := range map[string]struct{ rate, burst float64 }{
@@ -322,8 +321,9 @@ func TestDelete_Quota(t *testing.T) {
 	}
 }
 
-// TestList_Quota checks that GetTokens on AWS reaches four fifths of the speed that the quota of
-// BatchGetSecretValue allows, and takes at most half the time of consecutive calls.
+// TestList_Quota checks that GetTokens on AWS reaches at least four fifths of the speed that
+// the quota of BatchGetSecretValue allows. GetTokens must also take at most half the time of
+// consecutive calls.
 func TestList_Quota(t *testing.T) {
 	const records, batch, rate, burst = 6000, 20, 100.0, 100.0
 	inBubble(t, "aws", true, func(t *testing.T, on remote) {

@@ -43,8 +43,8 @@ var coldServices = services
 // A startCost compares a process that gets one token with this module to a process that
 // gets the token with the SDK alone.
 type startCost struct {
-	CPU        interval // ratio of the time with this module to the time with the SDK alone
-	Wall       interval
+	CPU        interval      // ratio of the CPU time with this module to that with the SDK alone
+	Wall       interval      // ratio of the elapsed times
 	Keep, Bare time.Duration // median CPU times
 	KeepBytes  int64         // sizes of the programs
 	BareBytes  int64
@@ -60,8 +60,8 @@ type coldService struct {
 	stop func()
 }
 
-// coldStarts measures rounds starts of the two programs of each service. The starts of the two
-// programs alternate.
+// coldStarts starts each of the two programs of each service rounds times, and returns the
+// costs by service. The two programs alternate.
 func coldStarts(ctx context.Context, rounds int) (map[string]startCost, error) {
 	dir, err := os.MkdirTemp("", "cold")
 	if err != nil {
@@ -99,7 +99,7 @@ func measureCold(ctx context.Context, dir, name string, s coldService, rounds in
 			if err != nil {
 				return c, fmt.Errorf("%s: %w", program, err)
 			}
-			if round > 0 { // the first start also reads the program from disk
+			if round > 0 { // omit the first start, which also reads the program from disk
 				cpu[i], wall[i] = append(cpu[i], used), append(wall[i], took)
 			}
 		}
@@ -124,8 +124,8 @@ func buildCold(ctx context.Context, dir, program string) (int64, error) {
 	return info.Size(), nil
 }
 
-// runCold runs a program once. It returns the CPU time of the process, user and system, and
-// its duration.
+// runCold runs a program once. It returns the user and system CPU time of the process, and the
+// elapsed time.
 func runCold(ctx context.Context, program string, s coldService) (used, took time.Duration, err error) {
 	cmd := exec.CommandContext(ctx, program)
 	cmd.Env = append([]string{cold.EnvURL + "=" + s.url, "HOME=" + filepath.Dir(program)}, s.env...)
@@ -137,8 +137,8 @@ func runCold(ctx context.Context, program string, s coldService) (used, took tim
 	return cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), time.Since(began), nil
 }
 
-// startColdService starts a service. It stores one token for the program with this module, and
-// one for the program without this module.
+// startColdService starts a service. It stores a token for the program with this module, and
+// another token for the program without this module.
 func startColdService(ctx context.Context, name string) (coldService, error) {
 	secret, err := json.Marshal(cold.Bare{AccessToken: "access", RefreshToken: "refresh", Expiry: far})
 	if err != nil {

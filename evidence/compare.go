@@ -79,8 +79,8 @@ func (w *world) compare(ctx context.Context, op string, opts compareOptions) ([]
 	return measured, nil
 }
 
-// counted returns a measurement with the number of calls of op, or with the reason why c
-// lacks op.
+// counted returns a measurement with the number of calls of op or, if c lacks op, with the
+// reason.
 func (w *world) counted(ctx context.Context, c contender, op string) (measurement, error) {
 	m := measurement{Service: w.name, Operation: op, Contender: c.name, Tokens: w.users}
 	switch {
@@ -96,8 +96,8 @@ func (w *world) counted(ctx context.Context, c contender, op string) (measuremen
 	return m, err
 }
 
-// race times the contenders in alternation. The order of the contenders rotates by one
-// position in each round.
+// race times the contenders in rounds, and adds the times to measured. The order of the
+// contenders rotates by one position in each round.
 func (w *world) race(ctx context.Context, contenders []contender, measured []measurement, opts compareOptions) error {
 	var turns []int
 	for i, m := range measured {
@@ -124,8 +124,8 @@ func (w *world) race(ctx context.Context, contenders []contender, measured []mea
 	return nil
 }
 
-// isTimed reports whether the operation of m is timed. It excludes searches of listScan other
-// than timedScan, and lists of more than timedList tokens.
+// isTimed reports whether the operation of m is timed. The searches of listScan other than
+// timedScan, and lists of more than timedList tokens, are not timed.
 func (w *world) isTimed(m measurement) bool {
 	scans := m.Contender == listScan
 	return m.Operation == timedScan || !scans && (m.Operation != listAll || w.users <= timedList)
@@ -165,7 +165,7 @@ func (w *world) timed(ctx context.Context, c contender, op string) (time.Duratio
 	return time.Since(began), err
 }
 
-// stampeded is the outcome of a stampede, in which many instances find the same token expired.
+// A stampeded is the outcome of a stampede, in which many instances find the same token expired.
 type stampeded struct {
 	Service, Contender string
 	Strict             bool // the authorization server rotates refresh tokens
@@ -232,8 +232,8 @@ func stampede(ctx context.Context, service, name string, strict bool, instances 
 	return s, err
 }
 
-// usable reports whether the refresh token that the named contender has stored obtains an
-// access token.
+// usable reports whether the authorization server accepts the refresh token that the named
+// contender has stored.
 func (w *world) usable(ctx context.Context, name string) (bool, error) {
 	w.zoho.Inject(nil)
 	w.zoho.Advance(betweenWrites)

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// budgets returns the expected number of calls for each operation of each contender in a
-// store of n tokens.
+// budgets returns the expected number of calls, by contender and operation, in a store of n
+// tokens.
 func budgets(service string, n int) map[string]map[string]int {
 	all := listBudget(service, n)
 	index := map[string]int{"aws": 2, "gcp": 3, "vault": 3, "k8s": 2}[service] // a read by a derived name, a search by a label and, on gcp and vault, a read of the record

@@ -179,8 +179,9 @@ func (w *world) putBlob(ctx context.Context, rows map[string]row) error {
 	return w.bare.put(ctx, blobName, data)
 }
 
-// A contender implements the operations that it supports. If reset has a function for an
-// operation, the function runs before each run of the operation, and is not measured.
+// A contender is a way to keep tokens. do contains the operations that the contender supports.
+// If reset has a function for an operation, the function runs before each run of the
+// operation, and is not measured.
 type contender struct {
 	name  string
 	do    map[string]func(context.Context) error
@@ -195,7 +196,7 @@ func (w *world) contenders() []contender {
 	return all
 }
 
-// is returns err, or an error if t is another record than the wanted one.
+// is returns err. If err is nil and t is not the wanted record, is returns an error.
 func (w *world) is(t tokenstore.Token, err error) error {
 	if err == nil && t.ID != w.wanted.ID {
 		err = wrongAnswer("another record")
@@ -210,7 +211,7 @@ func (w *world) isRow(r row, err error) error {
 	return err
 }
 
-// likes returns the tokens to search for, by operation.
+// likes returns, for each operation that finds a record, the token to search for.
 func (w *world) likes() map[string]tokenstore.Token {
 	return map[string]tokenstore.Token{
 		byID:      {ID: w.wanted.ID},
@@ -422,8 +423,8 @@ func matches(r row, like tokenstore.Token) bool {
 		(like.AccessToken == "" || r.AccessToken == string(like.AccessToken))
 }
 
-// scan reads the users' secrets until found returns true, and returns the number of secrets
-// that it has read.
+// scan reads the users' secrets until found returns true or all are read. It returns the
+// number of secrets that it has read.
 func (w *world) scan(ctx context.Context, found func(row) bool) (int, error) {
 	n := 0
 	for data, err := range w.bare.all(ctx) {
@@ -442,7 +443,8 @@ func (w *world) scan(ctx context.Context, found func(row) bool) (int, error) {
 	return n, nil
 }
 
-// complete returns err, or an error if n is not the number of users.
+// complete returns err. If err is nil and n is not the number of users, complete returns an
+// error.
 func (w *world) complete(n int, err error) error {
 	if err == nil && n != w.users {
 		err = wrongAnswer(fmt.Sprintf("%d of %d", n, w.users))
@@ -456,7 +458,7 @@ func (w *world) listScan() contender {
 	c := contender{name: listScan, do: map[string]func(context.Context) error{}}
 	for op, like := range w.likes() {
 		if op == byID || op == byClient {
-			continue // rows have no IDs, and the name of the secret finds a user and client without a scan
+			continue // rows have no IDs, and a look-up by user and client reads a secret by its name
 		}
 		c.do[op] = func(ctx context.Context) error {
 			var got row

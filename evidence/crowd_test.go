@@ -45,15 +45,15 @@ import (
 var crowdFull = flag.Bool("evidence.crowd", false, "run the crowds of the full size")
 
 // A crowd describes processes that find the same token expired, on the virtual clock of a
-// bubble of testing/synctest. AWS and Google Cloud enforce their quotas unless free is set.
-// Calls are counted when they reach the service.
+// bubble of testing/synctest. A mint is a request for a new token at the authorization server.
+// AWS and Google Cloud enforce their quotas unless free is set.
 type crowd struct {
 	service string
 	n       int
 	within  time.Duration // period in which the processes start
-	mint    time.Duration // time that the authorization server takes
+	mint    time.Duration // duration of a mint
 	begin   time.Duration // time from the start of a minute until the token is saved
-	fixed   bool          // quotas count the calls in whole seconds or minutes, instead of filling a bucket
+	fixed   bool          // quotas count the calls in whole seconds or minutes; otherwise a bucket fills at an even rate
 	free    bool          // the service enforces no quotas
 	known   bool          // the record contains the duration of the previous mint
 }
@@ -83,7 +83,7 @@ func (r *crowded) String() string {
 		r.failed, r.mints, r.stored, r.last, r.took, r.reads, total(r.calls), r.calls, r.throttled, r.firstErr)
 }
 
-// count counts a call. A successful write also sets the time of the commit.
+// count counts a call. A successful write of a record also sets the time of the commit.
 func (r *crowded) count(method string, ok, throttled bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -141,7 +141,7 @@ func pass(ctx context.Context) error {
 	}
 }
 
-// A venue opens the driver of one process of a crowd. own counts the reads of that process.
+// A venue opens the driver of one process of a crowd. The driver counts its reads in own.
 type venue func(r *crowded, own *int) (d driver.Secrets, stop func(), err error)
 
 func (c crowd) rate(r fakeserver.Rate) fakeserver.Rate {
@@ -369,14 +369,13 @@ func report(t *testing.T, key string, result any) {
 // usualMint is a typical response time of an authorization server.
 const usualMint = 571 * time.Millisecond
 
-// TestCrowd checks that no process of a crowd fails, and that only one process requests a
-// token. It also checks the reads of a waiting process, and the time until the last process
-// has the token.
+// TestCrowd checks that no process of a crowd fails, and that one mint takes place. It also
+// checks the reads of a waiting process, and the time until the last process has the token.
 func TestCrowd(t *testing.T) {
 	for _, c := range []struct {
 		crowd
 		last  time.Duration // largest allowed time from the commit until the last process has the token
-		reads int           // largest allowed number of reads of a waiting process if no call is refused; 0 means any number
+		reads int           // largest allowed number of reads of a waiting process if no call is refused; 0 means no limit
 		full  bool          // runs only with -evidence.crowd
 	}{
 		{crowd{service: "aws", n: 300, mint: usualMint}, 3 * time.Second, 0, false},
@@ -424,8 +423,8 @@ func TestCrowd(t *testing.T) {
 }
 
 // TestCrowdOfOne checks that a single process does not wait before it takes the lease. On
-// Google Cloud, where a read can miss a lease, the process waits for up to 100 ms, and for 50
-// ms on average.
+// Google Cloud, where a read can miss a lease, the process waits for up to 100 ms. The wait is
+// 50 ms on average.
 func TestCrowdOfOne(t *testing.T) {
 	for service, calls := range map[string]int{"aws": 4, "gcp": 5, "vault": 4, "k8s": 3} {
 		t.Run(service, func(t *testing.T) {

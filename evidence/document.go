@@ -135,8 +135,9 @@ func (r *results) allocs(name string) int {
 	return -1
 }
 
-// stampeded returns the text of what for each stampede of contender: one with Zoho's limit,
-// and one with refresh tokens that rotate. If the texts are equal, it returns one of them.
+// stampeded returns the texts of what for the two stampedes of contender, with "and" between
+// the texts. The first stampede is with Zoho's limit, and the second with refresh tokens that
+// rotate. If the texts are equal, stampeded returns one text.
 func (r *results) stampeded(service, contender string, what func(stampeded) string) string {
 	var all []string
 	for _, s := range r.Stampedes[service] {
@@ -270,7 +271,8 @@ func (r *results) calling(d *document) {
 		"[All operations, and lists](evidence/scale.md).", number(r.many), low, high, few)
 }
 
-// scaleRange returns the smallest and the largest ratio of times.
+// scaleRange returns the smallest and the largest ratio of the time of an operation among many
+// records to its time among few.
 func (r *results) scaleRange() (low, high float64) {
 	for _, service := range services {
 		for _, s := range r.Scaled[service] {

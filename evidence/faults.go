@@ -32,12 +32,12 @@ const (
 	clockBack                 // the process's clock is set back by an hour, and the call proceeds
 	faults
 
-	// readBehind makes a read return the state of a moment ago. Only histories use it; the
-	// matrix uses staleRead, which finds more bugs.
+	// readBehind makes a read return the state of a moment ago. Only histories use readBehind.
+	// The matrix uses staleRead, which finds more bugs.
 	readBehind = faults
 )
 
-// moment is the lag of readBehind, in which a few operations take place.
+// moment is the lag of readBehind, which is long enough for a few operations.
 const moment = 30 * time.Millisecond
 
 // String returns the name of the fault for a heading.
@@ -83,9 +83,9 @@ var effects = map[fault]effect{
 // A strike returns the fault of the next call, if any. A nil strike causes no faults.
 type strike func() (fault, bool)
 
-// effect returns the effect of s on the next call, and channels to wait for before and
-// after the call. A call with a fault that waits is held until hold is closed. any reports
-// whether the call has a fault.
+// effect returns the effect of s on the next call. any reports whether the call has a fault.
+// If the fault is a time-out, hold is returned as before or after. The service then waits until
+// hold is closed, before or after it carries out the call.
 func (s strike) effect(hold <-chan struct{}) (e effect, before, after <-chan struct{}, any bool) {
 	if s == nil {
 		return e, nil, nil, false

@@ -53,9 +53,9 @@ type output struct {
 	unknown bool   // whether the operation took effect is unknown
 }
 
-// register is the model of the record. Its state is the access token, or empty if the record
-// does not exist. An operation with an unknown outcome may have taken effect before it
-// returns. It cannot take effect later, because no fault delays a call.
+// register is the model of the record. The state of the model is the access token, or empty if
+// the record does not exist. An operation with an unknown outcome takes effect before it
+// returns, or never, because no fault delays a call.
 var register = porcupine.NondeterministicModel{
 	Init: func() []any { return []any{""} },
 	Step: func(state, in, out any) []any {
@@ -90,7 +90,7 @@ var register = porcupine.NondeterministicModel{
 	},
 }
 
-// unsound describes a history that no order of its operations explains.
+// An unsound describes a history that fails the check.
 type unsound struct {
 	Seed uint64
 	What string
@@ -101,7 +101,7 @@ type conditions struct {
 	name string
 
 	// behind makes some reads return earlier states. The history then omits all reads except
-	// those of the method end.
+	// those of recorder.end.
 	behind bool
 
 	// ownID gives the record an ID that the caller chooses.
@@ -112,7 +112,7 @@ type conditions struct {
 	clocks bool
 }
 
-// plain has no conditions besides faults; allConditions lists the other conditions.
+// plain has no conditions besides faults. allConditions lists the other conditions.
 var (
 	plain         = conditions{name: "plain"}
 	allConditions = []conditions{
@@ -128,7 +128,7 @@ var (
 // error of ctx.
 func runHistories(ctx context.Context, service string, under conditions, runs int, seed uint64) (operations int, wrong []unsound, err error) {
 	var mu sync.Mutex
-	err = parallel(runs, func(i int) error { // a history spends most of its time waiting
+	err = parallel(runs, func(i int) error { // in parallel, because a history mostly waits
 		at := seed + uint64(i)
 		n, err := linearizable(ctx, service, under, at)
 		mu.Lock()
@@ -196,7 +196,7 @@ func explained(ctx context.Context, svc *bed, under conditions, seed uint64) (in
 type recorder struct {
 	under conditions
 	begun time.Time
-	count atomic.Int64 // number of operations; makes their values distinct
+	count atomic.Int64 // number of operations, which makes the values of each operation distinct
 
 	mu      sync.Mutex
 	history []porcupine.Operation
@@ -236,7 +236,7 @@ func (r *recorder) see(value string) {
 }
 
 // end reads the final state with two new stores, and adds the reads to the history. It returns
-// an error if a store cannot list the records, or lists more than one.
+// an error if a store cannot list the records, or lists more than one record.
 func (r *recorder) end(ctx context.Context, svc *bed) error {
 	for n := range 2 {
 		s, err := svc.open(nil)
@@ -286,9 +286,9 @@ func (c *client) work(ctx context.Context) {
 	}
 }
 
-// known removes the steps that prove nothing if reads lag: reads, and refreshes that stored no
-// token. If the caller chose the ID, the outcome of a deletion becomes unknown, because the
-// deletion searches for the ID with a read. If reads do not lag, known returns steps.
+// known returns steps if reads do not lag. If reads lag, known omits the steps that prove
+// nothing: reads, and refreshes that stored no token. If the caller also chose the ID, the
+// outcome of a deletion becomes unknown, because the deletion searches for the ID with a read.
 func known(under conditions, steps []step) []step {
 	if !under.behind {
 		return steps
@@ -321,10 +321,11 @@ type step struct {
 	output
 }
 
-// parts returns the steps of an operation for the model. asked reports whether mint was
-// called. lost is the number of the operation's writes to the driver with an unknown outcome.
+// parts returns the steps of an operation for the model. asked reports whether the mint
+// function of a refresh was called. lost is the number of the operation's writes to the driver
+// with an unknown outcome.
 //
-// The store repeats a write with an unknown outcome, if another client has changed or deleted
+// The store repeats a write with an unknown outcome if another client has changed or deleted
 // the record in the meantime. Each attempt can have taken effect, so each attempt is a step.
 // If the operation returns the value of another client, the last step is a read of that value.
 //
@@ -363,11 +364,11 @@ func (i input) put() string {
 // settle resolves unknown outcomes where possible, because each unknown outcome doubles the
 // number of orders to check. read contains the values that clients have read.
 //
-// Each value is written by one operation. If a client has read the value, one attempt to
-// write it has taken effect. If no client has read the value, settle drops the attempts,
-// because the history has the same explanations without them. Further attempts to write a
-// value are dropped unless twice is set; then they stay unknown. A deletion is dropped if no
-// client has found the record absent, and otherwise stays unknown.
+// One operation writes each value, in one or more attempts. If a client has read the value,
+// one attempt has taken effect. If no client has read the value, settle drops all attempts,
+// because the history has the same explanations without the attempts. The other attempts to
+// write a value that was read stay unknown if twice is set, and are dropped otherwise. A
+// deletion is dropped if no client has found the record absent, and otherwise stays unknown.
 func settle(history []porcupine.Operation, read map[string]bool, twice bool) []porcupine.Operation {
 	seen, done := maps.Clone(read), map[string]bool{"": true}
 	for _, op := range history {
@@ -397,7 +398,7 @@ func settle(history []porcupine.Operation, read map[string]bool, twice bool) []p
 	return settled
 }
 
-// watched is a driver that counts its writes with an unknown outcome.
+// A watched is a driver that counts its writes with an unknown outcome.
 type watched interface {
 	driver.Secrets
 	lost() int64
@@ -454,8 +455,8 @@ func (w watchingLeaser) Note(ctx context.Context, name string, base driver.Secre
 	return w.leaser.Note(ctx, name, base, note)
 }
 
-// unexplained returns the history in the order of the results. A question mark precedes each
-// operation that is not in the longest partial explanation.
+// unexplained returns the text of the history, in the order in which the operations returned.
+// A question mark precedes each operation that is not in the longest partial explanation.
 func unexplained(history []porcupine.Operation, info porcupine.LinearizationInfo) string {
 	explained := map[int]bool{}
 	for _, partial := range info.PartialLinearizations() {
@@ -497,7 +498,8 @@ func draw(r *rand.Rand, seen string, n int64) input {
 	}
 }
 
-// perform runs the operation in on s. asked reports whether mint was called.
+// perform runs the operation in on s. asked reports whether s called the mint function of a
+// refresh.
 func perform(ctx context.Context, s *tokenstore.Store, under conditions, in input) (out output, asked bool) {
 	var t tokenstore.Token
 	var err error

@@ -110,7 +110,7 @@ func allocations(ctx context.Context) ([]localCost, error) {
 	}
 	all := make([]localCost, len(parts))
 	for i, p := range parts {
-		for range 20 { // until the record's history of earlier saves has its full length
+		for range 20 { // until the record's lists of earlier writes have their full length
 			err = errors.Join(err, p.do())
 		}
 		all[i] = localCost{Name: p.name, Allocs: int(testing.AllocsPerRun(200, func() { err = errors.Join(err, p.do()) }))}

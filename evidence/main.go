@@ -8,8 +8,8 @@
 // their own clock, and inject faults. Evidence does not measure the real services. The
 // document states this limit.
 //
-//   - matrix injects each fault at each call of each operation, and pairs of faults at
-//     random. It then reads the store like a new process.
+//   - matrix injects each fault at each call of each operation, and pairs of faults at random.
+//     It then checks the records with a new store, like a new process.
 //   - histories checks with porcupine that the results of concurrent clients are
 //     linearizable, and that the check detects broken services.
 //   - month runs the fakes' clock through thirty days of hourly refreshes.
@@ -28,7 +28,7 @@
 //
 // By default, evidence runs the sizes of a release, which takes hours. The document shows the
 // flags of its run, and names the parts that are smaller than in a release. If evidence finds
-// a failure, the document reports the failure, and the program exits with an error.
+// a failure, the document reports the failure, and the program exits with status 1.
 package main
 
 import (
@@ -60,8 +60,8 @@ type sizes struct {
 	starts                       int
 }
 
-// results holds the results of a run. Its exported fields are the content of the file that
-// -results names.
+// results holds the results of a run. The file that -results names contains the exported
+// fields.
 type results struct {
 	sizes
 	Args    []string // flags that set the sizes
@@ -210,7 +210,7 @@ func (r *results) write(out string) error {
 }
 
 // measure runs the steps whose results r lacks, one after another, and calls keep after each
-// step. Most steps measure all services concurrently.
+// step.
 func (r *results) measure(ctx context.Context, kept string) error {
 	type step struct {
 		name string

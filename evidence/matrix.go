@@ -52,7 +52,7 @@ type operation struct {
 	partial bool
 }
 
-// operations are the rows of the fault matrix.
+// operations lists the rows of the fault matrix.
 var operations = []operation{
 	{name: "find by ID", do: func(ctx context.Context, s *tokenstore.Store) error {
 		return expect(s.FindTokenByID(ctx, ids["ann-refresh"]))(ann)
@@ -139,8 +139,8 @@ func prepare(ctx context.Context, s *tokenstore.Store, advance func(time.Duratio
 }
 
 // state returns the text of each record in s, by ID. It returns an error if the records cannot
-// be listed, or two of them have the same user and client. It also returns an error if a key
-// of a record does not find the record.
+// be listed, if two records have the same user and client, or if a key of a record does not
+// find the record.
 func state(ctx context.Context, s *tokenstore.Store) (map[string]string, error) {
 	tokens, err := s.GetTokens(ctx)
 	if err != nil {
@@ -195,8 +195,8 @@ func text(t tokenstore.Token) string {
 		string(t.GrantToken), t.ExpiresAt.Format(time.RFC3339), t.APIDomain}, " | ")
 }
 
-// An outcome holds the two states that an operation may leave: the state before the
-// operation and the state after it.
+// An outcome holds the two states that an operation may leave: the state before the operation,
+// and the state after a success.
 type outcome struct{ before, after map[string]string }
 
 // outcomes returns the outcomes of the operations on a memstore, by the names of the
@@ -237,7 +237,7 @@ type cell struct {
 	Failures           []string
 }
 
-// planned is a fault that occurs at call number at of the operation, counted from 0.
+// A planned is a fault that occurs at call number at of the operation, counted from 0.
 type planned struct {
 	at    int
 	fault fault
@@ -417,8 +417,8 @@ func (t *trial) strike() (fault, bool) {
 }
 
 // until returns a context that ends after operationTime if a fault in the plan waits for the
-// caller's timeout. Otherwise the context ends soon after the process is killed, because a
-// killed process does not retry.
+// caller's timeout. Otherwise, if a fault kills the process, the context ends 20 ms after the
+// fault, because a killed process does not retry.
 func (t *trial) until(ctx context.Context) (context.Context, context.CancelFunc) {
 	if t.has(fault.waits) {
 		return context.WithTimeout(ctx, operationTime)
@@ -471,9 +471,9 @@ func (t *trial) check(ctx context.Context, opErr error) error {
 	return nil
 }
 
-// state returns the remaining records. If a process was killed while it deleted all records,
-// state retries after ErrNotFound. The process's other deletions may complete between the list
-// and the read.
+// state returns the remaining records. If the process was killed while it deleted all records,
+// state retries after ErrNotFound, because deletions that had already begun may complete
+// between the list and the read of a record.
 func (t *trial) state(ctx context.Context, cold *tokenstore.Store) (map[string]string, error) {
 	left, err := state(ctx, cold)
 	for i := 0; i < 50 && t.op.partial && t.dead.Load() && errors.Is(err, tokenstore.ErrNotFound); i++ {
@@ -501,7 +501,7 @@ func class(err error, plan []planned, dead bool) error {
 		case p.fault.waits():
 			allowed = append(allowed, context.DeadlineExceeded)
 		case p.fault == staleRead:
-			// A read of the state of an hour ago does not find a record that is newer.
+			// A read of the state of an hour ago does not find a newer record.
 			allowed = append(allowed, tokenstore.ErrNotFound)
 		}
 	}
@@ -535,8 +535,8 @@ func show(state map[string]string) string {
 	return strings.Join(lines, "\n")
 }
 
-// parallel calls f(0) to f(n-1), up to eight of them concurrently. After the first error,
-// parallel starts no more calls. It returns that error when the running calls have returned.
+// parallel calls f(0) to f(n-1), with at most eight concurrent calls. After the first error,
+// parallel starts no more calls. It returns the first error after all calls have returned.
 func parallel(n int, f func(i int) error) error {
 	const width = 8
 	var at atomic.Int64

@@ -18,7 +18,7 @@ const (
 	tokenLife   = time.Hour
 	mintingTime = 500 * time.Millisecond // time that the authorization server takes
 	watchedOnes = 20                     // records whose versions are counted
-	watchEvery  = 7                      // in hours; over the month, all hours of the day are covered
+	watchEvery  = 7                      // hours between counts; over the month, the counts cover all hours of the day
 	abreast     = 20                     // number of records that are refreshed concurrently
 )
 
@@ -134,7 +134,7 @@ func month(ctx context.Context, service string, records int) (usage, error) {
 	return s.usage, nil
 }
 
-// each calls do for each record, at the record's time within hour h. All calls share the
+// each calls do for each record, in groups that are spread over hour h. All calls share the
 // store of one process.
 func (s *simulation) each(h int, do func(store *tokenstore.Store, i int, at *instant) error) error {
 	store, err := s.bed.open(&tokenstore.Options{Now: s.clock.Now})
@@ -170,13 +170,13 @@ func (s *simulation) group(h, first int, do func(i int, at *instant) error) erro
 // An instant advances the clock once for the refreshes of one group.
 type instant struct {
 	clock    *still
-	underWay sync.WaitGroup // refreshes that have not begun to mint
+	underWay sync.WaitGroup // refreshes that have neither begun to mint nor ended
 	passed   sync.Once
 }
 
-// mint waits until each refresh of the group has begun to mint or has ended, and then
-// advances the clock by mintingTime. If the clock advanced earlier, the reads of refreshes
-// that have not begun to mint would look stale.
+// mint waits until each refresh of the group has begun to mint or has ended. It then advances
+// the clock by mintingTime, once for the group. If the clock advanced earlier, the reads of
+// refreshes that have not begun to mint would look stale.
 func (s *instant) mint() {
 	s.underWay.Done()
 	s.underWay.Wait()

@@ -10,10 +10,10 @@ import (
 var monthRecords = flag.Int("evidence.records", 20, "records that the simulated month refreshes")
 
 func TestMonth(t *testing.T) {
-	// A refresh reads the record, takes the lease, commits, and removes what earlier commits
-	// left. On Google Cloud it removes a version, except in the first two hours. On Vault it
-	// removes a label, except in the first hour. On AWS it removes ten labels in every tenth
-	// hour.
+	// A refresh reads the record, takes the lease, commits, and removes outdated versions and
+	// labels. On Google Cloud, a refresh removes a version, except in the first two hours. On
+	// Vault, a refresh removes a label, except in the first hour. On AWS, a refresh in every
+	// tenth hour removes ten labels.
 	for service, want := range map[string]map[string]int{
 		"aws":   {"GetSecretValue": 1, "PutSecretValue": 2, "TagResource": 1},
 		"gcp":   {"AccessSecretVersion": 1, "GetSecret": 1, "UpdateSecret": 2, "AddSecretVersion": 1, "DestroySecretVersion": 1},

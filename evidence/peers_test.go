@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// The benchmarks compare this module with its peers in one run. benchstat -col /by, which make
-// bench uses, shows the module and its peers in columns.
+// The benchmarks compare this module with its peers in one run. The command benchstat -col /by
+// of "make bench" shows the module and its peers in columns.
 
 var peersFull = flag.Bool("evidence.peers", false, "print the stampedes as benchmarks")
 
@@ -100,7 +100,8 @@ func (s *shelf) put(ctx context.Context, key, value string) error {
 	return s.do(ctx, func(texts map[string]string) { texts[key] = value })
 }
 
-// add stores a value unless key already has one, and reports whether it stored the value.
+// add stores value under key unless key already has a value. It reports whether it stored
+// value.
 func (s *shelf) add(ctx context.Context, key, value string) (added bool, err error) {
 	err = s.do(ctx, func(texts map[string]string) {
 		if added = texts[key] == ""; added {
@@ -128,8 +129,8 @@ const (
 	freshText = "fresh"
 )
 
-// patterns are locks that programs implement themselves. In these tests, no process ends
-// while it holds the lock, so the locks need no leases.
+// patterns lists the patterns that programs implement themselves. In these tests, no process
+// ends while it holds the lock, so the locks need no leases.
 var patterns = []pattern{
 	{name: "getput"}, // no lock
 	{
@@ -229,11 +230,11 @@ func (p pattern) stampede(t *testing.T, c crowd) *crowded {
 }
 
 // TestPeers checks that exactly one of a hundred processes with this module requests a token,
-// and that no process fails. It compares the costs with those of locks that programs implement
-// themselves. All processes find the same token expired, within a second or at the same
-// instant. On the virtual clock, a call takes 20 ms and the authorization server takes 571 ms.
-// The calls of this module are subject to the documented quotas; the calls of its peers are
-// not.
+// and that no process fails. It reports the costs of this module, and those of the patterns
+// that programs implement themselves. All processes find the same token expired, within a
+// second or at the same instant. On the virtual clock, a call takes 20 ms, and the
+// authorization server takes 571 ms. The documented quotas apply only to the calls of this
+// module.
 func TestPeers(t *testing.T) {
 	for _, within := range []time.Duration{0, time.Second} {
 		c := crowd{n: 100, within: within, mint: 571 * time.Millisecond}

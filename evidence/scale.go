@@ -10,7 +10,7 @@ import (
 // few is the number of tokens in the small store.
 const few = 10
 
-// scaled compares one operation in a small and in a large store.
+// A scaled compares one operation in a small and in a large store.
 type scaled struct {
 	Service, Operation string
 	Few, Many          int      // number of calls
@@ -97,8 +97,9 @@ func listBudget(service string, n int) int {
 	return 1 + n
 }
 
-// list lists the tokens of w with GetTokens and with All. It counts the calls of GetTokens,
-// and measures the memory that both use.
+// list lists the tokens of w with GetTokens and with All. It counts the calls that GetTokens
+// makes. It measures the size of the result of GetTokens, and the growth of the heap while All
+// runs.
 func (w *world) list(ctx context.Context) (listed, error) {
 	l := listed{Service: w.name, Tokens: w.users, Budget: listBudget(w.name, w.users)}
 	w.meter.take()

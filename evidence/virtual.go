@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// virtual holds the results of the tests whose clock is virtual.
+// A virtual holds the results of the tests whose clock is virtual.
 type virtual struct {
 	Crowds     []crowdResult
 	Peers      []peerResult
@@ -32,11 +32,11 @@ type crowdResult struct {
 	Service      string
 	Processes    int
 	Within       time.Duration // period in which the processes start
-	Mint         time.Duration // time that the authorization server takes
+	Mint         time.Duration // duration of a token request at the authorization server
 	Quotas       bool          // the service enforces its documented quotas
 	Fixed        bool          // the quotas count the calls in whole seconds or minutes
 	Into         time.Duration // time from the start of a minute until the token is saved
-	Known        bool          // the record contains the duration of the previous mint
+	Known        bool          // the record contains the duration of the previous token request
 	Requests     int           // token requests
 	Failed       int           // processes without the token
 	Calls        int           // calls to the service

@@ -1,7 +1,6 @@
 // Package cold contains the common code of the programs in its subdirectories. Each program
-// starts, gets one access token from a secret manager, and ends. A program whose name ends
-// in "bare" uses the SDK of the service and golang.org/x/oauth2; the other programs use
-// this module.
+// gets one access token from a secret manager, and ends. A program whose name ends in "bare"
+// uses the SDK of the service and golang.org/x/oauth2. The other programs use this module.
 package cold
 
 import (
@@ -17,7 +16,7 @@ import (
 
 // Constants that the programs and their measurement share.
 const (
-	EnvURL = "COLD_URL" // URL of the service
+	EnvURL = "COLD_URL" // name of the environment variable with the URL of the service
 
 	User   = "ann@example.com"
 	Client = "client"
@@ -53,8 +52,8 @@ func Token(ctx context.Context, secret []byte) (string, error) {
 	return t.AccessToken, nil
 }
 
-// Main calls token with the URL in EnvURL. If token fails or returns an empty token, Main logs
-// the error and exits with status 1.
+// Main calls token with the URL in EnvURL. If token fails or returns "", Main logs the error
+// and exits with status 1.
 func Main(token func(ctx context.Context, url string) (string, error)) {
 	got, err := token(context.Background(), os.Getenv(EnvURL))
 	if err == nil && got == "" {

@@ -1,4 +1,4 @@
-// Command awsbare gets a token with the SDK of AWS and x/oauth2.
+// Command awsbare gets a token with the AWS SDK and golang.org/x/oauth2.
 package main
 
 import (

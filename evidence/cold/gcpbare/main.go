@@ -1,4 +1,4 @@
-// Command gcpbare gets a token with the client of Google Cloud and x/oauth2.
+// Command gcpbare gets a token with Google Cloud's client and golang.org/x/oauth2.
 package main
 
 import (

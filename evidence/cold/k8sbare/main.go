@@ -1,4 +1,4 @@
-// Command k8sbare gets a token with client-go and x/oauth2.
+// Command k8sbare gets a token with client-go and golang.org/x/oauth2.
 package main
 
 import (

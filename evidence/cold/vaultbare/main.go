@@ -1,4 +1,4 @@
-// Command vaultbare gets a token with the client of Vault and x/oauth2.
+// Command vaultbare gets a token with Vault's client and golang.org/x/oauth2.
 package main
 
 import (
