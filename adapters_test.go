@@ -15,7 +15,7 @@ import (
 // another.
 func TestAdaptersHaveOneShape(t *testing.T) {
 	t.Parallel()
-	// shape maps each file to the names that it must declare.
+	// shape maps each file to the names that the file must declare.
 	shape := map[string][]string{
 		"driver.go":  append([]string{"secrets", "Format"}, interfaceMethods(t, "tokenstore/driver/driver.go", "Secrets")...),
 		"inspect.go": interfaceMethods(t, "tokenstore/driver/inspect.go", "Inspector"),

@@ -51,9 +51,9 @@ import (
 
 var updateCalls = flag.Bool("update", false, "rewrite testdata/calls")
 
-// A gate passes requests to a server one at a time, and records each request. Concurrent
-// requests pass in the order of their texts. A request begins in a synctest bubble, but the
-// goroutine that sends it to the server is outside the bubble.
+// A gate passes requests to a server one at a time, and records each request. In record,
+// concurrent requests pass in the order of their texts. A request begins in a synctest bubble.
+// The goroutine that sends the request to the server is outside the bubble.
 type gate struct {
 	work  chan func()
 	done  chan struct{}
@@ -63,7 +63,7 @@ type gate struct {
 	waiting []*waiting
 	arrived chan struct{} // if not nil, receives a value when a request begins to wait
 	lines   []string
-	fault   int  // each request subtracts 1; the request that makes it 0 fails
+	fault   int  // each request subtracts 1; the request that makes fault 0 fails
 	applied bool // whether the server executes the failing request, so that only the answer is lost
 }
 
@@ -109,8 +109,9 @@ func short(text string) string {
 	return text
 }
 
-// pass waits until record or rounds lets the request through, and records its text. After that,
-// pass calls do, unless ctx is done or the request must be lost.
+// pass waits until record or rounds lets the request through, and records the text of the
+// request. After that, pass calls do, unless ctx is done or the request must be lost. It
+// returns errGate if the request or its answer is lost.
 func (g *gate) pass(ctx context.Context, text string, do func() error) error {
 	w := &waiting{short(text), make(chan struct{})}
 	g.mu.Lock()
@@ -354,8 +355,8 @@ type request struct {
 	do     func(*bench)
 }
 
-// A bench opens drivers and token stores that use a fake service. It records the classes of their
-// errors.
+// A bench opens drivers and token stores that use a fake service. It records the classes of
+// the errors that the drivers and stores return.
 type bench struct {
 	*testing.T
 	*cloud
@@ -539,7 +540,7 @@ func finds(like tokenstore.Token) func(*bench) {
 	}
 }
 
-// others saves n records of other users and clients than those of the tests.
+// others saves n records, each with a user and a client that no test searches for.
 func others(n int) func(*bench) {
 	return func(b *bench) {
 		s := b.store()
@@ -644,7 +645,7 @@ func requests() []request {
 	}
 }
 
-// services are the fakes of the services that the tests of this file use.
+// services maps each adapter to a function that starts the fake of its service.
 var services = map[string]func(*testing.T) *cloud{"awssm": onAWS, "gcpsm": onGCP, "vaultstore": onVault, "k8sstore": onK8s}
 
 // TestSearchSendsTheSameRequests checks that a search by the user or the client of one record
@@ -679,8 +680,9 @@ func TestSearchSendsTheSameRequests(t *testing.T) {
 	}
 }
 
-// TestRequests checks that each operation sends the recorded requests to each service. For some
-// writes, it also checks the requests that follow if any one request or answer is lost.
+// TestRequests checks that each operation sends the requests in testdata/calls to each service.
+// For some writes, the test also loses each request and each answer in turn, and checks the
+// requests that follow.
 func TestRequests(t *testing.T) {
 	t.Parallel()
 	for name, open := range services {

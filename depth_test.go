@@ -81,7 +81,8 @@ func (b *bench) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, err
 }
 
-// started opens a Client as a new process does, which finds the record and refreshes the token.
+// started creates a Client, as a new process does. The Client finds the record and refreshes
+// the token.
 func (b *bench) started(string, tokenstore.Secret) {
 	c, err := initializer.New(b.Context(), initializer.Config{
 		Store: b.store(), HTTPClient: &http.Client{Transport: b}, Issuer: initializer.NoIssuer,

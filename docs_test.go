@@ -15,7 +15,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// pages returns the texts of the Markdown files of the repository by path.
+// pages returns the texts of the Markdown files of the repository by path, except files in
+// directories that are called testdata or node_modules.
 func pages(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -44,7 +45,7 @@ var (
 	heading = regexp.MustCompile(`(?m)^#+ +(.+)$`)
 )
 
-// anchors returns the anchors of the headings of a page, as GitHub derives them.
+// anchors returns the anchors that GitHub derives from the headings of a page.
 func anchors(page string) []string {
 	var all []string
 	for _, h := range heading.FindAllStringSubmatch(regexp.MustCompile("(?s)```.*?```").ReplaceAllString(page, ""), -1) {
@@ -62,8 +63,8 @@ func anchors(page string) []string {
 	return all
 }
 
-// deadLinks returns those links in the pages that lead to a file or heading that does not exist
-// in the repository. deadLinks skips links to other sites.
+// deadLinks returns the links in the pages that lead to no file or heading of the repository,
+// in the form "page: link". deadLinks skips links to other sites.
 func deadLinks(all map[string]string) []string {
 	var dead []string
 	for path, text := range all {
@@ -89,8 +90,8 @@ func deadLinks(all map[string]string) []string {
 	return dead
 }
 
-// compilePrograms compiles the first Go program of docs/oauth2.md and of each page
-// docs/getting-started-*.md, as a command of the module.
+// compilePrograms checks that the first Go program of docs/oauth2.md, and of each page
+// docs/getting-started-*.md, compiles as a command of the module.
 func compilePrograms(t *testing.T, all map[string]string) {
 	t.Helper()
 	root, err := os.Getwd()

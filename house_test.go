@@ -22,8 +22,9 @@ type rule struct {
 	theirs []string // prefixes of the import paths of other modules
 }
 
-// rules maps every package of the module, except examples, to a rule. Each rule must name
-// exactly those packages of the module that the package imports.
+// rules maps the path of each package of the module, except examples and packages that have
+// only tests, to a rule. The field ours of a rule must list exactly the packages of the module
+// that the package imports.
 var rules = map[string]rule{
 	// The lowest layer: formats and helpers.
 	"codec":                        {ours: []string{"internal/members"}},
@@ -40,7 +41,7 @@ var rules = map[string]rule{
 	"internal/sdkid":               {},
 	"tokenstore/internal/lockfile": {},
 
-	// The rules of records.
+	// The rules that all kinds of stores follow.
 	"tokenstore/internal/rules":      {ours: []string{"codec", "tokenstore/driver"}},
 	"tokenstore/internal/observed":   {ours: []string{"tokenstore/driver", "tokenstore/internal/rules", "tokenstore/observe"}},
 	"tokenstore/internal/candidates": {ours: []string{"codec", "tokenstore/internal/rules"}},
@@ -167,8 +168,9 @@ func TestPackagesImportWhatTheyMay(t *testing.T) {
 	}
 }
 
-// TestGoldenRecordsAreNeverEdited checks that the files in codec/testdata/golden are as they
-// were when Git first recorded them. Users have stored records in the form of these files.
+// TestGoldenRecordsAreNeverEdited checks that no commit has changed or removed a file in
+// codec/testdata/golden, unless the file has the content of its first commit again. Users have
+// stored records in the form of these files.
 func TestGoldenRecordsAreNeverEdited(t *testing.T) {
 	t.Parallel()
 	if _, err := os.Stat(".git"); err != nil {
@@ -190,11 +192,12 @@ func TestGoldenRecordsAreNeverEdited(t *testing.T) {
 	}
 }
 
-// weak matches a look-up by a user alone, which needs a search. The result of a search may lag.
+// weak matches a look-up by a user alone. Such a look-up is a search, which may miss a recent
+// write.
 var weak = regexp.MustCompile(`FindToken\(ctx, tokenstore\.Token\{UserName: "[^"]*"\}\)`)
 
-// TestExamplesReadByName checks that documentation and examples, which users copy, contain no
-// look-up by a user alone.
+// TestExamplesReadByName checks that the files doc.go, example_test.go and *.md contain no
+// look-up by a user alone. Users copy code from these files.
 func TestExamplesReadByName(t *testing.T) {
 	t.Parallel()
 	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
@@ -245,7 +248,7 @@ func TestEveryExportedNameIsDocumented(t *testing.T) {
 	}
 }
 
-// TestPackageTokenstoreIsSmall checks that package tokenstore has few lines and exported names,
+// TestPackageTokenstoreIsSmall limits the lines and the exported names of package tokenstore,
 // so that users can read the package in an hour. The implementation belongs in internal
 // packages.
 func TestPackageTokenstoreIsSmall(t *testing.T) {
@@ -306,7 +309,8 @@ func exported(decl ast.Decl) (names []string) {
 	return names
 }
 
-// undocumented returns the exported names in a declaration that have no comment.
+// undocumented returns the exported names in a declaration that have no comment. It omits the
+// methods of unexported types.
 func undocumented(decl ast.Decl) (names []string) {
 	switch d := decl.(type) {
 	case *ast.FuncDecl:
@@ -345,8 +349,8 @@ func receiverIsExported(d *ast.FuncDecl) bool {
 }
 
 // TestDriversAreAskedOnce checks that no code in tokenstore asserts the type of the field
-// Driver of a ledger.Ledger. The driver in that field does not implement the optional
-// interfaces of package driver.
+// Driver of a ledger.Ledger. If calls are observed, the driver in that field is a wrapper that
+// does not implement the optional interfaces of package driver.
 func TestDriversAreAskedOnce(t *testing.T) {
 	t.Parallel()
 	asserted := regexp.MustCompile(`\.Driver\.\(driver\.`)

@@ -14,13 +14,14 @@ import (
 	"testing"
 )
 
-// forTests reports whether only tests import the package with the given path.
+// forTests reports whether only tests and examples import the package with the given path.
 func forTests(path string) bool {
 	return strings.HasPrefix(path, "internal/fake") || path == "internal/zohoaccounts" || path == "internal/authservers"
 }
 
-// TestNothingIsComputedAtInit checks that packages have no init functions, and compile no
-// patterns at initialization. Such code would delay every program that imports the package.
+// TestNothingIsComputedAtInit checks that packages have no init functions, and do not call
+// functions such as regexp.MustCompile at initialization. Such code would delay every program
+// that imports the package.
 func TestNothingIsComputedAtInit(t *testing.T) {
 	t.Parallel()
 	for _, p := range packages(t) {
@@ -95,8 +96,8 @@ func TestAtInitFindsWhatRuns(t *testing.T) {
 
 var initTrace = regexp.MustCompile(`(?m)^init (\S+) @.* clock, ([0-9]+) bytes, ([0-9]+) allocs$`)
 
-// TestInitIsSmall checks that the packages of this module allocate little memory at
-// initialization. The test only measures packages that its program imports.
+// TestInitIsSmall limits the memory that the packages of this module allocate at
+// initialization. It measures only the packages that this test binary imports.
 func TestInitIsSmall(t *testing.T) {
 	t.Parallel()
 	const mostBytes, mostAllocs = 8 << 10, 100

@@ -39,8 +39,8 @@ func TestProgramsGetOneSDK(t *testing.T) {
 			}
 			write("main.go", fmt.Sprintf("package main\n\nimport _ %q\n\nfunc main() {}\n", module+"/"+adapter))
 			write("go.mod", fmt.Sprintf("module program\n\ngo 1.26.0\n\nrequire %s v0.0.0\n\nreplace %[1]s => %s\n", module, root))
-			// go mod tidy writes the go.sum of the program. The command needs no network, because the
-			// module cache has all modules that this module requires.
+			// "go mod tidy" writes the go.sum of the program. The command needs no network, because
+			// the module cache has all modules that this module requires.
 			tidy := exec.CommandContext(t.Context(), "go", "mod", "tidy")
 			tidy.Dir, tidy.Env = dir, append(os.Environ(), "GOFLAGS=-mod=mod", "GOWORK=off")
 			if out, err := tidy.CombinedOutput(); err != nil {
@@ -63,7 +63,7 @@ func TestProgramsGetOneSDK(t *testing.T) {
 	}
 }
 
-// TestOldestGo checks that go.mod names the oldest version of Go that the dependencies allow.
+// TestOldestGo checks that go.mod requires the oldest version of Go that the dependencies allow.
 func TestOldestGo(t *testing.T) {
 	t.Parallel()
 	const format = "{{with .Module}}{{if .Main}}={{end}}go{{.GoVersion}}{{end}}"
@@ -84,8 +84,8 @@ func TestOldestGo(t *testing.T) {
 	}
 }
 
-// pinnedByHand lists the modules whose requirements neither the Makefile nor Dependabot
-// changes: see docs/adr/0002.
+// pinnedByHand lists the modules whose requirements are changed by hand, and not by the
+// Makefile or Dependabot: see docs/adr/0002.
 var pinnedByHand = []string{"integration/kubedev", "integration/vaultdev"}
 
 // TestModulesAreKept checks that the Makefile and the configuration of Dependabot list all
@@ -132,9 +132,9 @@ func TestModulesAreKept(t *testing.T) {
 	}
 }
 
-// TestTimesAreMeasuredAlone checks that a test whose name ends in _Time is skipped with -short,
-// and that no other test has this skip. It also checks that "make test-times" runs the packages
-// of these tests.
+// TestTimesAreMeasuredAlone checks that the tests whose names end in _Time, and no other tests,
+// are skipped with -short because they measure times. It also checks that "make test-times"
+// tests the packages of these tests.
 func TestTimesAreMeasuredAlone(t *testing.T) {
 	t.Parallel()
 	name := regexp.MustCompile(`(?m)^func (Test\w+_Time)\(`)

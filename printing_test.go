@@ -52,8 +52,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// canary is the secret, token or key in each printed value. No text may contain a part of the
-// canary. The canary has the length of a key.
+// canary is the secret, token or key in each printed value. No printed text may contain a part
+// of the canary. The canary has the length of an encryption key.
 const canary = "CANARYqX7zPv2LkM9tRw4sBd8nHf3gJc"
 
 // canaryForms returns the texts that represent a part of the canary in the output of package
@@ -83,7 +83,8 @@ func canaryForms() []string {
 	return forms
 }
 
-// shown returns the form in which text contains a part of the canary, or "".
+// shown returns the form in which text contains a part of the canary, or "" if text contains
+// none.
 func shown(text string) string {
 	for _, form := range canaryForms() {
 		if strings.Contains(text, form) {
@@ -106,7 +107,7 @@ func TestCanaryFormsAreFound(t *testing.T) {
 	}
 }
 
-// held is like a type of a program that holds a value of this module.
+// held simulates a type of a program with fields that hold a value of this module.
 type held struct {
 	Value any
 	List  []any
@@ -117,8 +118,8 @@ type held struct {
 // no secret even for %w and %p, for which package fmt calls no methods.
 var handles = []string{"tokenstore.Store", "migrate.Migration", "memstore.Driver", "filestore.Store", "sqlstore.Store", "driver.Secrets", "codec.Codec", "codec.Placed", "codec.AEAD", "keys.Keys", "initializer.Client", "oauth2keep.Keeper", "agent.Handler"}
 
-// printed prints v with package fmt and each of the verbs, and with JSON, slog and expvar.
-// printed returns each text by a name for the way of printing.
+// printed prints v, alone and in several types, with package fmt and each of the verbs, and
+// with JSON, slog and expvar. It returns each text by a name for the way of printing.
 func printed(v any, verbs string) map[string]string {
 	texts := map[string]string{}
 	values := map[string]any{

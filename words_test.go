@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// archaic matches words that the project replaces by plain technical English.
+// archaic matches words that the project replaces with plain technical English.
 var archaic = regexp.MustCompile(`(?i)\b(mend(s|ed|ing)|anew|who(so)?ever|somebody|in vain|br(eaks?|oken?) off|stillborn|graves?|bur(y|ies|ied)|if need be)\b`)
 
 // unchecked matches the paths that TestPlainWords skips: the change log, the decision records,
@@ -60,7 +60,7 @@ func TestPlainWords(t *testing.T) {
 	}
 }
 
-// merging matches a line that git writes into a file with a conflict.
+// merging matches the lines with which git marks the beginning and the end of a conflict.
 var merging = regexp.MustCompile(`(?m)^(<<<<<<<|>>>>>>>) `)
 
 func TestNoMergeConflicts(t *testing.T) {

@@ -41,7 +41,8 @@ var (
 	// local matches the path of an action in this repository.
 	local = regexp.MustCompile(`^\./[\w./-]+$`)
 
-	// image matches the container of a job or of a service. The tag of an image can move.
+	// image matches a key that names the image of a job or of a service. The tag of an image
+	// can move.
 	image = regexp.MustCompile(`(?m)^[\s-]*(container|image)\s*:`)
 
 	// grant matches a permission to write that a workflow or a job grants to its token.
@@ -49,8 +50,9 @@ var (
 	grantAll = regexp.MustCompile(`(?m)permissions:\s*(read|write)-all`)
 )
 
-// unpinned returns the actions in text without a full commit, and the lines that name an image.
-// The code of these actions and images can change although the workflow does not.
+// unpinned returns the actions in text that are not pinned by a full commit with a version, and
+// the keys of images. The code of these actions and images can change although the workflow
+// does not.
 func unpinned(text string) (names []string) {
 	for _, m := range use.FindAllStringSubmatch(text, -1) {
 		if name := strings.TrimSpace(m[1]); !pinned.MatchString(name) && !local.MatchString(name) {
