@@ -1,6 +1,6 @@
 // Command tokenkeep keeps OAuth token records in secret managers and other stores: it lists,
-// saves, refreshes and removes records. It also moves records between stores and the token
-// files of the Zoho SDKs.
+// saves, refreshes and removes records. It also copies records from one store to another, and
+// imports and exports the token files of the Zoho SDKs.
 //
 //	tokenkeep ls --store vault:secret/oauth      list the records
 //	tokenkeep import sdk_tokens.txt --store …    save the records of a token file

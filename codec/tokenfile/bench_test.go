@@ -60,7 +60,7 @@ func TestParse_Time(t *testing.T) {
 	}
 	const limit = 2
 	parsed, scanned := time.Hour, time.Hour
-	for range 1000 { // so many, because other programs can delay most calls
+	for range 1000 { // many, because other programs can delay most calls
 		parsed, scanned = shortest(parsed, parse), shortest(scanned, scan)
 		if parsed <= limit*scanned {
 			return

@@ -12,8 +12,8 @@ import (
 )
 
 // This file imitates how the official SDKs read token files: how the SDKs find lines and fields,
-// which row they skip, and which values are absent. The code follows the behavior of the SDKs, not
-// their source.
+// which row the SDKs skip, and which values the SDKs consider absent. The code follows the
+// behavior of the SDKs, not their source.
 
 // readers maps a dialect to its reader. A reader returns an error for a file at which the SDK
 // fails.
@@ -22,8 +22,9 @@ var readers = map[codec.Dialect]func(file string) ([]codec.Fields, error){
 	codec.PHP: readPHP, codec.CSharp: readCSharp, codec.Ruby: readRuby, codec.Scala: readScala,
 }
 
-// rowsOf converts the records of a reader to rows. It skips the first record, which the SDKs
-// always consider the header.
+// rowsOf converts the records of a reader to rows. Each value in absent becomes empty. rowsOf
+// skips the first record, which the SDKs always consider the header. It returns an error if
+// there is no record or if a row is incomplete or invalid.
 func rowsOf(records [][]string, absent ...string) ([]codec.Fields, error) {
 	if len(records) == 0 {
 		return nil, errors.New("there is no header")
@@ -49,7 +50,7 @@ func rowsOf(records [][]string, absent ...string) ([]codec.Fields, error) {
 }
 
 // A tokenizer splits a file or a line into records and fields, as the CSV readers of Python,
-// Java and PHP do. The readers differ in how a record ends and in what a backslash means.
+// Java and PHP do.
 type tokenizer struct {
 	backslash bool // a backslash escapes a quote or backslash in a quoted field; any other backslash is dropped
 }
@@ -158,7 +159,7 @@ func readCSharp(file string) ([]codec.Fields, error) {
 		return nil, err
 	}
 	rows, err := rowsOf(records)
-	// This SDK also searches the header, so that a search for one of these values finds the header.
+	// The C# SDK also searches the header, so that a search for one of these values finds the header.
 	for _, r := range rows {
 		if r.UserName == "user_name" || r.RefreshToken == "refresh_token" || r.AccessToken == "access_token" || r.GrantToken == "grant_token" {
 			return nil, errors.New("the header was found instead")
@@ -173,7 +174,7 @@ func readScala(file string) ([]codec.Fields, error) {
 		return nil, err
 	}
 	for i, r := range records {
-		for len(r) > 0 && r[len(r)-1] == "" { // the split function of Scala drops trailing empty strings
+		for len(r) > 0 && r[len(r)-1] == "" { // Scala's split function drops trailing empty strings
 			r = r[:len(r)-1]
 		}
 		records[i] = r
@@ -200,8 +201,8 @@ func splitLines(file string) ([][]string, error) {
 	return records, nil
 }
 
-// readRuby imitates the reader of Ruby, which requires that all line breaks equal the first line
-// break, and fails on misplaced quotes.
+// readRuby imitates the CSV reader of Ruby, which requires that all line breaks equal the first
+// line break. That reader also fails on misplaced quotes.
 func readRuby(file string) ([]codec.Fields, error) {
 	eol := regexp.MustCompile(`\r\n|\n|\r`).FindString(file)
 	if rest := strings.ReplaceAll(file, eol, ""); strings.Contains(rest, "\r") {

@@ -69,7 +69,8 @@ func differ(got, want []codec.Fields) string {
 	return ""
 }
 
-// sdkFile returns a file that an official SDK wrote, and the records that the SDK reads from it.
+// sdkFile returns a file that an official SDK wrote, and the records that the SDK reads from
+// the file.
 func sdkFile(t testing.TB, name string) (data []byte, want []codec.Fields) {
 	t.Helper()
 	dir := filepath.Join("..", "..", "testdata", "zoho-sdk")
@@ -133,7 +134,8 @@ func TestFilesOfSDKs(t *testing.T) {
 		if got, err := readers[is.dialect](string(data)); err != nil || differ(got, want) != "" {
 			t.Errorf("%s: the reader of the tests reads something else: %v %s", name, err, differ(got, want))
 		}
-		// An empty file of each dialect takes the rows, except rows that need quotes.
+		// An empty file of each dialect accepts the rows, except rows that need quotes if the
+		// dialect has no quotes.
 		for _, d := range codec.Dialects() {
 			f, err := New(d)
 			if err != nil {
@@ -594,8 +596,7 @@ func TestUnchangedRowsStay(t *testing.T) {
 
 func eolOf(line string) string { return line[len(strings.TrimRight(line, "\r\n")):] }
 
-// TestEnds checks that a file ends with a line break after rows are deleted and appended if, and
-// only if, the file ended with one before.
+// TestEnds checks that Delete and Append do not change whether a file ends with a line break.
 func TestEnds(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -647,8 +648,8 @@ func TestTenthColumn(t *testing.T) {
 	}
 }
 
-// TestHeaderIsAdded checks that Bytes adds a header to a file without one, because the SDKs
-// would skip the first record of the file.
+// TestHeaderIsAdded checks that Bytes adds a header to a file without a header. The SDKs would
+// otherwise skip the first record of the file.
 func TestHeaderIsAdded(t *testing.T) {
 	t.Parallel()
 	f := parse(t, annLine+"\n"+bobLine+"\n", "")
@@ -668,7 +669,7 @@ func TestNextID(t *testing.T) {
 	}{
 		{"", codec.Python, 0, "1"},
 		{"1", codec.Python, 0, "2"},
-		{"9 10", codec.Python, 0, "11"}, // compared as text, 9 would be the largest
+		{"9 10", codec.Python, 0, "11"}, // if IDs were compared as text, 9 would be the largest
 		{"10 9 2", codec.Python, 0, "11"},
 		{"3 python_ann 4711x", codec.Python, 0, "4"},
 		{"0012", codec.Python, 0, "13"},
@@ -722,7 +723,7 @@ func TestRowsDoNotPrint(t *testing.T) {
 }
 
 // FuzzFile checks that Parse does not panic, that Parse reads the values that Bytes writes, and
-// that unchanged rows keep their bytes.
+// that a change of one row does not change the bytes of other rows.
 func FuzzFile(f *testing.F) {
 	for _, name := range []string{"python_filestore.csv", "node_filestore.txt"} {
 		data, _ := sdkFile(f, name)
@@ -759,7 +760,6 @@ func FuzzFile(f *testing.F) {
 		if file.Len() == 0 {
 			return
 		}
-		// Changing one row does not change the bytes of other rows.
 		i := int(choice) % file.Len()
 		r, _ := file.Row(i)
 		r.AccessToken += "x"
