@@ -40,7 +40,7 @@ func run() error {
 	defer func() { _ = gcp.Close() }()
 	logger := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	client, err := open(ctx, os.Getenv, gcp, nil, logger)
-	if client == nil { // with a Client, err only reports a token that is not stored yet
+	if client == nil { // otherwise, err reports at most that the token is not stored yet
 		return err // an instance without a token must not become ready
 	}
 	s := &http.Server{
@@ -115,7 +115,7 @@ func leads(ctx context.Context, client *initializer.Client, w http.ResponseWrite
 func statusOf(err error) int {
 	switch {
 	case errors.Is(err, initializer.ErrThrottled), errors.Is(err, initializer.ErrServer), errors.Is(err, tokenstore.ErrUnavailable):
-		return http.StatusServiceUnavailable // retry
+		return http.StatusServiceUnavailable // a retry may succeed
 	case errors.Is(err, context.DeadlineExceeded):
 		return http.StatusGatewayTimeout
 	}

@@ -14,9 +14,10 @@
 //	PlanSave   returns the record for SaveToken to store, and the records to replace
 //	NewError   returns an error with the operation, the store and the ID
 //
-// Package conformance checks that a store follows the rules of the interface. The tests in
-// this directory run its suite on both stores. A test of your store needs no more code.
+// Package conformance contains a suite that checks whether a store follows the rules of the
+// interface. The tests in this directory run the suite on both stores. A test of your store
+// needs no more code.
 //
 // Both stores number their records, and refuse a new record whose ID is not a positive number.
-// Their IDs therefore never equal an ID that package tokenstore derives.
+// The IDs of these stores therefore never equal an ID that package tokenstore derives.
 package customstore

@@ -17,7 +17,7 @@ type Place interface {
 	Load(ctx context.Context) (Page, error)
 
 	// Swap replaces the current Page with p, under a new version, if the current Page has the
-	// given version. Swap ignores p.Version. It reports whether it replaced the Page.
+	// given version. Swap ignores p.Version. It reports whether the Page was replaced.
 	Swap(ctx context.Context, version int64, p Page) (bool, error)
 }
 
@@ -138,8 +138,8 @@ func (l *List) change(ctx context.Context, f func(*Page) (changed bool, err erro
 	return fmt.Errorf("%w: in each of %d attempts", tokenstore.ErrConflict, attempts)
 }
 
-// candidates returns the tokens of p as candidates. The positions of the tokens take the place
-// of times: SaveToken puts the newest token at the end.
+// candidates returns the tokens of p as candidates. The order of the tokens in p determines
+// their age, because SaveToken appends the newest token.
 func (p Page) candidates() []tokenstore.Candidate {
 	all := make([]tokenstore.Candidate, 0, len(p.Tokens))
 	for i, t := range p.Tokens {

@@ -99,7 +99,7 @@ func (m *Memory) DeleteTokens(ctx context.Context) error {
 }
 
 // candidates returns all records. A store that can search needs to return only the records
-// that have the ID, the user or one of the tokens of the token that is searched for or saved.
+// that share the ID, the user, or a refresh, access or grant token with the given token.
 func (m *Memory) candidates() []tokenstore.Candidate { return slices.Collect(maps.Values(m.records)) }
 
 // Memory and List share the following functions.

@@ -116,7 +116,7 @@ func (d *demo) title(text, by string) {
 	d.say("\n%s%*s%s", d.bold(fmt.Sprintf("%d  %s", d.steps, text)), pad, "", by)
 }
 
-// check prints and counts a result of a step. The result is as expected if ok is true.
+// check prints a result of a step, and whether the result is as expected. It counts the check.
 func (d *demo) check(ok bool, format string, args ...any) {
 	d.checks++
 	mark := d.colour("32", "ok")

@@ -26,7 +26,7 @@ const (
 	awsKey = "AKIATOKENKEEPDEMO"
 )
 
-// store combines the interfaces that the demo and its processes need of a token store.
+// store is the interface of the token store that the demo and its processes use.
 type store interface {
 	tokenstore.TokenStore
 	tokenstore.Refresher

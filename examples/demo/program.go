@@ -135,7 +135,6 @@ func (d *demo) runAndKill(ctx context.Context, o programOrder) (got crmAnswer, e
 	return got, nil
 }
 
-// coldStep runs the program without the code.
 func (d *demo) coldStep(ctx context.Context) error {
 	d.title("It starts again, cold, with nothing but the name of its user", "the same")
 	answers, err := together[crmAnswer](ctx, d, roleCall, []programOrder{d.again()})

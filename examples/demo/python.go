@@ -13,10 +13,10 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// The numbers of pythonStep.
+// The numbers of machines that pythonStep simulates, and of processes on each machine.
 const (
 	machines    = 2
-	eachMachine = 5 // number of processes on each machine
+	eachMachine = 5
 )
 
 // pythonProgram is the source of a program that gets an access token from an agent, and calls

@@ -85,7 +85,7 @@ func TestBudget_Time(t *testing.T) {
 	each := (p.cpu() - before) / finds
 	t.Logf("%.1f MB; /healthz %v after exec (the fastest of 10), %v (median); %.1f MiB with %d records; a warm find %v of CPU, %.0f a second with the client beside it",
 		float64(at.Size())/1e6, slices.Min(starts).Round(10*time.Microsecond), median(starts).Round(10*time.Microsecond), float64(rss)/(1<<20), all, each, finds/time.Since(begin).Seconds())
-	// Other programs on the machine increase the times. The limits of times are therefore
+	// Other programs on the machine increase the times. The limits on times are therefore
 	// multiples of the budgets.
 	if rss > mostRSS*11/10 {
 		t.Errorf("it takes %d bytes of memory, more than %d", rss, mostRSS)

@@ -61,7 +61,6 @@ func (e *extension) run(ctx context.Context, serve func(context.Context) error) 
 	}
 }
 
-// register registers the extension for INVOKE and SHUTDOWN events.
 func (e *extension) register(ctx context.Context) error {
 	res, err := e.do(ctx, http.MethodPost, "/register", map[string][]string{"events": {"INVOKE", "SHUTDOWN"}})
 	if err != nil {

@@ -1,6 +1,6 @@
 // Command lambda-extension is an AWS Lambda extension that serves tokens to a function in
-// any language. It runs an agent, see package agent, with a store in AWS Secrets Manager. The
-// agent starts at the first invocation, so that no snapshot of the function contains a token.
+// any language. It runs the server of package agent on a store in AWS Secrets Manager. The
+// server starts at the first invocation, so that no snapshot of the function contains a token.
 //
 // Outside Lambda, the command serves until it receives an interrupt or SIGTERM.
 //
@@ -55,8 +55,8 @@ func serveFor(ctx context.Context, env func(string) string) error {
 	return e.run(ctx, func(ctx context.Context) error { return serve(ctx, env, shutdownTime) })
 }
 
-// serve serves the store that the environment variables in env describe until ctx is done.
-// Requests in progress then have the time grace to complete.
+// serve serves the store that the environment variables describe until ctx is done. Requests
+// in progress then have the time grace to complete.
 func serve(ctx context.Context, env func(string) string, grace time.Duration) error {
 	if env("TOKENKEEP_KEYS_FILE") != "" {
 		return errors.New("TOKENKEEP_KEYS_FILE is set, and this extension opens stores without keys: package keys would make it larger than 12 MB")
@@ -78,7 +78,7 @@ func serve(ctx context.Context, env func(string) string, grace time.Duration) er
 	}
 	var clients []string
 	if client := env("TOKENKEEP_ONLY_CLIENT"); client != "" {
-		clients = []string{client} // the agent can then find a user by name if a request has no client
+		clients = []string{client} // so that a request without a client needs no search
 	}
 	zoho := initializer.DataCenter(env("ZOHO_DATA_CENTER")).Production()
 	if url := env("ZOHO_ACCOUNTS_URL"); url != "" {

@@ -91,8 +91,8 @@ func (a app) list(ctx context.Context) error {
 	return nil
 }
 
-// handler returns the handler that gives the SDK its tokens. The handler uses the stored
-// tokens. If there are none, or the server does not accept them, the user must log in.
+// handler returns the handler that gives the SDK its tokens. If no tokens are stored, or the
+// server does not accept the stored tokens, the user must log in.
 func (a app) handler(ctx context.Context) (auth.OAuthHandler, error) {
 	// The user, the authorization server and the MCP server identify the record.
 	keep := oauth2keep.New(a.store, oauth2keep.As{User: "me", Issuer: a.issuer, Resource: a.endpoint})

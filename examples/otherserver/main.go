@@ -140,7 +140,8 @@ func (a *app) login(ctx context.Context) error {
 	}
 }
 
-// begin exchanges code for tokens, and stores the tokens. It returns an error if either fails.
+// begin exchanges code for tokens, and stores the tokens. It returns an error if the exchange
+// fails or the tokens cannot be stored.
 func (a *app) begin(ctx context.Context, code, verifier string) error {
 	conf := a.config()
 	conf.Token.GrantToken = tokenstore.Secret(code)

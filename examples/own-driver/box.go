@@ -21,7 +21,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// open opens the box at the path in o. It is the function Open of the scheme.
+// open opens the box whose path is o.Rest. It is the function Open of a scheme.Scheme.
 func open(ctx context.Context, o *scheme.Opening) (*scheme.Opened, error) {
 	path, _, err := scheme.Query(o.Rest)
 	if err != nil || path == "" {

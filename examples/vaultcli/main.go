@@ -124,7 +124,6 @@ func (c *command) login(ctx context.Context, conf initializer.Config) error {
 	return err
 }
 
-// leads prints the name of each lead.
 func (c *command) leads(ctx context.Context, conf initializer.Config) error {
 	client, err := initializer.New(ctx, conf)
 	if client == nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/languages"
 )
 
-// A Container holds the settings of a container in a manifest that a process needs.
+// A Container holds the arguments and the environment of a container in a manifest.
 type Container struct {
 	Args []string
 	Env  map[string]string

@@ -122,7 +122,6 @@ func (i *instance) during(ctx context.Context, f func(context.Context) error) er
 	return errors.Join(f(ctx), i.refused())
 }
 
-// invoke invokes the function once, and returns its response.
 func (i *instance) invoke(ctx context.Context) (answer []byte, err error) {
 	err = i.during(ctx, func(ctx context.Context) (err error) {
 		answer, err = i.environment.Invoke(ctx, []byte("{}"))
