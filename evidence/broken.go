@@ -9,8 +9,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// brokenServices maps the description of a bug to a function that adds the bug to a driver. If
-// the checks did not find each bug, their success on other services would prove little.
+// brokenServices maps the description of a bug to a function that adds the bug to a driver. The
+// checks must find each bug, so that a success of the checks on other services is evidence.
 var brokenServices = map[string]func(d *memstore.Driver) driver.Secrets{
 	"ignores the base of an update": func(d *memstore.Driver) driver.Secrets { return blindUpdate{d} },
 	"answers reads from a cache":    func(d *memstore.Driver) driver.Secrets { return &cached{Driver: d, known: map[string]driver.Secret{}} },
@@ -93,9 +93,9 @@ func (c careless) Update(ctx context.Context, name string, base driver.Secret, p
 	return v, nil
 }
 
-// findMistakes checks at most the given number of histories of each broken service. It maps
-// the description of each bug to the number, counted from 1, of the first history that fails
-// the check. The number is 0 if no history reveals the bug.
+// findMistakes checks at most the given number of histories of each broken service. It returns
+// a map from the description of a bug to the number of the first history that fails the check.
+// Numbers begin at 1. The number is 0 if no history reveals the bug.
 func findMistakes(ctx context.Context, histories int) (map[string]int, error) {
 	found := map[string]int{}
 	for mistake := range brokenServices {

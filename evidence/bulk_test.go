@@ -44,7 +44,8 @@ type remote struct {
 }
 
 // farServices maps each service to a function that starts the service, with or without quotas.
-// Tests call this function outside of the bubble, and call its result inside the bubble.
+// Tests call the function outside of a bubble, and call the result of the function inside the
+// bubble.
 var farServices = map[string]func(t *testing.T, quotas bool) func(t *testing.T) remote{
 	"aws":   farAWS,
 	"gcp":   farGCP,

@@ -60,8 +60,8 @@ type coldService struct {
 	stop func()
 }
 
-// coldStarts starts each of the two programs of each service rounds times, and returns the
-// costs by service. The two programs alternate.
+// coldStarts compares the starts of the two programs of each service. It returns the results
+// by service. It measures each program rounds times, and alternates between the programs.
 func coldStarts(ctx context.Context, rounds int) (map[string]startCost, error) {
 	dir, err := os.MkdirTemp("", "cold")
 	if err != nil {

@@ -165,7 +165,7 @@ func (w *world) timed(ctx context.Context, c contender, op string) (time.Duratio
 	return time.Since(began), err
 }
 
-// A stampeded is the outcome of a stampede, in which many instances find the same token expired.
+// stampeded is the outcome of a stampede, in which many instances find the same token expired.
 type stampeded struct {
 	Service, Contender string
 	Strict             bool // the authorization server rotates refresh tokens

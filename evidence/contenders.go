@@ -22,7 +22,7 @@ const (
 	tokenkeep = "tokenkeep"
 	perUser   = "secret per user" // golang.org/x/oauth2, with one secret for each user
 	oneBlob   = "one blob"        // golang.org/x/oauth2, with one JSON object for all users
-	listScan  = "list and scan"   // one secret for each user; a search reads all of them
+	listScan  = "list and scan"   // one secret for each user; a search reads all secrets
 )
 
 // contenderNames lists the contenders in the order of the tables.

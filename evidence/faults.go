@@ -84,8 +84,8 @@ var effects = map[fault]effect{
 type strike func() (fault, bool)
 
 // effect returns the effect of s on the next call. any reports whether the call has a fault.
-// If the fault is a time-out, hold is returned as before or after. The service then waits until
-// hold is closed, before or after it carries out the call.
+// The service must wait for before, if not nil, before the call, and for after, if not nil,
+// after the call. One of these channels is hold if the fault is a time-out.
 func (s strike) effect(hold <-chan struct{}) (e effect, before, after <-chan struct{}, any bool) {
 	if s == nil {
 		return e, nil, nil, false
@@ -136,8 +136,8 @@ func injectGCP(server *fakegcp.Server) func(strike, <-chan struct{}) {
 	}
 }
 
-// injectVault returns a function that injects faults into server. It injects no stale
-// reads, because the active node does not lag.
+// injectVault returns a function that injects faults into server. It injects no stale reads,
+// because reads of Vault's active node do not lag.
 func injectVault(server *fakevault.Server) func(strike, <-chan struct{}) {
 	return func(s strike, hold <-chan struct{}) {
 		server.Inject(func(*fakevault.Request) *fakevault.Fault {
@@ -155,8 +155,8 @@ func injectVault(server *fakevault.Server) func(strike, <-chan struct{}) {
 }
 
 // injectK8s returns a function that injects faults into server. It injects no stale reads,
-// because reads of the API server do not lag. The refusals have no Retry-After header, because
-// client-go would repeat the call and hide the fault from the adapter.
+// because reads of the API server do not lag. The refusals have no Retry-After header. With
+// that header, client-go would repeat the call and hide the fault from the adapter.
 func injectK8s(server *fakek8s.Server) func(strike, <-chan struct{}) {
 	return func(s strike, hold <-chan struct{}) {
 		server.Inject(func(q *fakek8s.Request) *fakek8s.Fault {

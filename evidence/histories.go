@@ -90,7 +90,7 @@ var register = porcupine.NondeterministicModel{
 	},
 }
 
-// An unsound describes a history that fails the check.
+// unsound describes a history that fails the check.
 type unsound struct {
 	Seed uint64
 	What string
@@ -398,7 +398,7 @@ func settle(history []porcupine.Operation, read map[string]bool, twice bool) []p
 	return settled
 }
 
-// A watched is a driver that counts its writes with an unknown outcome.
+// watched is a driver that counts its writes with an unknown outcome.
 type watched interface {
 	driver.Secrets
 	lost() int64

@@ -121,9 +121,9 @@ func allocations(ctx context.Context) ([]localCost, error) {
 	return all, nil
 }
 
-// measureLocal times the parts in alternating rounds. It returns the costs of the parts, and
-// the ratio of the times of two sources with a valid token: a TokenSource of this module and
-// oauth2.ReuseTokenSource.
+// measureLocal times each part once in each round. It returns the costs of the parts. It also
+// returns the ratio of the times of two sources with a valid token: a TokenSource of this
+// module and oauth2.ReuseTokenSource.
 func measureLocal(ctx context.Context, rounds int) ([]localCost, interval, error) {
 	all, err := allocations(ctx)
 	if err != nil {

@@ -237,7 +237,7 @@ type cell struct {
 	Failures           []string
 }
 
-// A planned is a fault that occurs at call number at of the operation, counted from 0.
+// planned is a fault that occurs at call number at of the operation, counted from 0.
 type planned struct {
 	at    int
 	fault fault
@@ -417,8 +417,8 @@ func (t *trial) strike() (fault, bool) {
 }
 
 // until returns a context that ends after operationTime if a fault in the plan waits for the
-// caller's timeout. Otherwise, if a fault kills the process, the context ends 20 ms after the
-// fault, because a killed process does not retry.
+// caller's timeout. Otherwise, if a fault kills the process, the context ends about 20 ms after
+// the fault, because a killed process does not retry.
 func (t *trial) until(ctx context.Context) (context.Context, context.CancelFunc) {
 	if t.has(fault.waits) {
 		return context.WithTimeout(ctx, operationTime)

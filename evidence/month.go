@@ -170,13 +170,14 @@ func (s *simulation) group(h, first int, do func(i int, at *instant) error) erro
 // An instant advances the clock once for the refreshes of one group.
 type instant struct {
 	clock    *still
-	underWay sync.WaitGroup // refreshes that have neither begun to mint nor ended
+	underWay sync.WaitGroup // refreshes that have neither called mint nor ended
 	passed   sync.Once
 }
 
-// mint waits until each refresh of the group has begun to mint or has ended. It then advances
-// the clock by mintingTime, once for the group. If the clock advanced earlier, the reads of
-// refreshes that have not begun to mint would look stale.
+// mint simulates the request for a new token at the authorization server. It waits until each
+// refresh of the group has called mint or has ended. It then advances the clock by mintingTime,
+// once for the group. If the clock advanced earlier, the reads of refreshes that have not
+// called mint would look stale.
 func (s *instant) mint() {
 	s.underWay.Done()
 	s.underWay.Wait()
@@ -201,7 +202,7 @@ func (s *simulation) hour(ctx context.Context, h int) error {
 			minted.ExpiresAt = s.clock.Now().Add(tokenLife)
 			return minted, nil
 		})
-		once.Do(at.underWay.Done) // for a refresh that fails before it mints
+		once.Do(at.underWay.Done) // for a refresh that ends without a call of mint
 		if time.Since(began) >= time.Second {
 			delayed.Add(1)
 		}

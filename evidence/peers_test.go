@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// The benchmarks compare this module with its peers in one run. The command benchstat -col /by
-// of "make bench" shows the module and its peers in columns.
+// The benchmarks compare this module with its peers in one run. "make bench" runs benchstat
+// with -col /by, which shows the module and its peers in columns.
 
 var peersFull = flag.Bool("evidence.peers", false, "print the stampedes as benchmarks")
 

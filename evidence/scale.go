@@ -10,7 +10,7 @@ import (
 // few is the number of tokens in the small store.
 const few = 10
 
-// A scaled compares one operation in a small and in a large store.
+// scaled compares one operation in a small and in a large store.
 type scaled struct {
 	Service, Operation string
 	Few, Many          int      // number of calls

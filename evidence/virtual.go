@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// A virtual holds the results of the tests whose clock is virtual.
+// virtual holds the results of the tests whose clock is virtual.
 type virtual struct {
 	Crowds     []crowdResult
 	Peers      []peerResult
@@ -65,8 +65,8 @@ type migration struct {
 }
 
 // measureVirtual runs TestCrowd, TestPeers and TestMigrate_Quota at full size with go test,
-// because only tests can use package testing/synctest. If tests fail, the result lists them,
-// and the error is nil.
+// because only tests can use package testing/synctest. If tests fail, the result lists the
+// failed tests, and the error is nil.
 func measureVirtual(ctx context.Context) (virtual, error) {
 	cmd := exec.CommandContext(ctx, "go", "test", "-json", "-count=1", "-timeout=1h", "-run=^(TestCrowd|TestPeers|TestMigrate_Quota)$", ".", "-evidence.crowd")
 	cmd.Dir = sourceFolder()
