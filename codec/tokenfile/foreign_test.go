@@ -25,7 +25,7 @@ func inUTF16(text string, order binary.AppendByteOrder) string {
 }
 
 // TestForeignFiles checks that Parse reads token files that spreadsheets or shells have changed
-// unambiguously.
+// in an unambiguous way.
 func TestForeignFiles(t *testing.T) {
 	t.Parallel()
 	plain := foreignHeader + "\n" + foreignRow
