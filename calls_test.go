@@ -152,8 +152,8 @@ func (g *gate) pass(ctx context.Context, text string, do func() error) error {
 	return err
 }
 
-// record runs f. record returns the requests that f sends and the errors that f records, in
-// order, one on each line.
+// record runs f, and returns the requests that f sends and the errors that f records, in order,
+// one on each line.
 func (g *gate) record(f func()) string {
 	g.lines = nil
 	ended := make(chan struct{})
@@ -229,8 +229,8 @@ func transport(t *testing.T) http.RoundTripper {
 	return to
 }
 
-// members returns the names of the members of a JSON object, and of the objects that are
-// members, except "data".
+// members returns the sorted names of the members of a JSON object. The names of the members of
+// an inner object follow the name of the object, unless the object is "data".
 func members(body []byte) string {
 	var object map[string]any
 	if json.Unmarshal(body, &object) != nil {
@@ -323,8 +323,8 @@ func onK8s(t *testing.T) *cloud {
 	return &cloud{g, func() (driver.Secrets, error) { return k8sstore.NewDriver(client, "default", "crm", nil) }}
 }
 
-// fields returns the names of the fields that are set in a message and in the messages within
-// it. fields also returns the values of the fields name and parent.
+// fields returns the names of the fields that are set in a message and in its inner messages.
+// The values of the fields name and parent follow their names.
 func fields(m proto.Message) string {
 	var all []string
 	var collect func(prefix string, m protoreflect.Message)

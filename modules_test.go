@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// sdks maps each adapter to a module that only this adapter needs.
+// sdks maps each adapter to a module that no other adapter needs.
 var sdks = map[string]string{
 	"awssm": "github.com/aws/aws-sdk-go-v2 ", "gcpsm": "cloud.google.com/go/secretmanager ",
 	"vaultstore": "github.com/hashicorp/vault/api ", "k8sstore": "k8s.io/client-go ",
