@@ -159,7 +159,7 @@ func readCSharp(file string) ([]codec.Fields, error) {
 		return nil, err
 	}
 	rows, err := rowsOf(records)
-	// The C# SDK also searches the header, so that a search for one of these values finds the header.
+	// The C# SDK also searches the header: a search for one of these values finds the header.
 	for _, r := range rows {
 		if r.UserName == "user_name" || r.RefreshToken == "refresh_token" || r.AccessToken == "access_token" || r.GrantToken == "grant_token" {
 			return nil, errors.New("the header was found instead")
