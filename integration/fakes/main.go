@@ -1,18 +1,18 @@
-// Fakes serves one of the fakes of services that tokenkeep's own tests use. Use the program
-// where neither the real services nor emulators are available.
+// Fakes serves one of the fakes of services that tokenkeep's own tests use. Use the program if
+// neither the real service nor an emulator is available.
 //
 //	fakes aws     AWS Secrets Manager, of package fakeaws
 //	fakes gcp     Google Cloud Secret Manager, of package fakegcp
 //	fakes zoho    Zoho's accounts server and CRM, of package zohoaccounts
 //
-// When the server is ready, the program prints one line on standard output,
+// When the server is ready, the program prints a line with the address on standard output:
 //
 //	listening http://127.0.0.1:PORT
 //
-// and answers requests until it gets an interrupt or a SIGTERM or, with -stdin, until its
-// standard input is closed. For zoho, it prints a second line: a token record for the
-// server, in the form that "tokenkeep save" reads. With -localstack, fakeaws behaves like
-// LocalStack 4.14.0 where LocalStack differs from AWS. The servers keep all data in memory.
+// For zoho, a second line is a token record for the server, in the form that "tokenkeep save"
+// reads. The program answers requests until it gets an interrupt or a SIGTERM or, with -stdin,
+// until its standard input is closed. With -localstack, fakeaws behaves like LocalStack 4.14.0.
+// The servers keep all data in memory.
 package main
 
 import (
@@ -84,7 +84,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 }
 
-// aws returns a fake of Secrets Manager, with LocalStack's readiness page.
+// aws returns a fake of Secrets Manager, with LocalStack's health page.
 func aws(opts *fakeaws.Options) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", fakeaws.NewService(opts))
@@ -106,7 +106,7 @@ func zoho() (server http.Handler, record string, err error) {
 	return s, string(text), err
 }
 
-// serve serves h until ctx is done. It prints the address and then the given lines.
+// serve serves h at addr until ctx is done. It prints the address and then the given lines.
 func serve(ctx context.Context, addr string, h http.Handler, out io.Writer, lines ...string) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {

@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// TestZoho checks that the printed record can be refreshed at the printed address.
+// TestZoho checks that the server at the printed address issues an access token for the printed
+// record.
 func TestZoho(t *testing.T) {
 	t.Parallel()
 	ctx, stop := context.WithCancel(t.Context())
