@@ -22,13 +22,12 @@ import (
 )
 
 const (
-	// localstackImage is the last image of LocalStack that runs without an
-	// account.
+	// localstackImage is the last image of LocalStack that runs without an account.
 	localstackImage = "localstack/localstack:4.14.0"
 	localstackPort  = "4566/tcp"
 
-	// realService is the value of an endpoint variable that selects the service itself, with
-	// the settings that the client library finds.
+	// realService, as the value of TOKENKEEP_AWS_ENDPOINT or TOKENKEEP_GCP_ENDPOINT, selects the
+	// service itself, with the settings that the client library finds.
 	realService = "real"
 )
 
@@ -64,7 +63,7 @@ func SharedAWS(t testing.TB) *AWS {
 // Lags reports whether reads can be stale. Only reads of the service itself can be stale.
 func (a *AWS) Lags() bool { return a.endpoint == "" }
 
-// runLocalstack starts LocalStack or, if it is not available, a stand-in.
+// runLocalstack starts LocalStack, or a stand-in if LocalStack is not available.
 func runLocalstack(ctx context.Context) (*Server, error) {
 	engine, err := docker()
 	if reason := (*absentError)(nil); errors.As(err, &reason) {
@@ -79,8 +78,8 @@ func runLocalstack(ctx context.Context) (*Server, error) {
 	run, addr, err := engine.run(ctx, image, localstackPort, func(options ...testcontainers.ContainerCustomizer) (testcontainers.Container, error) {
 		options = append(options,
 			testcontainers.WithEnv(map[string]string{"SERVICES": "secretsmanager"}),
-			// Secrets Manager starts no containers, so it does not need access to
-			// the engine.
+			// The emulator of Secrets Manager starts no containers, so LocalStack does not
+			// need access to the engine.
 			testcontainers.WithHostConfigModifier(func(h *container.HostConfig) { h.Binds = nil }),
 			testcontainers.WithLogger(quiet{}))
 		if token := os.Getenv("LOCALSTACK_AUTH_TOKEN"); token != "" && !image.standIn {
@@ -102,13 +101,13 @@ func runLocalstack(ctx context.Context) (*Server, error) {
 	return &Server{Addr: addr, what: run.what(), about: about, run: run}, nil
 }
 
-// quiet is a logger that discards all text, for modules of testcontainers that set their own
-// logger.
+// quiet is a logger that discards all text, for modules of testcontainers that do not use the
+// default logger.
 type quiet struct{}
 
 func (quiet) Printf(string, ...any) {}
 
-// localstackStandIn builds an image of fakeaws in LocalStack mode.
+// localstackStandIn builds an image that runs fakeaws in LocalStack mode.
 func localstackStandIn(ctx context.Context, e *engine) (image, error) {
 	program, err := fakes()
 	if err != nil {
@@ -120,8 +119,8 @@ func localstackStandIn(ctx context.Context, e *engine) (image, error) {
 	return i, err
 }
 
-// fakeProcess starts a fake of service as a process, with additional flags. reason appears
-// in the report.
+// fakeProcess starts a fake of the service as a process, with additional flags. The report shows
+// reason, which explains the stand-in.
 func fakeProcess(ctx context.Context, service, reason string, flags ...string) (*Server, error) {
 	program, err := fakes()
 	if err != nil {
@@ -135,8 +134,8 @@ func fakeProcess(ctx context.Context, service, reason string, flags ...string) (
 		about: fmt.Sprintf("stand-in: this module's fake%s (%s)", service, reason)}, nil
 }
 
-// awsVersion describes the server at endpoint: the name and the version in LocalStack's health
-// page, or a text that says that these are unknown.
+// awsVersion returns the name and the version of the server at endpoint, from LocalStack's health
+// page. If the server has no such page, awsVersion returns a text with the word "unknown".
 func awsVersion(ctx context.Context, endpoint string) string {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(endpoint, "/")+"/_localstack/health", nil)
 	if err != nil {
@@ -185,8 +184,8 @@ func awsClient(ctx context.Context, endpoint string, options ...func(*secretsman
 // Emulators accept any values.
 var emulated = struct{ region, key, secret string }{"us-east-1", "test", "test"}
 
-// Query returns the text that follows the prefix in a store URL of the command tokenkeep. It
-// is empty for the service itself.
+// Query returns the query, with the "?", of a store URL for the command tokenkeep. For the service
+// itself, the query is empty.
 func (a *AWS) Query() string {
 	if a.endpoint == "" {
 		return ""
@@ -194,7 +193,8 @@ func (a *AWS) Query() string {
 	return "?endpoint=" + a.endpoint
 }
 
-// Env returns the variables to add to the environment of a program that uses the server.
+// Env returns the variables to add to the environment of a program that uses the server. For the
+// service itself, Env returns nil.
 func (a *AWS) Env() []string {
 	if a.endpoint == "" {
 		return nil
@@ -202,8 +202,8 @@ func (a *AWS) Env() []string {
 	return []string{"AWS_REGION=" + emulated.region, "AWS_ACCESS_KEY_ID=" + emulated.key, "AWS_SECRET_ACCESS_KEY=" + emulated.secret}
 }
 
-// Prefix returns a unique prefix. On a server that the tests have not started, it removes
-// the secrets under the prefix when the test ends.
+// Prefix returns a unique prefix for the names of secrets. On a server that the tests have not
+// started, the secrets with the prefix are removed when the test ends.
 func (a *AWS) Prefix(t testing.TB) string {
 	t.Helper()
 	prefix := unique()

@@ -66,7 +66,8 @@ func (b *awsBackend) driver() conformance.Driver {
 	return d
 }
 
-// tamper stores data as the version that follows the current version.
+// tamper stores data as a version with the ID that the driver computes for the version after the
+// current one.
 func (b *awsBackend) tamper(t testing.TB, d driver.Secrets, name string, data []byte) {
 	t.Helper()
 	s, err := d.Fresh(t.Context(), name, driver.Secret{})

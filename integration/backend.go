@@ -14,15 +14,15 @@ import (
 	"testing"
 )
 
-// A Backend is a kind of server on which the suites run, with the outcome of its
-// cases.
+// A Backend is a kind of server on which the suites run, with the outcomes of the cases. Its
+// methods are safe for concurrent use.
 type Backend struct {
 	// Name is the name of the backend in TOKENKEEP_REQUIRE, such as "vault".
 	Name string
 
 	mu                      sync.Mutex
-	shared                  *Server // nil until a test requests it
-	err                     error   // error of the start of the shared server
+	shared                  *Server // nil unless it has been started
+	err                     error   // why the shared server is not available
 	ran                     string  // server on which the cases ran
 	why                     string  // reason of the first test that found no server
 	passed, failed, skipped int
@@ -30,6 +30,7 @@ type Backend struct {
 	cannot                  []string // cases that the server cannot pass, as "case: reason"
 }
 
+// The backends of the suites.
 var (
 	VaultBackend      = &Backend{Name: "vault"}
 	OpenBaoBackend    = &Backend{Name: "openbao"}
@@ -71,8 +72,8 @@ func (b *Backend) Unavailable(t testing.TB, reason string) {
 	t.Skipf("no %s: %s", b.Name, reason)
 }
 
-// must ends the test if err is not nil. It calls Unavailable if err contains an absentError, and
-// otherwise fails the test.
+// must ends the test if err is not nil. If err contains an absentError, must calls Unavailable;
+// otherwise, must fails the test.
 func (b *Backend) must(t testing.TB, err error) {
 	t.Helper()
 	if reason := (*absentError)(nil); errors.As(err, &reason) {
@@ -100,7 +101,7 @@ func (b *Backend) sharedServer(t testing.TB, start func(ctx context.Context) (*S
 	return server
 }
 
-// ranOn records that cases ran on s, unless another server is recorded already.
+// ranOn records that cases ran on s, unless a server is recorded already.
 func (b *Backend) ranOn(s *Server) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -121,9 +122,8 @@ func (b *Backend) stopShared() error {
 	return err
 }
 
-// Count counts the test among the cases of the backend when the test ends. It skips the test
-// if TOKENKEEP_CANNOT matches the name of the test. Call it in subtests, not in a test that
-// has subtests.
+// Count counts the test among the cases of the backend when the test ends. A test with subtests
+// counts as one case. If TOKENKEEP_CANNOT matches the name of the test, Count skips the test.
 func (b *Backend) Count(t testing.TB) {
 	t.Helper()
 	t.Cleanup(func() {
@@ -149,8 +149,8 @@ func (b *Backend) Count(t testing.TB) {
 	}
 }
 
-// Cannot skips the test because the server lacks a feature that the test needs. The report
-// lists the test.
+// Cannot skips the test because the server cannot pass it, for the given reason. The report lists
+// the test and the reason.
 func (b *Backend) Cannot(t testing.TB, reason string) {
 	t.Helper()
 	b.mu.Lock()
@@ -173,9 +173,9 @@ func (b *Backend) line() string {
 	}
 }
 
-// Report prints a line for each backend, followed by the cases that the server cannot pass. It
-// returns the names in TOKENKEEP_REQUIRE of backends for which no case passed, including
-// unknown names.
+// Report writes to w a line for each backend, followed by the cases that the backend's server
+// cannot pass. It returns the names in TOKENKEEP_REQUIRE for which no case passed, including the
+// names of unknown backends.
 func Report(w io.Writer) (missing []string) {
 	known := map[string]bool{}
 	for _, b := range backends {

@@ -17,20 +17,20 @@ import (
 	"time"
 )
 
-// keepBuilds is the time for which an older build of a program stays in the cache, because
-// another branch may need it.
+// keepBuilds is the time for which a build of a program stays in the cache. Another branch may
+// need an older build.
 const keepBuilds = 14 * 24 * time.Hour
 
-// Programs that are built once for all tests.
+// Functions that return the paths of the programs that run Vault and Kubernetes.
 var (
 	vaultdev = built("vaultdev", "TOKENKEEP_VAULTDEV")
 	kubedev  = built("kubedev", "TOKENKEEP_KUBEDEV")
 )
 
 // built returns a function that returns the path of the program in folder. If the environment
-// variable env is set, its value is the path. Otherwise the function builds the program,
-// unless the cache contains a build. With -short, it returns an absentError instead of
-// building.
+// variable env is set, its value is the path. Otherwise the first call builds the program,
+// unless the cache contains an up-to-date build. With -short, the function returns an absentError
+// instead of building the program.
 func built(folder, env string) func() (string, error) {
 	return sync.OnceValues(func() (string, error) {
 		if path := os.Getenv(env); path != "" {
@@ -60,8 +60,8 @@ func built(folder, env string) func() (string, error) {
 	})
 }
 
-// fakes returns the path of the program in the folder fakes. The program is always built,
-// because it depends on the whole module, and because Go's own cache makes builds quick.
+// fakes returns the path of the program in the folder fakes. The first call always builds the
+// program, because the program depends on the whole module, and Go's own cache makes builds quick.
 var fakes = sync.OnceValues(func() (string, error) {
 	cache, err := cacheDir()
 	if err != nil {
@@ -88,7 +88,7 @@ var fakes = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// cacheDir returns this module's folder in the user's cache.
+// cacheDir creates this module's folder in the user's cache, if necessary, and returns its path.
 func cacheDir() (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -105,9 +105,8 @@ func exe() string {
 	return ""
 }
 
-// locate returns the path at which the program of a folder is cached. The name depends on
-// the source files, the Go version and the platform. An existing file is therefore up to
-// date, and a running program is never overwritten.
+// locate returns the path at which the program of a folder is cached. The name of the file depends
+// on the source files, the Go version and the platform. An existing file is therefore up to date.
 func locate(folder string) (string, error) {
 	cache, err := cacheDir()
 	if err != nil {
@@ -147,8 +146,8 @@ func hashFiles(names ...string) (string, error) {
 	return fmt.Sprintf("%x", hash.Sum(nil)[:12]), nil
 }
 
-// buildTo builds the program in a temporary folder and moves it to path, because other test
-// processes may build the same program concurrently.
+// buildTo builds the program whose source is in folder. It builds in a temporary folder and then
+// moves the program to path, because other test processes may build the same program concurrently.
 func buildTo(folder, path string) error {
 	temp, err := os.MkdirTemp(filepath.Dir(path), "build-")
 	if err != nil {
@@ -157,7 +156,7 @@ func buildTo(folder, path string) error {
 	defer os.RemoveAll(temp)
 	built := filepath.Join(temp, filepath.Base(path))
 	// The folder may be a separate module, so workspaces are off. The program must run in an
-	// otherwise empty image, so it uses no C libraries.
+	// otherwise empty image, so the program must not use C libraries.
 	cmd := exec.CommandContext(context.Background(), "go", "build", "-C", folder, "-trimpath", "-ldflags=-s -w", "-o", built, ".")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -166,8 +165,8 @@ func buildTo(folder, path string) error {
 	return os.Rename(built, path)
 }
 
-// removeOld removes programs, and the remains of killed builds, that are older than keepBuilds.
-// It keeps the program at the path except, and ignores files that it cannot remove.
+// removeOld removes from dir all programs and remains of killed builds that are older than
+// keepBuilds, except the program at the path except. It ignores errors.
 func removeOld(dir, except string) {
 	for _, pattern := range []string{"vaultdev-*", "kubedev-*", "fakes-*", "build-*"} {
 		old, _ := filepath.Glob(filepath.Join(dir, pattern))

@@ -1,74 +1,75 @@
-// Package integration tests tokenkeep against real servers. The package is in a separate
-// module that is never tagged; no released package depends on it.
+// Package integration tests tokenkeep against real servers and stand-ins. The package is in a
+// separate module without releases, on which no released package depends.
 //
-// This command starts the necessary servers, runs all tests, and prints a line for each
-// backend at the end:
+// This command starts the servers, runs the tests, and prints a report at the end. The report has
+// a line for each backend, which is a kind of server:
 //
 //	go -C integration test -parallel 8 -timeout 25m
 //
-// The line shows the server and its version, whether the server is real or a stand-in, and how
-// many cases passed, failed and were skipped. With a list of packages, as in ./..., the go
-// command shows these lines only with -v. The cases spend most of their time waiting, so many
-// of them can run in parallel.
+// If cases of the backend ran, the line shows the server and its version, whether the server is
+// real or a stand-in, and how many cases passed, failed and were skipped. Otherwise, the line
+// says why no case ran. With a list of packages, as in ./..., the go command shows the report
+// only with -v. Most cases spend their time waiting, so many cases can run in parallel.
 //
 // # Where servers come from
 //
-// If there is a Docker engine, testcontainers-go runs the servers in containers. The
-// containers use the published images, if the engine has them or can pull them. Otherwise the
-// servers come from these sources:
+// If there is a Docker engine, testcontainers-go runs vault, openbao, localstack and mysql in
+// containers. The containers use the published images, if the engine has them or can pull them.
+// Otherwise, and always for kubernetes and gcp, the servers come from these sources:
 //
-//   - vault: from the command vaultdev, which contains the core of HashiCorp Vault. The first
-//     build of vaultdev takes minutes and gigabytes of Go's caches. The program stays in the
-//     user's cache folder, and is built again only if its source changes. vaultdev is a
-//     separate module with its own license: see integration/vaultdev/NOTICE.
-//   - localstack: from the fake that the tests of package awssm use, in the mode that
-//     behaves like LocalStack 4.14.0. The report lists it as a stand-in. To
-//     run the suites on the fake in its AWS mode, run "fakes aws" without -localstack
-//     and set TOKENKEEP_AWS_ENDPOINT.
-//   - kubernetes: always from the command kubedev, a process with kube-apiserver, etcd and
-//     RBAC. The first build of kubedev takes as long as that of vaultdev.
-//   - mysql: from the MariaDB installed on this machine, if any.
+//   - vault: the command vaultdev, which contains the core of HashiCorp Vault. The first build
+//     of vaultdev takes minutes and gigabytes of Go's caches. The build stays in the user's cache
+//     folder for at least 14 days, and is replaced earlier if the source or the Go version
+//     changes. vaultdev is a separate module with its own license: see
+//     integration/vaultdev/NOTICE.
+//   - localstack: the fake that the tests of package awssm use, in the mode that behaves like
+//     LocalStack 4.14.0. To run the suites on the fake in its AWS mode, run "fakes aws" without
+//     -localstack, and set TOKENKEEP_AWS_ENDPOINT.
+//   - mysql: the MariaDB installed on this machine, if any.
+//   - kubernetes: the command kubedev, one process with kube-apiserver, etcd and RBAC. The first
+//     build of kubedev takes as long as the first build of vaultdev.
+//   - gcp: the fake that the tests of package gcpsm use, because Google publishes no emulator of
+//     its Secret Manager.
 //
-// OpenBao cannot be built from the Go module proxy, so openbao uses only the published
-// image. Without an engine, or if the image cannot be pulled, the tests of openbao are
-// skipped, and the report says why.
+// If there is an engine, vaultdev, the fake for localstack and MariaDB run in images that are
+// built here, on Linux only. Without an engine, these programs run as processes. kubedev and the
+// fake for gcp always run as processes.
 //
-// Without an engine the same programs run as processes. Google publishes no emulator of
-// its Secret Manager: gcp is always the fake from the tests of package gcpsm, or the
-// server that TOKENKEEP_GCP_ENDPOINT names.
+// OpenBao cannot be built from the Go module proxy, so openbao has no stand-in. Without an
+// engine, or if the published image cannot be pulled, the tests of openbao are skipped.
 //
-// Containers are removed at the end, even if the tests are interrupted. Later runs remove
-// the containers of a killed run after two hours. If a server crashes, the cases that use
-// it fail and show its output.
+// Containers are removed at the end, even if the tests are interrupted. If a run is killed, later
+// runs remove its containers after four hours. If a server crashes, the cases that use the server
+// fail, and the run prints the server's output once.
 //
 // # Environment
 //
-//	TOKENKEEP_REQUIRE           backends that have to run, as in "vault,mysql": the
-//	                            run fails if no case of one of them passes
+//	TOKENKEEP_REQUIRE           backends that have to run, as in "vault,mysql": the run fails
+//	                            unless at least one case of each of these backends passes
 //	TOKENKEEP_VAULT_IMAGE       images to use instead of the pinned ones; an image that is
 //	TOKENKEEP_LOCALSTACK_IMAGE  named here has no stand-in
 //	TOKENKEEP_MYSQL_IMAGE
 //	TOKENKEEP_OPENBAO_IMAGE
-//	LOCALSTACK_AUTH_TOKEN       is passed on to LocalStack, whose later images ask for it
-//	TOKENKEEP_VAULT_ADDR        use this server, with the token in VAULT_TOKEN
-//	TOKENKEEP_VAULT_MOUNT       its KV version 2 engine, if that is not "secret"
+//	LOCALSTACK_AUTH_TOKEN       token for LocalStack's images after 4.14.0
+//	TOKENKEEP_VAULT_ADDR        use the server at this URL, with the token in VAULT_TOKEN
+//	TOKENKEEP_VAULT_MOUNT       path of its KV version 2 engine, if that is not "secret"
 //	TOKENKEEP_AWS_ENDPOINT      use this Secrets Manager: a URL, or "real" for the
 //	                            service, with the region and credentials that the SDK finds
 //	TOKENKEEP_GCP_ENDPOINT      use this Secret Manager: a host:port without TLS, or "real"
 //	TOKENKEEP_GCP_PARENT        the project, as in "projects/p"
-//	TOKENKEEP_MYSQL_DSN         use this server
-//	TOKENKEEP_KUBECONFIG        use the cluster that this configuration names, with an
-//	                            account that may create namespaces, accounts and roles
-//	TOKENKEEP_CANNOT            a regular expression for the names of cases that such a
-//	                            server is known to fail; the cases are skipped and listed
+//	TOKENKEEP_MYSQL_DSN         use the server with this data source name
+//	TOKENKEEP_KUBECONFIG        path of a kubeconfig file: use its cluster, with an account
+//	                            that may create namespaces, service accounts and roles
+//	TOKENKEEP_CANNOT            a regular expression for the names of cases that an external
+//	                            server is known to fail; these cases are skipped and listed
 //	TOKENKEEP_FULL              if set, the tests use larger sizes: for example, 200 instead
 //	                            of 24 processes are killed while they refresh a token
-//	TOKENKEEP_VAULTDEV          start this program in place of building one
+//	TOKENKEEP_VAULTDEV          programs to start instead of building vaultdev and kubedev
 //	TOKENKEEP_KUBEDEV
 //
-// On an external server, the tests use unique names and remove all data that they create. Cases
-// that such a server cannot pass are skipped. The report lists them by name below the backend's
-// line.
+// A server that the environment names is external. On an external server, the tests use unique
+// names and remove all data that they create. Cases that the server cannot pass are skipped. The
+// report lists these cases by name below the backend's line.
 //
 // DOCKER_HOST and the variables of testcontainers-go have their usual meaning. The tests set
 // three variables, unless the environment sets them: TESTCONTAINERS_RYUK_DISABLED if the

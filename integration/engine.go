@@ -27,15 +27,14 @@ const (
 	// pullTimeout limits the time to pull an image.
 	pullTimeout = 5 * time.Minute
 
-	// keepContainers is the age at which containers of other runs are removed. It exceeds the
-	// longest timeout of a run, so no running test uses such a container.
+	// keepContainers is the age at which containers of other runs are removed. A run takes less
+	// time, so no running test uses a container of this age.
 	keepContainers = 4 * time.Hour
 
 	// label is a label of all containers and of the images built here.
 	label = "com.github.tokenkeep.integration"
 
-	// reaper is the image with which testcontainers removes the remains of a
-	// killed test.
+	// reaper is the image with which testcontainers removes the remains of a killed run.
 	reaper = "testcontainers/ryuk:0.14.0"
 )
 
@@ -71,7 +70,8 @@ var docker = sync.OnceValues(func() (*engine, error) {
 // configure sets environment variables for facts that testcontainers cannot detect. These
 // facts are a missing image of the reaper, and the loopback address of published ports if the
 // engine runs on this machine. A unique session ID distinguishes runs with the same parent
-// process. configure does not change variables that are already set.
+// process. configure does not change variables that are already set. It also disables the
+// default logger of testcontainers.
 func (e *engine) configure(ctx context.Context) {
 	if _, set := os.LookupEnv("TESTCONTAINERS_RYUK_DISABLED"); !set && e.provide(ctx, reaper) != nil {
 		_ = os.Setenv("TESTCONTAINERS_RYUK_DISABLED", "true") // fails only for malformed names
@@ -129,8 +129,8 @@ type image struct {
 }
 
 // choose returns the image that the environment variable env names. If env is not set, choose
-// returns the published image or, if that is not available, the image that standIn builds.
-// standIn is called only on Linux; on other systems, the error contains an absentError.
+// returns the published image or, if the published image is not available, the image that standIn
+// builds. standIn is called only on Linux; on other systems, the error contains an absentError.
 func (e *engine) choose(ctx context.Context, env, published string, standIn func(context.Context, *engine) (image, error)) (image, error) {
 	e.choosing.Lock()
 	defer e.choosing.Unlock()
@@ -154,8 +154,8 @@ type file struct {
 	source string // path on this machine
 }
 
-// build makes an image from files and Dockerfile instructions, unless the engine already
-// has it, and returns its name.
+// build returns the name of an image with the files and the Dockerfile instructions. It makes the
+// image unless the engine has an image of the same content.
 func (e *engine) build(ctx context.Context, repository string, files []file, instructions ...string) (string, error) {
 	return e.buildOf(ctx, repository, files, func() ([]file, error) { return files, nil }, instructions...)
 }
@@ -201,7 +201,8 @@ func (e *engine) buildOf(ctx context.Context, repository string, key []file, mak
 	return ref, e.removeOthers(ctx, kind, ref)
 }
 
-// removeOthers removes images that were built earlier for the same purpose.
+// removeOthers removes the images of the given kind, except ref and the images that other runs
+// use.
 func (e *engine) removeOthers(ctx context.Context, kind, ref string) error {
 	list, err := e.ImageList(ctx, client.ImageListOptions{Filters: client.Filters{}.Add("label", label+"="+kind)})
 	if err != nil {
@@ -215,7 +216,7 @@ func (e *engine) removeOthers(ctx context.Context, kind, ref string) error {
 	return nil
 }
 
-// writeTar writes files and their folders as an archive.
+// writeTar writes files and their folders as an archive, with an empty folder "tmp".
 func writeTar(w io.Writer, files []file) error {
 	archive := tar.NewWriter(w)
 	made := map[string]bool{".": true}
@@ -274,8 +275,8 @@ type containerInstance struct {
 	once   sync.Once
 }
 
-// run calls start to run a container of the image. It returns the container and the address
-// of its server.
+// run calls start, which must start a container of the image i. It returns the container, and the
+// address at which the container's port is published.
 func (e *engine) run(ctx context.Context, i image, port string, start func(options ...testcontainers.ContainerCustomizer) (testcontainers.Container, error)) (*containerInstance, string, error) {
 	began := time.Now()
 	c, err := start(testcontainers.WithLabels(map[string]string{label: "server"}))
@@ -298,7 +299,7 @@ func (e *engine) run(ctx context.Context, i image, port string, start func(optio
 	return run, addr, nil
 }
 
-// stopAll removes containers that tests had no time to remove.
+// stopAll removes the containers that the tests have not removed.
 func (e *engine) stopAll(ctx context.Context) error {
 	e.mu.Lock()
 	running := slices.Collect(maps.Keys(e.running))
@@ -314,8 +315,8 @@ func (c *containerInstance) what() string {
 	return fmt.Sprintf("container %.12s of %s", c.container.GetContainerID(), c.image)
 }
 
-// watch returns the address of the server. Later, it closes c.dead if the container ends
-// unexpectedly.
+// watch returns the address of the server, and starts a goroutine that closes c.dead if the
+// container ends unexpectedly.
 func (c *containerInstance) watch(ctx context.Context) (string, error) {
 	addr, err := c.container.PortEndpoint(ctx, c.port, "")
 	if err != nil {
@@ -325,7 +326,7 @@ func (c *containerInstance) watch(ctx context.Context) (string, error) {
 	go func() {
 		select {
 		case <-wait.Result:
-		case <-wait.Error: // the engine has ended, and the container with it
+		case <-wait.Error: // the engine does not answer, so the container counts as ended
 		}
 		c.mu.Lock()
 		defer c.mu.Unlock()

@@ -21,8 +21,8 @@ import (
 // faultUsers is the number of records in the tests of faults.
 const faultUsers = 6
 
-// A victim is a store whose server or connections break. Each write has a number. The victim
-// stores the numbers of the last acknowledged and the last attempted write of each record.
+// A victim is a store whose server or connections break. The writes of each record have numbers,
+// from 1.
 type victim struct {
 	store tokenstore.TokenStore
 	cold  func(t *testing.T) tokenstore.TokenStore // opens an independent store on the same records
@@ -43,14 +43,14 @@ func newVictim(t *testing.T, s tokenstore.TokenStore, cold func(t *testing.T) to
 
 func faultUser(i int) string { return fmt.Sprintf("user-%d@example.com", i) }
 
-// Saves that must succeed have a minute, because the machine has other work. Saves that may fail
-// end sooner.
+// Limits of a save. The limit for a save that must succeed is generous, because the machine has
+// other work.
 const (
 	mustSucceed = time.Minute
 	mayFail     = 15 * time.Second
 )
 
-// save writes the next state of a record, within limit.
+// save writes the next state of the record i, within limit.
 func (v *victim) save(ctx context.Context, i int, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -135,7 +135,7 @@ func (v *victim) check(t *testing.T) {
 	}
 }
 
-// connect opens a store on a Vault server at url.
+// connect opens a store on v that connects to url.
 func (v *Vault) connect(t *testing.T, url, token, prefix string, opts *vaultstore.Options) tokenstore.TokenStore {
 	t.Helper()
 	at := *v
@@ -157,7 +157,7 @@ func newVaultVictim(t *testing.T, v *Vault, p *Proxy) *victim {
 	})
 }
 
-// ownVault starts a server and a proxy for it.
+// ownVault starts a Vault server and a proxy for the server.
 func ownVault(t *testing.T) (*Vault, *Proxy) {
 	t.Helper()
 	VaultBackend.Count(t)
@@ -358,8 +358,8 @@ func TestVaultRateLimit(t *testing.T) {
 // notOwn says why some tests do not run on an external server.
 const notOwn = "a proxy does not stand before a server that is not the tests' own"
 
-// breakages are faults of connections. succeed means that all saves succeed during the fault;
-// otherwise at least one save must fail.
+// breakages are faults of connections. If succeed is set, all saves must succeed during the fault;
+// otherwise, at least one save must fail.
 var breakages = []struct {
 	name       string
 	kind       string

@@ -18,13 +18,12 @@ import (
 // A GCP is Google's Secret Manager or a running emulator of it.
 type GCP struct {
 	*Server
-	Parent string // "projects/…"
+	Parent string // "projects/ID"
 }
 
 // SharedGCP returns the Secret Manager that the tests share: the server that
-// TOKENKEEP_GCP_ENDPOINT names, or a stand-in, because Google publishes no emulator. If no
-// server is available, SharedGCP skips the test or, if TOKENKEEP_REQUIRE names the backend,
-// fails the test.
+// TOKENKEEP_GCP_ENDPOINT names, or a stand-in, because Google publishes no emulator. If the
+// stand-in cannot be started, SharedGCP fails the test.
 func SharedGCP(t testing.TB) *GCP {
 	t.Helper()
 	server := GCPBackend.sharedServer(t, func(ctx context.Context) (*Server, error) {
@@ -45,7 +44,7 @@ func SharedGCP(t testing.TB) *GCP {
 // Lags reports whether reads can be stale. Only reads of the service itself can be stale.
 func (g *GCP) Lags() bool { return g.Addr == "" }
 
-// Client returns a client with its own connection, which is closed when the test ends.
+// Client returns a client with its own connection. The client is closed when the test ends.
 func (g *GCP) Client(t testing.TB) *secretmanager.Client {
 	t.Helper()
 	client, err := gcpClient(t.Context(), g.Addr)
@@ -66,8 +65,8 @@ func gcpClient(ctx context.Context, addr string, options ...option.ClientOption)
 	return secretmanager.NewClient(ctx, options...)
 }
 
-// Prefix returns a unique prefix. On a server that the tests have not started, it removes
-// the secrets under the prefix when the test ends.
+// Prefix returns a unique prefix for the names of secrets. On a server that the tests have not
+// started, the secrets with the prefix are removed when the test ends.
 func (g *GCP) Prefix(t testing.TB) string {
 	t.Helper()
 	prefix := unique()

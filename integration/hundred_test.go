@@ -21,7 +21,7 @@ import (
 const (
 	stampede   = 100                    // concurrent processes
 	tokenTime  = 571 * time.Millisecond // time that the accounts server takes to make a token
-	clockError = 2 * time.Minute        // clock error of two processes in three: one is slow, and one is fast
+	clockError = 2 * time.Minute        // clock error of two processes in three: one clock is slow, and one is fast
 	accessLife = time.Hour              // lifetime of an access token
 	lag        = 2 * time.Second        // lag of reads
 )
@@ -165,10 +165,10 @@ func TestHundredProcesses(t *testing.T) { // not parallel, because its processes
 	t.Run("refresh once though clocks are wrong and reads lag", func(t *testing.T) { refreshWithWrongClocks(t, workers) })
 }
 
-// polls describes the reads of the processes that waited for another process. middle is the
-// median pause between two reads of a process, and longest is the longest pause.
+// polls describes the reads of the processes that waited for the process with the lease. middle is
+// the median pause between two reads of a process, and longest is the longest pause.
 type polls struct {
-	reads, after    int // most reads of one process: in total, and after the holder's commit
+	reads, after    int // most reads of one process: in total, and after the commit of the new token
 	middle, longest time.Duration
 }
 

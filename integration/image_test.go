@@ -25,9 +25,9 @@ const (
 	imageTime  = 5 * time.Minute // limit of each part, without the compilation of the program
 )
 
-// TestImage checks that the released image, on an empty base, runs the agent by default. It
-// checks that the agent answers requests as a user that the image does not define, on a
-// read-only file system.
+// TestImage checks that the released image, on an empty base, runs the agent by default. The
+// agent must answer requests as a user that the image does not define, on a read-only file
+// system.
 func TestImage(t *testing.T) {
 	t.Parallel()
 	e := localEngine(t)
@@ -140,7 +140,7 @@ func (e *engine) buildReleased(ctx context.Context, t *testing.T, program string
 	return ref
 }
 
-// serveReleased runs the agent, and returns its container and its URL.
+// serveReleased runs the agent, and returns the ID of its container and its URL.
 func (e *engine) serveReleased(ctx context.Context, t *testing.T, image string) (id, url string) {
 	t.Helper()
 	c, err := e.ContainerCreate(ctx, client.ContainerCreateOptions{

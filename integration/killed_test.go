@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	fullEnv = "TOKENKEEP_FULL" // if set, TestLeaseHolderKilled kills 200 processes under each rule, and otherwise 24
+	fullEnv = "TOKENKEEP_FULL" // if set, the tests use larger sizes
 
 	shortLease = 3 * time.Second
 	survivors  = 3                      // other processes that need the token
@@ -25,8 +25,8 @@ const (
 	mintTime   = 300 * time.Millisecond // response time of the accounts server; other processes begin to wait within this time
 )
 
-// kills returns the number of processes to kill on each kind of place. kinds is the number
-// of kinds.
+// kills returns the number of processes to kill on each kind of place under each rule of the
+// accounts server. kinds is the number of kinds.
 func kills(kinds int) int {
 	n := 24
 	if os.Getenv(fullEnv) != "" {
@@ -83,8 +83,8 @@ type outcome struct {
 	failed   int  // number of other processes that failed
 	wait     time.Duration
 
-	// inWindow reports whether the process was killed after the accounts server had
-	// answered and before the answer was stored.
+	// inWindow reports whether the process was killed after the accounts server had issued the
+	// new token and before the token was stored.
 	inWindow bool
 }
 
@@ -174,8 +174,9 @@ func (k kill) run(t *testing.T, others []*worker) (o outcome) {
 	return o
 }
 
-// gate returns a channel that is closed when the accounts server gets a request for a token,
-// and two functions. After shut is called, requests get no response until open is called.
+// gate returns a channel that is closed when the accounts server gets the first refresh request,
+// and two functions. Refresh requests after shut get no response until open is called. The
+// accounts server answers other refresh requests after mintTime.
 func (a accounts) gate() (asked <-chan struct{}, shut, open func()) {
 	first, opened := make(chan struct{}), make(chan struct{})
 	tell := sync.OnceFunc(func() { close(first) })
@@ -193,9 +194,9 @@ func (a accounts) gate() (asked <-chan struct{}, shut, open func()) {
 	return first, func() { isShut.Store(true) }, sync.OnceFunc(func() { close(opened) })
 }
 
-// checkLost checks that all processes get the refusal of the accounts server, and that the
-// refusal soon becomes permanent. At first the refusal is temporary, because the killed
-// process might still store its new token.
+// checkLost checks that all other processes get the refusal of the accounts server, and that the
+// refusal soon becomes permanent. At first the refusal is temporary, because the process whose
+// lease expired might still store its new token.
 func (kill) checkLost(t *testing.T, s store, accounts accounts, saved tokenstore.Token, results []result) {
 	t.Helper()
 	for _, r := range results {
@@ -227,8 +228,8 @@ func (k kill) checkKept(t *testing.T, s store, accounts accounts, saved tokensto
 }
 
 // alone measures nine refreshes without other processes. It returns the largest number of
-// requests to the store, and the median time from the accounts server's response until the
-// token is stored.
+// requests that a refresh makes to the store, and the median time from the accounts server's
+// response until the token is stored.
 func alone(t *testing.T, k kindOfPlace, w *worker, strict bool) (requests int, window time.Duration) {
 	t.Helper()
 	var windows []time.Duration
@@ -250,8 +251,9 @@ func alone(t *testing.T, k kindOfPlace, w *worker, strict bool) (requests int, w
 	return requests, windows[len(windows)/2]
 }
 
-// killsOf returns n runs, one for each step in turn. If there are more steps than runs, it
-// selects evenly spaced steps.
+// killsOf returns n runs, one for each step in turn. If there are more steps than runs, killsOf
+// selects evenly spaced steps. In about half of the runs, the other processes start before the
+// kill.
 func killsOf(k kindOfPlace, n, requests int, strict bool) []kill {
 	all, runs := steps(requests), make([]kill, n)
 	for i := range runs {
@@ -268,8 +270,8 @@ func killsOf(k kindOfPlace, n, requests int, strict bool) []kill {
 // outcomes.
 type series struct {
 	runs     []kill
-	requests int           // number of requests of one refresh
-	window   time.Duration // time from the answer until the token is stored
+	requests int           // requests to the store in one refresh
+	window   time.Duration // median time from the answer until the token is stored
 
 	mu                                                      sync.Mutex
 	killed, inWindow, extra, succeeded, lost, lostElsewhere int

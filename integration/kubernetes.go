@@ -24,8 +24,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// kubeconfigEnv is the environment variable with the path of the configuration for an external
-// cluster.
+// kubeconfigEnv is the environment variable with the path of the client configuration for an
+// external cluster.
 const kubeconfigEnv = "TOKENKEEP_KUBECONFIG"
 
 // A Kubernetes is a running API server.
@@ -68,9 +68,10 @@ func SharedKubernetes(t testing.TB) *Kubernetes {
 	return &Kubernetes{Server: server, CA: config.CAData, admin: config}
 }
 
-// StartKubernetes returns an API server for one test. The server can be killed, and keeps its
-// data when it is started again. compaction is the interval at which the server's etcd discards
-// replaced states. The server is stopped when the test and its subtests end.
+// StartKubernetes starts an API server for one test. The server can be killed, and keeps its
+// data when it is started again. The server is stopped when the test and its subtests end.
+// compaction is the interval at which the server's etcd discards old revisions. If
+// TOKENKEEP_KUBECONFIG is set, StartKubernetes skips the test.
 func StartKubernetes(t testing.TB, compaction time.Duration) *Kubernetes {
 	t.Helper()
 	if os.Getenv(kubeconfigEnv) != "" {
@@ -120,11 +121,11 @@ func startKubernetes(ctx context.Context, compaction time.Duration) (*Server, er
 	return server, err
 }
 
-// kubernetesToken is the administrator's token for servers that the tests start.
+// kubernetesToken returns the administrator's token for servers that the tests start.
 var kubernetesToken = sync.OnceValue(func() string { return "admin-" + rand.Text() })
 
-// kubernetesConfig returns the administrator's client configuration for a server
-// that the tests have started.
+// kubernetesConfig returns the administrator's client configuration for a server that the tests
+// have started.
 func kubernetesConfig(server *Server) (*rest.Config, error) {
 	ca, err := os.ReadFile(filepath.Join(server.run.(*process).scratch, "apiserver.crt"))
 	if err != nil {
@@ -196,8 +197,9 @@ func (k *Kubernetes) Namespace(t testing.TB) string {
 	return name
 }
 
-// Account creates a service account with only the permissions of the Role in document. The
-// document is YAML. It returns a token of the account.
+// Account creates a service account with the permissions of the Role in document, which is YAML.
+// The Role must allow get on Secrets. Account returns a token of the service account after the
+// server has applied the Role.
 func (k *Kubernetes) Account(t testing.TB, namespace, document string) string {
 	t.Helper()
 	var role rbac.Role
@@ -229,7 +231,7 @@ func (k *Kubernetes) Account(t testing.TB, namespace, document string) string {
 	must(err)
 	answer, err := accounts.CreateToken(t.Context(), name, &authentication.TokenRequest{}, metav1.CreateOptions{})
 	must(err)
-	// The server applies a new binding asynchronously.
+	// The server applies a new binding asynchronously, and refuses the get until then.
 	secrets := k.Client(t, answer.Status.Token).Secrets(namespace)
 	Eventually(t, func() error {
 		if _, err := secrets.Get(t.Context(), "none", metav1.GetOptions{}); !apierrors.IsNotFound(err) {

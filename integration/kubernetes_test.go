@@ -99,7 +99,7 @@ func TestK8sstoreConforms(t *testing.T) {
 	conformance.RunStore(t, newK8sBackend(t).driver().Store(t, nil))
 }
 
-// TestKubernetesRules checks that a real server follows the rules of the fake.
+// TestKubernetesRules checks that a real server follows fakek8s.Rules.
 func TestKubernetesRules(t *testing.T) {
 	t.Parallel()
 	k := integration.SharedKubernetes(t)

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 		_ = finish() // the process ends anyway
 		os.Exit(1)
 	}()
-	// The driver logs each broken connection, and these tests break many.
+	// The MySQL driver logs each broken connection, and the tests break many connections.
 	if err := mysql.SetLogger(log.New(io.Discard, "", 0)); err != nil {
 		panic(err) // SetLogger fails only for a nil logger
 	}
@@ -43,8 +43,9 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// finish stops the remaining servers, and prints the report. It returns an error if a
-// container remains, or if no case of a required backend passed.
+// finish stops the remaining servers, and prints the report. It returns an error if a server
+// cannot be stopped, if a container, network or volume remains, or if no case of a required
+// backend passed.
 func finish() error {
 	var errs []error
 	for _, b := range backends {
@@ -57,8 +58,8 @@ func finish() error {
 	return errors.Join(errs...)
 }
 
-// nothingIsLeft removes the remaining containers. It returns an error if a container, network
-// or volume of this run then remains.
+// nothingIsLeft removes the remaining containers. It then returns an error if a container, network
+// or volume of this run remains.
 func nothingIsLeft() error {
 	e, err := docker()
 	if err != nil {

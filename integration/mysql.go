@@ -40,7 +40,7 @@ type MySQL struct {
 	config mysql.Config
 }
 
-// mysqlPassword is the password of root on the servers that the tests start.
+// mysqlPassword returns the password of root on the servers that the tests start.
 var mysqlPassword = sync.OnceValue(rand.Text)
 
 // SharedMySQL returns the server that the tests share: the server that TOKENKEEP_MYSQL_DSN
@@ -72,8 +72,9 @@ func SharedMySQL(t testing.TB) *MySQL {
 	return &MySQL{Server: server, config: *config}
 }
 
-// StartMySQL returns a server for one test. The server can be killed, and keeps its data
-// when it is started again. The server is stopped when the test and its subtests end.
+// StartMySQL starts a server for one test. The server can be killed, and keeps its data when it
+// is started again. The server is stopped when the test and its subtests end. If
+// TOKENKEEP_MYSQL_DSN is set, StartMySQL skips the test.
 func StartMySQL(t testing.TB) *MySQL {
 	t.Helper()
 	if os.Getenv(mariadb.EnvDSN) != "" {
@@ -88,8 +89,8 @@ func StartMySQL(t testing.TB) *MySQL {
 	return &MySQL{Server: server, config: *config}
 }
 
-// rootConfig returns the login configuration of root on a server that the tests
-// have started.
+// rootConfig returns the login configuration of root, without an address, for a server that the
+// tests start.
 func rootConfig() *mysql.Config {
 	config := mysql.NewConfig()
 	config.User, config.Passwd, config.Net = "root", mysqlPassword(), "tcp"
@@ -191,21 +192,22 @@ func mysqlVersion(ctx context.Context, config *mysql.Config) (string, error) {
 	return "MySQL " + version, nil
 }
 
-// firstStatements returns statements that give root its password, for logins from
-// host. A server executes them at each start.
+// firstStatements returns the SQL statements that set the password of root for logins from host.
+// A server executes the statements at each start.
 func firstStatements(host string) string {
 	return fmt.Sprintf("CREATE USER IF NOT EXISTS root@'%[1]s';\nALTER USER root@'%[1]s' IDENTIFIED BY '%[2]s';\nGRANT ALL ON *.* TO root@'%[1]s' WITH GRANT OPTION;\n",
 		host, mysqlPassword())
 }
 
-// mysqlOptions make a server small and quick to start. Committed data survives a crash of
-// the server, but not a crash of the machine.
+// mysqlOptions make a server small and quick to start. Committed data survives a crash of the
+// server, but may be lost in a crash of the machine.
 var mysqlOptions = []string{
 	"--no-defaults", "--skip-name-resolve", "--skip-log-bin", "--performance-schema=off", "--max-connections=500",
 	"--innodb-buffer-pool-size=32M", "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=2",
 }
 
-// mysqlStandIn builds an image of the MariaDB installed on this machine.
+// mysqlStandIn builds an image of the MariaDB that is installed on this machine. If none is
+// installed, the error is an absentError.
 func mysqlStandIn(ctx context.Context, e *engine) (image, error) {
 	server, install, err := mariadb.Find()
 	if err != nil {
@@ -297,9 +299,9 @@ func walk(from, to string) ([]file, error) {
 	return files, err
 }
 
-// supervisor is a shell script that runs a server. It stops the server at the end of
-// standard input, and kills the server when it reads a line. The server therefore ends with
-// the tests, even if they are killed.
+// supervisor is a shell script that runs the server in its arguments. The script stops the server
+// at the end of standard input, and kills the server if it reads a line. The server therefore ends
+// with the tests, even if the tests are killed.
 const supervisor = `exec 3<&0
 "$@" </dev/null & pid=$!
 { if read -r _; then kill -KILL $pid; else kill $pid; fi; } <&3 >/dev/null 2>&1 &
@@ -350,7 +352,8 @@ func mysqlProcess(ctx context.Context, reason string) (*Server, error) {
 	return &Server{Addr: config.Addr, what: "process " + program, about: version + ", real (" + reason + ")", run: p}, err
 }
 
-// untilReady waits until root can log in to a server.
+// untilReady waits until a login with config succeeds. If ctx ends first, untilReady returns the
+// error of the last login.
 func untilReady(ctx context.Context, config *mysql.Config) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

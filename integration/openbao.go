@@ -14,9 +14,9 @@ import (
 
 const openbaoImage = "openbao/openbao:2.6.2"
 
-// SharedOpenBao returns the OpenBao that the tests share. It skips the test without a Docker
-// engine, or if the published image cannot be pulled, because OpenBao cannot be built here. If
-// TOKENKEEP_REQUIRE names the backend, it fails the test instead.
+// SharedOpenBao returns the OpenBao server that the tests share. If there is no Docker engine, or
+// the published image cannot be pulled, SharedOpenBao skips the test or, if TOKENKEEP_REQUIRE
+// names the backend, fails the test.
 func SharedOpenBao(t testing.TB) *Vault {
 	t.Helper()
 	server := OpenBaoBackend.sharedServer(t, func(ctx context.Context) (*Server, error) {

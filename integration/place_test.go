@@ -66,7 +66,7 @@ func (p place) open(ctx context.Context) (store, error) {
 	return p.openAs(ctx, manner{}, &probe{})
 }
 
-// mustOpen opens a store and closes it when the test ends.
+// mustOpen opens a store. Its connections are closed when the test ends.
 func (p place) mustOpen(t *testing.T) store {
 	t.Helper()
 	seen := &probe{}
@@ -95,7 +95,7 @@ func (p place) openAs(ctx context.Context, m manner, seen *probe) (store, error)
 	return tokenstore.New(seen.driver(d), &tokenstore.Options{LeaseTTL: m.LeaseTTL, Now: m.now})
 }
 
-// sqlite returns the data source name of the database.
+// sqlite returns the data source name of the SQLite database.
 func (p place) sqlite() string {
 	return "file:" + p.Path + "?_pragma=journal_mode(WAL)&_pragma=busy_timeout(5000)"
 }
@@ -173,14 +173,14 @@ func (p place) gcp(ctx context.Context, seen *probe) (*secretmanager.Client, err
 	return client, err
 }
 
-// A kindOfPlace is a kind of places: on a server that the tests share, or without a server.
+// A kindOfPlace makes places of one kind: on a server that the tests share, or without a server.
 type kindOfPlace struct {
 	backend *Backend // nil if the kind needs no server
 	name    string
 	at      func(t *testing.T) place // returns a new place
 }
 
-// count counts the test among the cases of the backend, if there is one.
+// count counts the test among the cases of the backend, if the kind has a backend.
 func (k kindOfPlace) count(t *testing.T) {
 	t.Helper()
 	if k.backend != nil {
@@ -225,7 +225,7 @@ var places = []kindOfPlace{
 	}},
 }
 
-// onEach runs test once for each kind of place, sequentially.
+// onEach runs test as a subtest for each kind of place. The subtests run one after another.
 func onEach(t *testing.T, test func(t *testing.T, k kindOfPlace)) {
 	t.Helper()
 	for _, k := range places {

@@ -16,7 +16,7 @@ import (
 )
 
 // A probe observes the calls of one process to its store: each read of the record, and each
-// request or SQL statement. It can kill the process at a given point.
+// request or SQL statement. A probe can kill its process at a given point.
 type probe struct {
 	death death
 
@@ -25,8 +25,8 @@ type probe struct {
 	closers   []func()
 	requests  int
 	reads     []span
-	answered  int64 // time at which the accounts server had answered this process
-	committed int64 // time at which the store had stored the answer
+	answered  int64 // time after the accounts server had answered this process; 0 if it has not
+	committed int64 // time after the store had stored the answer; 0 if it has not
 }
 
 // A span is the time from Begin to End. All times of a probe are in nanoseconds since the Unix
@@ -67,7 +67,7 @@ func (p *probe) arm() {
 	}
 }
 
-// close closes the connections that the probe has opened.
+// close closes the connections of the probed clients and databases.
 func (p *probe) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -245,9 +245,9 @@ func (c probedConnector) Connect(context.Context) (sqldriver.Conn, error) {
 	return probedConn{conn, c.probe}, nil
 }
 
-// A probedConn is a connection whose statements the probe observes. The connection must
-// implement QueryerContext, ExecerContext, ConnPrepareContext, ConnBeginTx and Pinger, as the
-// connections of MySQL and SQLite do.
+// A probedConn is a connection whose statements the probe observes, except for prepared
+// statements. The connection must implement QueryerContext, ExecerContext, ConnPrepareContext,
+// ConnBeginTx and Pinger, as the connections of MySQL and SQLite do.
 type probedConn struct {
 	sqldriver.Conn
 	probe *probe

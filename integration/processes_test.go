@@ -17,7 +17,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// A worker is another process of the test program.
+// A worker is another process that runs the test program.
 type worker struct {
 	in  io.WriteCloser
 	out *bufio.Reader
@@ -43,7 +43,7 @@ func newWorkers(t *testing.T, n int) []*worker {
 	return all
 }
 
-// newWorker starts a worker. The worker ends when end is called.
+// newWorker starts a worker. The caller must call end.
 func newWorker(t *testing.T) *worker {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -73,7 +73,7 @@ func (w *worker) ready(t *testing.T) {
 	}
 }
 
-// read returns the next line that the worker prints.
+// read returns the next line that the worker prints, without the newline.
 func (w *worker) read() (string, error) {
 	line, err := w.out.ReadString('\n')
 	return strings.TrimSpace(line), err

@@ -10,7 +10,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// A Proxy forwards connections from clients to a server and disturbs them on request. The
+// A Proxy forwards connections from clients to a server. Break disturbs the connections. The
 // address of the proxy stays the same if the server's address changes.
 type Proxy struct {
 	Addr  string // host:port
@@ -30,7 +30,8 @@ func NewProxy(t testing.TB, upstream string) *Proxy {
 	return &Proxy{Addr: p.Listen, proxy: p}
 }
 
-// Move makes the proxy forward to another server.
+// Move makes the proxy forward new connections to upstream. If upstream differs from the present
+// address, Move closes all connections.
 func (p *Proxy) Move(t testing.TB, upstream string) {
 	t.Helper()
 	if err := p.proxy.Update(&toxiproxy.Proxy{Listen: p.Addr, Upstream: upstream, Enabled: true}); err != nil {
@@ -38,8 +39,8 @@ func (p *Proxy) Move(t testing.TB, upstream string) {
 	}
 }
 
-// Break applies the toxic kind of toxiproxy, with attributes, to all connections until the
-// returned function is called. stream is "upstream" for data from clients, or "downstream" for
+// Break applies toxiproxy's toxic of the given kind, with the attributes, to all connections until
+// the returned function is called. stream is "upstream" for data from clients, or "downstream" for
 // data from the server.
 func (p *Proxy) Break(t testing.TB, kind, stream string, attributes map[string]any) (mend func()) {
 	t.Helper()

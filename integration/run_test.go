@@ -36,7 +36,7 @@ func runTests(ctx context.Context, pattern string, env ...string) *exec.Cmd {
 var started = regexp.MustCompile(`container ([0-9a-f]{12}) of \S+ started`)
 
 // TestRunContainerKilled checks that a suite fails within a minute after its container is
-// killed, and prints the container's output.
+// killed, prints the container's output, and leaves no containers, networks and volumes.
 func TestRunContainerKilled(t *testing.T) {
 	t.Parallel()
 	e, err := docker()
@@ -119,8 +119,8 @@ func TestRunContainerKilled(t *testing.T) {
 // nowhere is the address of an engine that does not exist.
 const nowhere = "DOCKER_HOST=unix:///nonexistent/docker.sock"
 
-// TestWithoutAnEngineProcessesAreUsed checks that the tests run on processes if no engine
-// is available, and that the report names the processes.
+// TestWithoutAnEngineProcessesAreUsed checks that the servers run as processes if no engine is
+// available, and that the report names the processes.
 func TestWithoutAnEngineProcessesAreUsed(t *testing.T) {
 	t.Parallel()
 	out, err := runTests(t.Context(), "Test(KV|(MySQL|SecretsManager)BrokenConnections)", nowhere).CombinedOutput()
@@ -138,8 +138,8 @@ func TestWithoutAnEngineProcessesAreUsed(t *testing.T) {
 	}
 }
 
-// TestRunRequiredBackend checks that a missing backend fails the run
-// only if it is required.
+// TestRunRequiredBackend checks that a missing backend fails the run only if the backend is
+// required.
 func TestRunRequiredBackend(t *testing.T) {
 	t.Parallel()
 	// Vault is missing because its program is not in the cache and is not built.

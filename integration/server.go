@@ -18,21 +18,21 @@ import (
 const (
 	startTimeout = 5 * time.Minute  // time for a server to become ready, on a machine with much other work
 	stopTimeout  = 10 * time.Second // time for a server to end after a request to stop
-	callTimeout  = 30 * time.Second // time for one call that prepares a test or cleans up after it
+	callTimeout  = 30 * time.Second // time for one call that prepares a test or cleans up after a test
 )
 
-// A Server is a running server: a container, a process, or an external one.
+// A Server is a server that runs in a container, as a process, or outside the tests.
 type Server struct {
 	// Addr is the address of a server that the tests have started, as host:port. Addr may
 	// change when a container is restarted. For an external server, Addr is the address from
 	// the environment, or empty.
 	Addr string
 
-	what  string   // a description: "container 0123456789ab of image"
+	what  string   // a description, such as "container 0123456789ab of IMAGE"
 	about string   // the version, and whether the server is real
 	run   instance // nil for an external server
 
-	logged sync.Once // the log is printed only once
+	logged sync.Once // prints the server's output
 }
 
 // An instance is a server that the tests have started and control.
@@ -40,12 +40,12 @@ type instance interface {
 	kill(ctx context.Context) error            // ends the server immediately, as a crash would
 	start(ctx context.Context) (string, error) // restarts the server with its stored data, and returns its address
 	stop(ctx context.Context) error            // ends the server permanently, and removes its data
-	died() <-chan struct{}                     // is closed soon after the server ends unexpectedly
+	died() <-chan struct{}                     // returns a channel that is closed soon after the server ends unexpectedly
 	running(ctx context.Context) bool          // reports whether the server is running now
 	log(ctx context.Context) string            // returns the output of the server
 }
 
-// String describes the server.
+// String returns a description of the server, which includes the text of About.
 func (s *Server) String() string { return s.what + ", " + s.about }
 
 // About returns the version of the server and whether it is real.
@@ -69,7 +69,8 @@ func (s *Server) dead() bool {
 }
 
 // Watch fails the test immediately if the server has crashed. If the test fails later and the
-// server is not running at that time, Watch logs the server's output.
+// server is not running when the test ends, Watch logs that the server has crashed. Watch ignores
+// external servers.
 func (s *Server) Watch(t testing.TB) {
 	t.Helper()
 	if !s.own() {
@@ -94,7 +95,7 @@ func (s *Server) obituary() string {
 	return text
 }
 
-// report prints the output of a crashed server, unless a test has printed it. If all tests
+// report prints the output of a crashed server, unless a test has printed the output. If all tests
 // fail before the engine notices the crash, no test prints the output.
 func (s *Server) report() {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
@@ -104,15 +105,16 @@ func (s *Server) report() {
 	}
 }
 
-// Log returns the last 4 KiB of the output of the server, which the tests must have started.
+// Log returns the last lines of the server's output, at most 4 KiB. The tests must have started
+// the server.
 func (s *Server) Log() string {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	return tail(s.run.log(ctx), 4<<10)
 }
 
-// tail returns text if it has at most n bytes. Otherwise it returns the last complete lines of
-// at most n bytes, after a line with "…".
+// tail returns text if text has at most n bytes. Otherwise, tail returns an ellipsis on a line of
+// its own, and the complete lines in the last n bytes of text.
 func tail(text string, n int) string {
 	if len(text) <= n {
 		return text
@@ -144,7 +146,7 @@ func (s *Server) Start(t testing.TB) {
 	s.Addr = addr
 }
 
-// cleanUp stops the server when the test ends. If the test has failed, it first logs the
+// cleanUp stops the server when the test ends. If the test has failed, cleanUp first logs the
 // server's output.
 func (s *Server) cleanUp(t testing.TB) {
 	t.Helper()
@@ -167,19 +169,18 @@ func (s *Server) stop() error {
 	return s.run.stop(ctx)
 }
 
-// A process is a server that runs as a child process. The program prints its address in one
-// line. The program ends when its standard input is closed. The system closes the standard
-// input if the tests are killed.
+// A process is a server that runs as a child process. The program ends when its standard input is
+// closed. The system closes the standard input if the tests are killed.
 type process struct {
 	command func() *exec.Cmd
-	scratch string // removed at the end, unless empty
+	scratch string // a folder that is removed at the end; empty if there is none
 
-	// ready, if not nil, waits until the program is ready, and returns its address in place of
-	// the printed line.
+	// ready waits until the program is ready, and returns the program's address. If ready is nil,
+	// the first line that the program prints must be "listening " and the program's URL.
 	ready func(ctx context.Context) (string, error)
 
-	// tied reports whether the command is a supervisor that kills the program when the
-	// supervisor reads a line.
+	// tied reports whether the command is a supervisor, which kills the program when the
+	// supervisor reads a line from its standard input.
 	tied bool
 
 	mu     sync.Mutex
@@ -192,8 +193,9 @@ type process struct {
 	once   sync.Once
 }
 
-// startProcess starts a server. command returns the command for each start and restart.
-// scratch is a temporary folder that is removed at the end, or "".
+// startProcess starts a server, and returns its address. command returns the command for each
+// start and restart. scratch is a folder that is removed at the end, or if the first start fails;
+// "" means none.
 func startProcess(ctx context.Context, scratch string, command func() *exec.Cmd) (*process, string, error) {
 	p := &process{command: command, scratch: scratch, dead: make(chan struct{})}
 	addr, err := p.start(ctx)
@@ -245,7 +247,8 @@ func (p *process) start(ctx context.Context) (string, error) {
 	return addr, nil
 }
 
-// address waits until the program is ready, and returns its address.
+// address waits until the program is ready, and returns its address. first receives the first
+// line that the program prints, unless p.ready is set.
 func (p *process) address(ctx context.Context, first <-chan string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -266,7 +269,7 @@ func (p *process) address(ctx context.Context, first <-chan string) (string, err
 }
 
 // ending marks the end of the process as expected. It returns the command, its standard
-// input, and a channel that is closed at the end.
+// input, and a channel that is closed after the process has ended.
 func (p *process) ending() (*exec.Cmd, io.WriteCloser, chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -282,7 +285,7 @@ func (p *process) kill(context.Context) error {
 		_ = cmd.Process.Kill()
 	}
 	<-exited
-	_ = stdin.Close() // fails, because Wait has closed stdin
+	_ = stdin.Close() // the error is expected, because Wait has closed stdin
 	return nil
 }
 

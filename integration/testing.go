@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// Eventually calls f every 20 ms until f returns nil. It fails the test after 30 seconds.
+// Eventually calls f every 20 ms until f returns nil. If f has not returned nil after 30 seconds,
+// Eventually fails the test.
 func Eventually(t testing.TB, f func() error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)

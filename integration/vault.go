@@ -30,7 +30,7 @@ const (
 // A Vault is a running server with a KV version 2 secrets engine.
 type Vault struct {
 	*Server
-	Addr      string // "http://127.0.0.1:…"
+	Addr      string // base URL, without a trailing "/"
 	RootToken string // has all permissions
 	Mount     string // mount path of the KV engine, without a trailing "/"
 
@@ -56,11 +56,11 @@ func SharedVault(t testing.TB) *Vault {
 	return v
 }
 
-// sharedToken is the root token of the shared servers of Vault and OpenBao that the tests
+// sharedToken returns the root token of the shared servers of Vault and OpenBao that the tests
 // start.
 var sharedToken = sync.OnceValue(func() string { return "root-" + rand.Text() })
 
-// givenVault returns the external server at addr.
+// givenVault returns the external server at addr, with the token in VAULT_TOKEN.
 func givenVault(t testing.TB, addr string) *Vault {
 	t.Helper()
 	token := os.Getenv(api.EnvVaultToken)
@@ -80,9 +80,9 @@ func givenVault(t testing.TB, addr string) *Vault {
 	return v
 }
 
-// StartVault returns a server for one test. The server can be sealed and killed, and keeps
-// its data when it is started again. The server is stopped when the test and its subtests
-// end.
+// StartVault starts a server for one test. The server can be sealed and killed, and keeps its
+// data when it is started again. The server is stopped when the test and its subtests end. If
+// TOKENKEEP_VAULT_ADDR is set, StartVault skips the test.
 func StartVault(t testing.TB) *Vault {
 	t.Helper()
 	if os.Getenv("TOKENKEEP_VAULT_ADDR") != "" {
@@ -113,8 +113,8 @@ func (v *Vault) Start(t testing.TB) {
 	v.waitForKV(t)
 }
 
-// waitForKV waits until the KV engine answers. It fails the test after 30 seconds. An engine
-// is not ready immediately after it is mounted or unsealed.
+// waitForKV waits until the KV engine answers, as Eventually does. An engine is not ready
+// immediately after it is mounted, or after the server is unsealed.
 func (v *Vault) waitForKV(t testing.TB) {
 	t.Helper()
 	client := v.Client(t, v.RootToken)
@@ -175,7 +175,7 @@ func vaultStandIn(ctx context.Context, e *engine) (image, error) {
 	return i, err
 }
 
-// durableVault makes a container of the image keep its data, and not start as a
+// durableVault makes a container of the image start a server that keeps its data, instead of a
 // development server.
 func durableVault(i image) testcontainers.CustomizeRequestOption {
 	return func(r *testcontainers.GenericContainerRequest) error {
@@ -233,14 +233,14 @@ func healthOf(ctx context.Context, url string) (*api.HealthResponse, error) {
 	return client.Sys().HealthWithContext(ctx)
 }
 
-// withoutVault removes variables for Vault's programs from the environment, so
-// that test servers are the same on every machine.
+// withoutVault removes the variables of Vault's programs from environ, so that test servers are
+// the same on every machine.
 func withoutVault(environ []string) []string {
 	return slices.DeleteFunc(environ, func(s string) bool { return strings.HasPrefix(s, "VAULT_") })
 }
 
-// Client returns a client with the given token, which may be empty. The environment
-// configures the client, except for its address. The namespace from the environment applies
+// Client returns a client with the given token, which may be empty. The environment configures
+// the client, except for the address and the token. The namespace from the environment applies
 // only if the tests have not started the server.
 func (v *Vault) Client(t testing.TB, token string) *api.Client {
 	t.Helper()
@@ -270,9 +270,8 @@ func (v *Vault) Client(t testing.TB, token string) *api.Client {
 	return client
 }
 
-// Prefix returns a unique path below the mount, without a "/" at either end. On a server
-// that the tests have not started, it removes the secrets under the path when the test
-// ends.
+// Prefix returns a unique path below the mount, without a "/" at either end. On a server that the
+// tests have not started, the secrets under the path are removed when the test ends.
 func (v *Vault) Prefix(t testing.TB) string {
 	t.Helper()
 	prefix := unique()
@@ -410,8 +409,8 @@ func (v *Vault) write(t testing.TB, path string, data map[string]any) *api.Secre
 	return secret
 }
 
-// set writes data to a path with the root token. On a server that the tests have not
-// started, it deletes the path when the test ends.
+// set writes data to a path with the root token. On a server that the tests have not started, the
+// path is deleted when the test ends.
 func (v *Vault) set(t testing.TB, path string, data map[string]any) {
 	t.Helper()
 	v.write(t, path, data)
@@ -423,7 +422,7 @@ func (v *Vault) set(t testing.TB, path string, data map[string]any) {
 	}
 }
 
-// cleanUp calls f when the test ends.
+// cleanUp calls f with a client that has the root token when the test ends.
 func (v *Vault) cleanUp(t testing.TB, what string, f func(context.Context, *api.Client) error) {
 	client := v.Client(t, v.RootToken)
 	t.Cleanup(func() {

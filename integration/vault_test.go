@@ -22,7 +22,8 @@ import (
 // The tests in this file check the behavior of Vault on which package vaultstore depends. They
 // also check that the fake of package fakevault behaves in the same way.
 
-// A server is a real Vault or a fake. Its methods are those of integration.Vault.
+// A server is a real Vault or a fake. Its methods have the signatures of those of
+// integration.Vault.
 type server interface {
 	Prefix(t testing.TB) string
 	Token(t testing.TB, hcl string, ttl time.Duration) string
@@ -43,7 +44,7 @@ func (n node) real() bool {
 	return !fake
 }
 
-// A fake is fakevault with the methods of a real server.
+// A fake is a fakevault.Server with the methods of a server.
 type fake struct{ *fakevault.Server }
 
 func (f fake) Prefix(t testing.TB) string {
@@ -224,7 +225,7 @@ func TestKV(t *testing.T) {
 		{"custom metadata is short text", []step{
 			{"PUT metadata/x", `{"custom_metadata":` + object(64) + `}`, 204, nil},
 			{"PUT metadata/x", `{"custom_metadata":` + object(65) + `}`, 400, []string{"payload must contain at most 64 keys, provided 65"}},
-			{"PATCH metadata/x", `{"custom_metadata":{"extra":"1"}}`, 204, nil}, // only keys of the patch count
+			{"PATCH metadata/x", `{"custom_metadata":{"extra":"1"}}`, 204, nil}, // the limit applies only to the keys of the patch
 			{"GET metadata/x", ``, 200, []string{`"extra":"1"`, `"k63":"v"`}},
 			{"PUT metadata/y", `{"custom_metadata":{"` + strings.Repeat("k", 128) + `":"` + strings.Repeat("v", 512) + `"}}`, 204, nil},
 			{"PUT metadata/y", `{"custom_metadata":{"` + strings.Repeat("k", 129) + `":"v"}}`, 400, []string{"is 129 but must be"}},
@@ -343,7 +344,7 @@ func object(n int) string {
 	return string(text)
 }
 
-// TestOneWriterWins checks that exactly one of several writers over the same version
+// TestOneWriterWins checks that exactly one of several concurrent writes that name the same version
 // succeeds.
 func TestOneWriterWins(t *testing.T) {
 	t.Parallel()
@@ -426,9 +427,9 @@ func TestPolicy(t *testing.T) {
 }
 
 // TestMount checks that a token with a policy for a path of a mount can read the type and the
-// version of the mount's engine. The token cannot read those of another mount. It also checks
-// that KV version 1 responds to reads and lists of missing secrets as version 2 does, and to
-// writes without a body.
+// version of the mount's engine, but not those of another mount. The test also checks that KV
+// version 1 responds to reads and lists of missing secrets as version 2 does, and that it responds
+// to a write with status 204.
 func TestMount(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, n node) {
@@ -578,8 +579,8 @@ func TestAppRole(t *testing.T) {
 	})
 }
 
-// TestSeal checks that a sealed server refuses calls, and that it still has its data after
-// it is unsealed.
+// TestSeal checks that a sealed server refuses calls, and that an unsealed server still has its
+// data.
 func TestSeal(t *testing.T) {
 	t.Parallel()
 	test := func(t *testing.T, n node) {

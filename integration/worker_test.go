@@ -27,8 +27,8 @@ type job struct {
 	Place  place
 	Manner manner
 
-	// Wait makes the process print a line when it is ready, and wait for a line before it
-	// begins.
+	// Wait makes the process print a line when the process is ready, and wait for a line on
+	// standard input before the process begins.
 	Wait bool
 
 	// Savers are the tokens that the process saves concurrently.
@@ -155,8 +155,8 @@ func (j job) save(ctx context.Context, s store) error {
 	return errors.Join(errs...)
 }
 
-// start calls initializer.New like a program that has a code but no stored token. It returns
-// the new token.
+// start calls initializer.New, like a program that has a code but no stored token. It returns
+// the token of the record.
 func (j job) start(ctx context.Context, s store) (tokenstore.Token, error) {
 	c, err := initializer.New(ctx, initializer.Config{
 		Environment: initializer.Environment{AccountsURL: j.Accounts, APIURL: j.Accounts},
@@ -172,8 +172,8 @@ func (j job) start(ctx context.Context, s store) (tokenstore.Token, error) {
 	return c.Token(ctx)
 }
 
-// mint requests a new access token from the accounts server. If the server refuses, the error
-// is a RefreshError.
+// mint requests a new access token from the accounts server. If the server refuses the request,
+// the error is a *tokenstore.RefreshError.
 func (j job) mint(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
 	form := url.Values{
 		"grant_type": {"refresh_token"}, "client_id": {t.ClientID},
