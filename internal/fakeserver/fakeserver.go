@@ -23,7 +23,7 @@ type Clock struct {
 // server serves requests.
 func (c *Clock) SetClock(now func() time.Time) { c.base = now }
 
-// Advance moves the clock forward.
+// Advance moves the clock forward by d.
 func (c *Clock) Advance(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -40,8 +40,9 @@ func (c *Clock) Now() time.Time {
 	return c.base().Add(c.offset).UTC()
 }
 
-// A Log records the requests of type R that a server has received, and returns the fault of
-// type F of each request.
+// A Log records the requests of type R that a server receives, and chooses a fault of type F for
+// each request. The zero Log is empty, and chooses no faults. Its methods are safe for concurrent
+// use.
 type Log[R, F any] struct {
 	mu       sync.Mutex
 	inject   func(*R) *F
@@ -75,7 +76,7 @@ func (l *Log[R, F]) Requests() []R {
 	return slices.Clone(l.requests)
 }
 
-// CountBy returns the number of requests since the last Reset, by key.
+// CountBy returns the number of requests since the last Reset for each value of key.
 func (l *Log[R, F]) CountBy(key func(R) string) map[string]int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -108,7 +109,7 @@ func Await(ctx context.Context, c <-chan struct{}) bool {
 }
 
 // Serve starts a server of h on a free port of the loopback interface, and returns the base
-// URL, "http://127.0.0.1:…". stop stops the server and closes all connections.
+// URL, such as "http://127.0.0.1:8080". stop stops the server and closes all connections.
 func Serve(h http.Handler) (url string, stop func(), err error) {
 	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {

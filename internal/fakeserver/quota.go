@@ -9,8 +9,8 @@ import (
 
 // A Rate limits the calls that a server accepts. The zero Rate is unlimited.
 type Rate struct {
-	// Calls is the number of calls that the server accepts in each period Per. A bucket gains
-	// Calls tokens in each period, at a constant rate, and each call takes one token.
+	// A bucket gains Calls tokens in each period Per, at a constant rate, and each accepted call
+	// takes one token. The bucket is full at first.
 	Calls int
 	Per   time.Duration
 
@@ -28,7 +28,7 @@ func PerSecond(n int) Rate { return Rate{Calls: n, Per: time.Second} }
 // PerMinute returns a Rate of n calls a minute.
 func PerMinute(n int) Rate { return Rate{Calls: n, Per: time.Minute} }
 
-// Quotas track the remaining calls for each key. In the zero Quotas, all calls remain. Take is
+// Quotas holds the remaining calls for each key. In the zero Quotas, all calls remain. Take is
 // safe for concurrent use.
 type Quotas struct {
 	mu      sync.Mutex
