@@ -9,8 +9,8 @@ import (
 //go:embed testdata/answers/*.json
 var answers embed.FS
 
-// Answers returns token responses of twenty providers by provider name. The responses have the
-// form of the providers' public documentation, with made-up values.
+// Answers returns a token response of each of twenty providers, by the provider's name. The
+// responses have the form of the providers' public documentation, with made-up values.
 func Answers() map[string][]byte {
 	all := map[string][]byte{}
 	files, err := answers.ReadDir("testdata/answers")

@@ -103,9 +103,9 @@ func TestPolicies(t *testing.T) {
 	}
 }
 
-// replaced checks that a replaced refresh token works during p.Grace, and that the server
-// refuses it afterwards. It also checks that the late use revokes the family if p.Revokes is
-// set.
+// replaced checks that a replaced refresh token works during p.Grace, and that the server refuses
+// the token afterwards. It also checks that the late use revokes the family if p.Revokes is set,
+// and only then.
 func (b *bench) replaced(p authservers.Policy, first, second answer) {
 	b.t.Helper()
 	if p.Grace > 0 {

@@ -11,10 +11,10 @@ import (
 )
 
 // An Internet has an authorization server and its API for each of several domains: at id.DOMAIN
-// and api.DOMAIN. All servers have a client with the same ID but a different secret. An Internet
-// is an http.RoundTripper, safe for concurrent use. It records everything that clients send to
-// the servers, and all secrets that the servers issue. Code and RoundTrip panic for an unknown
-// domain.
+// and api.DOMAIN. The client has the same ID at all servers, and a different secret at each server.
+// An Internet is an http.RoundTripper. It records everything that clients send to the servers, and
+// all secrets that the servers issue. Its methods are safe for concurrent use. Code and RoundTrip
+// panic for an unknown domain.
 type Internet struct {
 	clientID string
 	servers  map[string]*Server
@@ -46,7 +46,8 @@ func (n *Internet) Code(domain string) string {
 	return code
 }
 
-// Issued returns the secrets of a domain: the client's secret, the codes, and the tokens.
+// Issued returns the secrets that the server of a domain has issued: the client's secret, the
+// codes, and the tokens.
 func (n *Internet) Issued(domain string) []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -100,7 +101,7 @@ func (n *Internet) note(domain string, res *http.Response) error {
 		Refresh string `json:"refresh_token"`
 	}
 	if json.Unmarshal(body, &got) != nil {
-		return nil // a response of the API
+		return nil // not a token response
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

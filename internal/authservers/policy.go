@@ -28,8 +28,8 @@ type Policy struct {
 	Grace   time.Duration
 	Repeats bool
 
-	// Revokes makes the use of a replaced refresh token after Grace revoke the whole
-	// family: all refresh and access tokens of the consent.
+	// Revokes makes a refused use of a replaced refresh token revoke the whole family: all
+	// refresh and access tokens of the consent.
 	Revokes bool
 
 	// Supersedes makes a refresh invalidate the earlier access tokens of the consent.

@@ -67,12 +67,12 @@ type Server struct {
 
 type code struct {
 	expires   time.Time
-	family    *family // the family for which the code was exchanged
-	redirect  string  // the address to which the browser was redirected
-	challenge string  // the PKCE challenge
+	family    *family // the family for which the code was exchanged, or nil
+	redirect  string  // the redirect URL of the consent; empty for a code of Server.Code
+	challenge string  // the PKCE challenge, or empty
 }
 
-// A family represents all tokens that were issued for one consent.
+// A family is the state that all tokens of one consent share.
 type family struct{ revoked bool }
 
 // A member is one refresh token of a family.
@@ -171,7 +171,8 @@ func (s *Server) Revoke(refreshToken string) {
 	s.revoke(refreshToken)
 }
 
-// RoundTrip implements http.RoundTripper.
+// RoundTrip implements http.RoundTripper. For a request with a Fault, the error is
+// io.ErrUnexpectedEOF.
 func (s *Server) RoundTrip(r *http.Request) (*http.Response, error) {
 	req := Request{Kind: API}
 	if r.Body != nil {
