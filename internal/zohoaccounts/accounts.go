@@ -10,18 +10,18 @@ import (
 	"time"
 )
 
-// accessDenied is the error code with which Zoho throttles.
+// accessDenied is the error code of a throttled request.
 const accessDenied = "Access Denied"
 
 // A Client is an OAuth client.
 type Client struct {
 	ID, Secret string
 
-	// DataCenter is the data center in which the client is registered: "us", "eu", … Empty means
-	// the data center of Options.
+	// DataCenter is the data center in which the client is registered, such as "us" or "eu".
+	// Empty means the data center of Options.
 	DataCenter string
 
-	// RedirectURL, if not empty, must equal the redirect URL in requests.
+	// RedirectURL, if not empty, must equal the redirect URL in exchanges of a code.
 	RedirectURL string
 }
 
@@ -46,7 +46,7 @@ type owner struct{ client, email, zgid string }
 type code struct {
 	consent Consent
 	expires time.Time
-	family  *family // the family for which the code was exchanged
+	family  *family // the family for which the code was exchanged, or nil
 }
 
 // A family holds the tokens issued for one consent: the current refresh token, earlier refresh
@@ -55,7 +55,7 @@ type family struct {
 	consent Consent
 	refresh string // the current refresh token; empty if the family has none
 	revoked bool
-	minted  []time.Time
+	minted  []time.Time // when recent access tokens were issued
 	living  []string // valid access tokens, oldest first
 }
 
@@ -204,8 +204,8 @@ func (s *Server) client(r *Request) (Client, *response) {
 }
 
 // newFamily returns a new family for the consent c, with a refresh token unless c.Online is
-// set. If the user then has more than Options.RefreshTokens families, newFamily revokes the
-// oldest family.
+// set. If the user then has more than Options.RefreshTokens families for the client, newFamily
+// revokes the oldest of these families.
 func (s *Server) newFamily(c Consent) *family {
 	f := &family{consent: c}
 	if c.Online {

@@ -28,7 +28,8 @@ func (s *Server) api(r *Request) response {
 	return success(map[string]any{"data": []any{}, "received": len(r.Body)})
 }
 
-// belongs reports whether an API host serves the organization of c.
+// belongs reports whether an API host serves the data center and the environment of c. A host that
+// is not Zoho's serves all environments.
 func (s *Server) belongs(c Consent, host string) bool {
 	client := s.clients[c.ClientID]
 	if client.DataCenter != s.dataCenter(host) {

@@ -1,15 +1,15 @@
-// Package zohoaccounts simulates Zoho's accounts server for tests and the demo. It has the token
-// and revocation endpoints, and the few CRM calls with which a client looks up the user of a
-// token. It keeps all data in memory.
+// Package zohoaccounts simulates Zoho's accounts server for tests and the demo.
 //
-// A [Server] is an http.Handler. It is also an http.RoundTripper that needs no socket, so that
-// it runs under testing/synctest and answers for the hosts of every data center.
-// [Server.Listen] serves requests on the loopback interface.
+// A [Server] has the token and revocation endpoints, and the few CRM calls with which a client
+// looks up the user of a token. It keeps all data in memory. A Server is an http.Handler, and also
+// an http.RoundTripper that needs no socket. The RoundTripper works under testing/synctest, and
+// answers for the hosts of every data center. [Server.Listen] serves requests on the loopback
+// interface.
 //
 // A Server enforces the documented rules with these limits, unless Options changes the limits:
 //
-//   - a grant code is valid for one exchange within 3 minutes, by the client and
-//     with the redirect URL for which it was issued (token-validity)
+//   - a grant code is valid for one exchange within 3 minutes, by the client for which
+//     the code was issued, and with the client's redirect URL (token-validity)
 //   - a client is known only in its own data center (multi-dc)
 //   - an access token is valid for an hour; 15 of one refresh token are valid at a
 //     time, and the 16th invalidates the oldest (token-validity)
@@ -18,7 +18,8 @@
 //     Kaizen 43)
 //   - a user has 20 refresh tokens for a client; the 21st revokes the oldest and its
 //     access tokens (token-validity, Kaizen 43)
-//   - refusals have HTTP status 200 and the field "error"
+//   - refusals of the token and revocation endpoints have HTTP status 200 and the
+//     field "error"
 //   - a token of one environment is invalid in another
 //
 // The names in parentheses are pages of https://www.zoho.com/crm/developer/docs/api/v8/ and

@@ -161,22 +161,23 @@ func (s *Server) Listen() (base string, stop func(), err error) {
 // host.
 func (s *Server) Client() *http.Client { return &http.Client{Transport: s} }
 
-// Inject makes f choose the fault of each request before the server executes it. f returns nil
-// for no fault. With a nil f, no request has a fault.
+// Inject makes f choose the fault of each request before the server executes the request. f may
+// be called concurrently. If f is nil or returns nil, the request has no fault.
 func (s *Server) Inject(f func(Request) *Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.inject = f
 }
 
-// Requests returns the requests so far, in the order in which they were answered.
+// Requests returns the requests so far, in the order in which the server executed or failed them.
+// A request that a Fault delays is missing until the delay ends.
 func (s *Server) Requests() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.requests)
 }
 
-// Count returns the number of requests of the given kinds, including refused requests.
+// Count returns the number of requests of the given kinds in Requests, including refused requests.
 func (s *Server) Count(kinds ...Kind) int {
 	n := 0
 	for _, r := range s.Requests() {
