@@ -9,8 +9,8 @@ import (
 
 // A Rate limits the calls that a server accepts. The zero Rate is unlimited.
 type Rate struct {
-	// A bucket gains Calls tokens in each period Per, at a constant rate, and each accepted call
-	// takes one token. The bucket is full at first.
+	// Calls is the number of tokens that a bucket gains in each period Per, at a constant rate.
+	// Each accepted call takes one token. The bucket is full at first.
 	Calls int
 	Per   time.Duration
 

@@ -56,7 +56,7 @@ type family struct {
 	refresh string // the current refresh token; empty if the family has none
 	revoked bool
 	minted  []time.Time // when recent access tokens were issued
-	living  []string // valid access tokens, oldest first
+	living  []string    // valid access tokens, oldest first
 }
 
 type access struct {

@@ -18,8 +18,8 @@
 //     Kaizen 43)
 //   - a user has 20 refresh tokens for a client; the 21st revokes the oldest and its
 //     access tokens (token-validity, Kaizen 43)
-//   - refusals of the token and revocation endpoints have HTTP status 200 and the
-//     field "error"
+//   - the response to a refused POST at the token or revocation endpoint has HTTP
+//     status 200 and the field "error"
 //   - a token of one environment is invalid in another
 //
 // The names in parentheses are pages of https://www.zoho.com/crm/developer/docs/api/v8/ and
