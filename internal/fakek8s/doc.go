@@ -4,16 +4,16 @@
 //
 // A Server has namespaces, tokens with Roles, selectors, paged lists of one revision,
 // finalizers, and compaction. Resource versions count the writes of the whole server. The
-// server enforces the API server's rules for all these features. The API server's own code in
-// k8s.io/apimachinery checks metadata. A comment beside each less obvious rule cites the source
+// Server enforces the API server's rules for these features. The API server's own code in
+// k8s.io/apimachinery validates metadata. A comment beside each less obvious rule cites the source
 // of the rule:
 //
 //   - core: k8s.io/kubernetes, the named file
 //   - apiserver: k8s.io/apiserver, the named file
 //   - docs: https://kubernetes.io/docs, the named page
 //
-// A Server does not record managed fields, and refuses watches, generated names, and patches
-// other than merge patches.
+// A Server does not record managed fields. It refuses watches, generated names, the deletion of
+// collections, and patches other than merge patches.
 //
 // Tests inject faults with Inject, and read the requests with Requests and Count. The
 // tests of module integration compare the responses with those of a real API server.

@@ -47,7 +47,7 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// TestNoChange checks that a write without a change does not change the resource version.
+// TestNoChange checks that an empty patch does not change the resource version.
 func TestNoChange(t *testing.T) {
 	t.Parallel()
 	s := fakek8s.New(nil)

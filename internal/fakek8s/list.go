@@ -15,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// A moment is the state of a Secret from a revision until the next moment.
+// A moment is the state of a Secret from a revision until the revision of the next moment.
 type moment struct {
 	revision int64
 	secret   *v1.Secret // nil if the Secret did not exist
@@ -68,7 +68,8 @@ const textExpired = "The provided continue parameter is too old to display a con
 	"was returned and now may show up in the list."
 
 // position returns the point at which the list in a request begins or continues. If the
-// revision of a continue token was compacted, the error contains a new token.
+// revision of a continue token was compacted, the error contains a new token, with which the list
+// continues in the current state.
 func (s *Server) position(q *Request) (position, error) {
 	p := position{Version: positionVersion, Revision: s.revision}
 	if text := q.Query.Get("continue"); text != "" {
@@ -88,7 +89,8 @@ func (s *Server) position(q *Request) (position, error) {
 	return p, nil
 }
 
-// list lists Secrets in order of their names, up to the limit in the request.
+// list returns the Secrets that match the request in order of their names, up to the limit in the
+// request.
 func (s *Server) list(q *Request) (runtime.Object, error) {
 	match, err := selectors(q)
 	if err != nil {

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// A Rule is a refusal or another particular behavior of the API server. The tests of this
-// package run the steps on the fake, and the tests of module integration run the steps on a
-// real server.
+// A Rule is a behavior of the API server, such as a refusal, with the steps that check the
+// behavior. The tests of this package run the steps on the fake, and the tests of module
+// integration run the steps on a real server.
 type Rule struct {
 	Name  string
 	Steps []Step
@@ -17,13 +17,13 @@ type Rule struct {
 
 // A Step is a request in JSON and the expected response.
 type Step struct {
-	Method, Path, Body string // the path is relative to that of the namespace
+	Method, Path, Body string // the path is relative to the namespace
 	Code               int
 	Want               string // a part of the response
 }
 
-// Request returns the HTTP request of a step in the namespace, without a host and
-// without credentials.
+// Request returns the HTTP request of a step, without credentials. namespace is the URL of the
+// namespace.
 func (q Step) Request(ctx context.Context, namespace string) (*http.Request, error) {
 	r, err := http.NewRequestWithContext(ctx, q.Method, namespace+q.Path, strings.NewReader(q.Body))
 	if err != nil {

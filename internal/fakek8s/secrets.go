@@ -99,7 +99,7 @@ func (s *Server) begin(q *Request, o *v1.Secret) error {
 	case o.Namespace != "" && o.Namespace != q.Namespace:
 		return apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
 	case o.ResourceVersion != "":
-		// The API server converts this error to a 500 (apiserver: pkg/storage/errors.go).
+		// The API server sends status 500 for this error (apiserver: pkg/storage/errors.go).
 		return &apierrors.StatusError{ErrStatus: metav1.Status{
 			Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Message: "resourceVersion should not be set on objects to be created",
 		}}
@@ -156,8 +156,8 @@ func (s *Server) change(q *Request) (runtime.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	// apiserver: pkg/endpoints/handlers/patch.go and update.go; the UID in an update is a
-	// precondition.
+	// The UID in an update is a precondition (apiserver: pkg/endpoints/handlers/patch.go and
+	// update.go).
 	switch {
 	case next.Name != q.Name:
 		return nil, apierrors.NewBadRequest("the name of the object does not match the name on the URL")
@@ -192,7 +192,7 @@ func (s *Server) change(q *Request) (runtime.Object, error) {
 	return next, nil
 }
 
-// patched applies the merge patch in a request to a copy of old (RFC 7386).
+// patched applies the merge patch in a request to a copy of old (RFC 7396).
 func patched(old *v1.Secret, q *Request) (*v1.Secret, error) {
 	kind, _, _ := mime.ParseMediaType(q.Header.Get("Content-Type"))
 	if kind != string(types.MergePatchType) {
@@ -236,8 +236,8 @@ func merge(there, change map[string]any) {
 	}
 }
 
-// delete removes a Secret, or marks it for removal once its finalizers are gone (docs:
-// concepts/overview/working-with-objects/finalizers).
+// delete removes a Secret without finalizers. If the Secret has finalizers, delete only sets the
+// time of the deletion (docs: concepts/overview/working-with-objects/finalizers).
 func (s *Server) delete(q *Request) (runtime.Object, error) {
 	var options metav1.DeleteOptions
 	if err := s.decode(q, &options); err != nil {

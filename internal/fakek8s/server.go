@@ -27,12 +27,12 @@ import (
 // AdminToken is a token with all permissions.
 const AdminToken = "admin"
 
-// maxRequest is the maximum size of a body in bytes (apiserver: pkg/server/config.go,
+// maxRequest is the maximum size of a request body in bytes (apiserver: pkg/server/config.go,
 // MaxRequestBodyBytes).
 const maxRequest = 3 << 20
 
-// Options configures a Server. The zero value and a nil *Options make a server on the
-// real clock.
+// Options configures a Server. The zero value and a nil *Options make a server without TLS, on
+// the real clock.
 type Options struct {
 	// Now is the clock for creation and deletion times. Nil means time.Now. Advance moves the
 	// clock forward.
@@ -46,7 +46,7 @@ type Options struct {
 // A Server simulates an API server. Its methods are safe for concurrent use. The
 // namespace "default" exists.
 type Server struct {
-	// URL is the base URL: "http://127.0.0.1:…", or https.
+	// URL is the base URL, such as "http://127.0.0.1:8080". With TLS, the scheme is https.
 	URL string
 
 	// CA is the certificate that clients must trust, in PEM, or nil without TLS.
@@ -78,7 +78,8 @@ type Request struct {
 
 // A Fault is an injected failure of one request.
 type Fault struct {
-	// Wait delays the request until the channel is closed or the client disconnects.
+	// Wait delays the request until the channel is closed. If the client disconnects first, the
+	// server does not execute the request.
 	Wait <-chan struct{}
 
 	// Status, if not nil, replaces the response. If Status.Details has RetryAfterSeconds, the
@@ -138,9 +139,8 @@ func (s *Server) Namespace(name string, deleted bool) {
 	s.namespaces[name] = deleted
 }
 
-// Compact makes lists of revisions before the current revision expire. The API server
-// compacts every five minutes (docs: reference/using-api/api-concepts, "Resource
-// versions").
+// Compact makes lists of revisions before the current revision expire. By default, the API server
+// compacts every five minutes (docs: reference/using-api/api-concepts, "Resource versions").
 func (s *Server) Compact() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -187,7 +187,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.write(w, r, o, err)
 }
 
-// parse returns the request in r, or an error if the server does not support the request.
+// parse returns the request in r, or an error if the server does not support the request or cannot
+// read its body.
 func parse(w http.ResponseWriter, r *http.Request) (*Request, error) {
 	parts := strings.Split(strings.TrimPrefix(r.URL.Path, "/api/v1/namespaces/"), "/")
 	if !strings.HasPrefix(r.URL.Path, "/api/v1/namespaces/") || len(parts) < 2 || len(parts) > 3 || parts[1] != "secrets" {
