@@ -19,7 +19,7 @@ var defaultPolicy = []rule{
 	{path: "auth/token/revoke-self", capabilities: []string{"update"}},
 }
 
-// A rule is one path of a policy.
+// A rule is one path of a policy, with its capabilities.
 type rule struct {
 	path         string
 	glob         bool // path is a prefix
@@ -42,9 +42,9 @@ type role struct {
 	ttl      time.Duration
 }
 
-// Policy adds a policy to a namespace. text is HCL in the form that Vault's documentation uses:
-// paths with a list of capabilities, an optional "*" at the end of a path, and comments. For
-// any other syntax, Policy returns an error.
+// Policy adds a policy to a namespace, or replaces the policy with the same name. text is HCL in
+// the form that Vault's documentation uses: paths with a list of capabilities, an optional "*" at
+// the end of a path, and comments. For any other syntax, Policy returns an error.
 func (s *Server) Policy(namespace, name, text string) error {
 	rules, err := parsePolicy(text)
 	if err != nil {
@@ -93,8 +93,8 @@ func parsePolicy(text string) ([]rule, error) {
 	return rules, nil
 }
 
-// Token makes a token with the given policies. The token also has the policy "default", unless
-// "-default" is among policies. A token with a ttl of 0 does not expire.
+// Token returns a new token with the given policies. The token also has the policy "default",
+// unless "-default" is among policies. A token with a ttl of 0 does not expire.
 func (s *Server) Token(namespace string, ttl time.Duration, policies ...string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,7 +120,8 @@ func (s *Server) Revoke(id string) {
 	delete(s.tokens, id)
 }
 
-// AppRole adds a role to the auth method "approle" of a namespace.
+// AppRole adds a role to the auth method "approle" of a namespace. The tokens of the role are like
+// those of Token.
 func (s *Server) AppRole(namespace, roleID, secretID string, ttl time.Duration, policies ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -244,7 +245,8 @@ func (s *Server) capabilities(t *token, path string, list bool) []string {
 	return nil
 }
 
-// anyRule reports whether a policy of t has a rule for a path that begins with path.
+// anyRule reports whether a policy of t has a rule for a path that begins with path. The policy
+// "root" has rules for all paths.
 func (s *Server) anyRule(t *token, path string) bool {
 	if slices.Contains(t.policies, "root") {
 		return true

@@ -3,9 +3,9 @@
 // secrets engines and tokens.
 //
 // A Server has namespaces, mounts with arbitrary names, policies, tokens that expire, AppRole
-// logins, sealing, standby nodes that lag, and a clock that tests control. The server enforces
-// Vault's rules for all these features. A comment beside each less obvious rule cites the
-// source of the rule:
+// logins, sealing, standby nodes that lag, and a clock that tests control. The Server enforces
+// Vault's rules for these features. A comment beside each less obvious rule cites the source of
+// the rule:
 //
 //   - kv: github.com/hashicorp/vault-plugin-secrets-kv, the named file
 //   - core: github.com/hashicorp/vault, the named file

@@ -38,7 +38,7 @@ func newNode(t testing.TB, opts *fakevault.Options) *node {
 	return &node{t: t, server: s, token: fakevault.RootToken, headers: http.Header{}}
 }
 
-// send sends one request. send returns an error if the connection was closed.
+// send sends one request. If the server closes the connection, send returns an error.
 func (n *node) send(method, path, body string) (status int, answer string, err error) {
 	n.t.Helper()
 	r, err := http.NewRequestWithContext(n.t.Context(), method, n.server.URL+"/v1/"+path, strings.NewReader(body))
@@ -266,7 +266,7 @@ func TestOldVersionsAreTrimmed(t *testing.T) {
 		step{"GET", "secret/data/a?version=12", "", 200, nil, nil},
 		step{"POST", "secret/config", `{"max_versions":4}`, 204, nil, nil},
 	)
-	write("secret/data/b", 5) // the larger of the two numbers counts
+	write("secret/data/b", 5) // the mount's max_versions applies, because the secret has none
 	n.run(
 		step{"GET", "secret/data/b?version=1", "", 404, nil, nil},
 		step{"GET", "secret/data/b?version=2", "", 200, nil, nil},

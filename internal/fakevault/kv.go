@@ -19,7 +19,8 @@ import (
 // defaultMaxVersions is the number of versions kept by default (kv: backend.go).
 const defaultMaxVersions = 10
 
-// Limits of custom_metadata (kv: path_metadata.go).
+// Limits of custom_metadata: the number of keys, and the sizes of a key and a value in bytes
+// (kv: path_metadata.go).
 const (
 	maxCustomKeys  = 64
 	maxCustomKey   = 128
@@ -33,12 +34,12 @@ type Config struct {
 	DeleteVersionAfter time.Duration // lifetime of a version; 0 means forever
 
 	// KV1 selects version 1 of the engine, which ignores the other settings. A path holds the
-	// last data that was written to it, and the response to a write has no body.
+	// data of the last write to the path, and the response to a write has no body.
 	KV1 bool
 }
 
-// A mount is one KV secrets engine. A write replaces a key and never changes it, so that a
-// lagging node can show earlier states.
+// A mount is one KV secrets engine. The keys are immutable, so that a lagging node can show
+// earlier states: a write replaces a key.
 type mount struct {
 	config  Config
 	keys    map[string]*key
@@ -114,7 +115,8 @@ func (m *mount) file(path string, n int) {
 	}
 }
 
-// at returns the key at path as of asOf, or nil. A zero asOf means the current state.
+// at returns the key at path as of asOf, or nil if there was none. A zero asOf means the current
+// state.
 func (m *mount) at(path string, asOf time.Time) *key {
 	if asOf.IsZero() || m.past == nil {
 		return m.keys[path]
@@ -137,7 +139,8 @@ func (v version) gone(now time.Time) bool {
 	return v.destroyed || !v.deletion.IsZero() && v.deletion.Before(now)
 }
 
-// handle executes an operation on "data/…", "metadata/…" and the other paths of the engine.
+// handle executes an operation on the path rest of the engine, such as "data/x" or "metadata/x".
+// If asOf is not zero, reads and lists of version 2 show the state at that time.
 func (m *mount) handle(operation, rest string, query url.Values, body []byte, now, asOf time.Time) *answer {
 	if m.config.KV1 {
 		return m.handle1(operation, rest, body, now)
@@ -174,7 +177,7 @@ func (m *mount) handle(operation, rest string, query url.Values, body []byte, no
 		return m.patchMetadata(path, fields, now)
 	case "metadata delete":
 		if m.keys[path] != nil {
-			m.set(path, nil, now) // together with the version counter (kv: path_metadata.go, pathMetadataDelete)
+			m.set(path, nil, now) // removes the version counter, too (kv: path_metadata.go, pathMetadataDelete)
 		}
 		return &answer{}
 	case "destroy write", "delete write", "undelete write":
@@ -318,8 +321,8 @@ func (m *mount) writeData(path string, fields map[string]json.RawMessage, now ti
 	return a
 }
 
-// commit adds a version and removes those beyond max_versions (kv: path_data.go, AddVersion).
-// The larger of the mount's and the key's max_versions applies.
+// commit adds a version to k, removes old versions beyond max_versions, and stores k (kv:
+// path_data.go, AddVersion). The larger of the mount's and the key's max_versions applies.
 func (m *mount) commit(path string, k *key, data map[string]any, now time.Time) {
 	if k.versions == nil {
 		k.versions = map[int]version{}
@@ -345,8 +348,8 @@ func (m *mount) commit(path string, k *key, data map[string]any, now time.Time) 
 }
 
 // deletion returns the time at which a version made now is deleted automatically, or the zero
-// Time (kv: delete_version_after.go). The smaller of the mount's and the key's
-// delete_version_after applies. A value of 0 does not count.
+// Time if there is none (kv: delete_version_after.go). The smaller of the mount's and the key's
+// delete_version_after applies, and 0 means no limit.
 func (m *mount) deletion(k *key, now time.Time) time.Time {
 	after := m.config.DeleteVersionAfter
 	if k.deleteAfter != 0 && (after == 0 || k.deleteAfter < after) {
@@ -358,8 +361,8 @@ func (m *mount) deletion(k *key, now time.Time) time.Time {
 	return now.Add(after)
 }
 
-// patchData implements kv: path_data.go, pathDataPatch. A patch honors cas as a write does, and
-// fails if the current version is deleted.
+// patchData implements kv: path_data.go, pathDataPatch. A patch obeys cas as a write does, and
+// fails if the current version is deleted or destroyed.
 func (m *mount) patchData(path string, fields map[string]json.RawMessage, now time.Time) *answer {
 	var patch map[string]any
 	if raw, ok := fields["data"]; !ok || decode(raw, &patch) != nil {
@@ -393,7 +396,7 @@ func (m *mount) deleteData(path string, now time.Time) *answer {
 	}
 	if v, ok := old.versions[old.current]; ok && !v.gone(now) {
 		k := old.clone()
-		v.deletion = now.Add(-1) // in the past, so that the version is deleted immediately even if the clock stands still
+		v.deletion = now.Add(-1) // in the past, so that the version is deleted even if the clock does not advance
 		k.versions[k.current] = v
 		m.set(path, k, now)
 	}

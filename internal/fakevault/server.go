@@ -32,8 +32,9 @@ type Options struct {
 	// clock forward.
 	Now func() time.Time
 
-	// Lag is the age of the state that reads show, as on a performance standby of
-	// Vault Enterprise or a standby of OpenBao 2.5. Writes go to the active node.
+	// Lag is the age of the state that reads and lists of KV version 2 show, as on a performance
+	// standby of Vault Enterprise or a standby of OpenBao 2.5 or later. Writes go to the active
+	// node.
 	Lag time.Duration
 
 	// Rate is an operator's rate limit quota on the server (docs: concepts/resource-quotas).
@@ -59,7 +60,7 @@ const (
 	// (core: http/handler.go, forwardBasedOnHeaders, and vault/core_util.go).
 	ForwardRefused Forward = iota
 
-	// ForwardDone forwards a request with the header, as Vault Enterprise does with
+	// ForwardDone forwards a request whose header is "active-node", as Vault Enterprise does with
 	// allow_forwarding_via_header (docs: configuration/replication).
 	ForwardDone
 
@@ -69,7 +70,7 @@ const (
 
 // A Server simulates a Vault server. Its methods are safe for concurrent use.
 type Server struct {
-	// URL is the base URL: "http://127.0.0.1:…".
+	// URL is the base URL, such as "http://127.0.0.1:8200".
 	URL string
 
 	fakeserver.Clock
@@ -101,7 +102,8 @@ type Request struct {
 
 // A Fault is an injected failure of one request.
 type Fault struct {
-	// Wait delays the request until the channel is closed or the client disconnects.
+	// Wait delays the request until the channel is closed. If the client disconnects first, the
+	// server does not execute the request.
 	Wait <-chan struct{}
 
 	// Status, if not 0, is the status of a response that replaces the real response. That
@@ -146,7 +148,8 @@ func New(opts *Options) *Server {
 // Close stops the server and closes its connections.
 func (s *Server) Close() { s.stop() }
 
-// Mount adds an empty KV secrets engine to a namespace; "" is the root namespace.
+// Mount adds an empty KV secrets engine to a namespace, or replaces the engine with the same name.
+// "" is the root namespace.
 func (s *Server) Mount(namespace, name string, c Config) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -370,8 +373,8 @@ func (s *Server) health() *answer {
 	}}
 }
 
-// uiMount returns the type and version of the engine at a path. Vault's client makes this
-// request before a patch, and the command line makes it before every operation.
+// uiMount returns the type and version of the engine at a path. Vault's command line makes this
+// request before every operation on a KV engine.
 func (s *Server) uiMount(t *token, q *Request) *answer {
 	path := folder(strings.TrimPrefix(q.Path, "sys/internal/ui/mounts/"))
 	for full, m := range s.mounts {
@@ -426,7 +429,8 @@ func (a *answer) write(w http.ResponseWriter) {
 	_ = json.NewEncoder(w).Encode(body)
 }
 
-// folder returns name with exactly one "/" at its end, or "" for an empty name.
+// folder returns name without a leading "/" and with exactly one "/" at its end. For an empty name,
+// folder returns "".
 func folder(name string) string {
 	if name = strings.Trim(name, "/"); name == "" {
 		return ""
