@@ -6,8 +6,8 @@ import (
 	"cloud.google.com/go/secretmanager/apiv1/secretmanagerpb"
 )
 
-// A filter reports whether the fields of a resource match an expression. The language of
-// expressions is that of the examples in docs: filtering, such as
+// A filter reports whether the fields of a resource match an expression. Expressions have the form
+// of the examples on the page docs: filtering, such as
 //
 //	name:asecret OR name:bsecret
 //	labels.environment=production AND NOT labels.team:*

@@ -12,10 +12,10 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Invoke executes one call in the caller's goroutine. Permissions, quotas, faults and counts
-// are those of a call over the socket. method is the full name of a method. Invoke merges the
-// response into reply, which must be empty. Clients in a testing/synctest bubble need Invoke,
-// because the clock of a bubble does not advance while a goroutine waits for a socket.
+// Invoke executes one call in the caller's goroutine. The call is recorded and subject to faults,
+// permissions and quotas, like a call over the socket. method is the full name of a method. Invoke
+// merges the response into reply, which must be empty. Clients in a testing/synctest bubble need
+// Invoke, because the clock of a bubble does not advance while a goroutine waits for a socket.
 func (s *Server) Invoke(ctx context.Context, method string, req, reply any) error {
 	in, inOK := req.(proto.Message)
 	out, outOK := reply.(proto.Message)

@@ -93,7 +93,8 @@ func (v *version) message(secret string, s versionState) *secretmanagerpb.Secret
 
 func (s *secret) last() state { return s.states[len(s.states)-1] }
 
-// at returns the state at a time.
+// at returns the state of the secret at the time t, or the zero state if the secret had no state
+// at that time.
 func (s *secret) at(t time.Time) state {
 	for _, st := range slices.Backward(s.states) {
 		if !st.at.After(t) {
@@ -118,7 +119,8 @@ func (s *Server) put(name string, m *secretmanagerpb.Secret, l *life) {
 	sec.states = append(sec.states, state{now, m, l})
 }
 
-// find returns the named secret, or an error if it does not exist. The caller holds s.mu.
+// find returns the named secret. The error is INVALID_ARGUMENT for an invalid name, and NOT_FOUND
+// if the secret does not exist. The caller holds s.mu.
 func (s *Server) find(name string) (*secret, error) {
 	if !secretName.MatchString(name) {
 		return nil, invalid("%q is not the name of a secret", name)
@@ -149,8 +151,8 @@ func (s *Server) see(ctx context.Context, name string, lag time.Duration) (state
 
 // checkEtag returns an error if the etag given in a write differs from the current etag have.
 // The documentation says: "if an etag is provided and matches the current resource etag, the
-// request succeeds; otherwise, it fails with a FAILED_PRECONDITION error". A write without an
-// etag passes this check (docs: etags).
+// request succeeds; otherwise, it fails with a FAILED_PRECONDITION error" (docs: etags). A write
+// without an etag, or to a resource without an etag, passes this check.
 func checkEtag(have, given string) error {
 	if have != "" && given != "" && given != have {
 		return status.Error(codes.FailedPrecondition, "The etag provided does not match the current etag of the resource.")
@@ -158,7 +160,7 @@ func checkEtag(have, given string) error {
 	return nil
 }
 
-// CreateSecret implements the service.
+// CreateSecret implements secretmanagerpb.SecretManagerServiceServer.
 func (s *Server) CreateSecret(_ context.Context, r *secretmanagerpb.CreateSecretRequest) (*secretmanagerpb.Secret, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -187,7 +189,7 @@ func (s *Server) CreateSecret(_ context.Context, r *secretmanagerpb.CreateSecret
 	return proto.CloneOf(m), nil
 }
 
-// GetSecret implements the service.
+// GetSecret implements secretmanagerpb.SecretManagerServiceServer.
 func (s *Server) GetSecret(ctx context.Context, r *secretmanagerpb.GetSecretRequest) (*secretmanagerpb.Secret, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -195,9 +197,9 @@ func (s *Server) GetSecret(ctx context.Context, r *secretmanagerpb.GetSecretRequ
 	return proto.CloneOf(st.secret), err
 }
 
-// UpdateSecret implements the service. All fields of the mask change together,
-// and "even when an update doesn't change a resource's state, it still updates
-// the resource etag" (docs: etags).
+// UpdateSecret implements secretmanagerpb.SecretManagerServiceServer. All fields of the mask
+// change together. "Even when an update doesn't change a resource's state, it still updates the
+// resource etag" (docs: etags).
 func (s *Server) UpdateSecret(_ context.Context, r *secretmanagerpb.UpdateSecretRequest) (*secretmanagerpb.Secret, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -237,9 +239,9 @@ func (s *Server) UpdateSecret(_ context.Context, r *secretmanagerpb.UpdateSecret
 	return proto.CloneOf(next), nil
 }
 
-// DeleteSecret implements the service. The deletion removes all versions, and takes effect
-// immediately for writes and for accesses by number. The version numbers of a secret that is
-// created again begin with 1.
+// DeleteSecret implements secretmanagerpb.SecretManagerServiceServer. The deletion removes all
+// versions, and takes effect immediately for writes and for accesses by number. If the secret is
+// created again, the version numbers begin with 1.
 func (s *Server) DeleteSecret(_ context.Context, r *secretmanagerpb.DeleteSecretRequest) (*emptypb.Empty, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -254,8 +256,8 @@ func (s *Server) DeleteSecret(_ context.Context, r *secretmanagerpb.DeleteSecret
 	return &emptypb.Empty{}, nil
 }
 
-// ListSecrets implements the service. It sorts by name (docs: filtering, about filtered
-// lists).
+// ListSecrets implements secretmanagerpb.SecretManagerServiceServer. The list is sorted by name
+// (docs: filtering, about filtered lists).
 func (s *Server) ListSecrets(ctx context.Context, r *secretmanagerpb.ListSecretsRequest) (*secretmanagerpb.ListSecretsResponse, error) {
 	if !parentName.MatchString(r.GetParent()) {
 		return nil, invalid("%q is not a project or location", r.GetParent())
@@ -292,8 +294,9 @@ func (s *Server) ListSecrets(ctx context.Context, r *secretmanagerpb.ListSecrets
 	return answer, nil
 }
 
-// page returns up to size elements of the sorted list all, those whose keys follow token. It
-// also returns the token of the next page, or "".
+// page returns the first size elements of the sorted list all whose keys follow token. It also
+// returns the token of the next page, or "" if there is none. If size is 0 or larger than maxPage,
+// maxPage applies.
 func page[T any](all []T, size int32, token string, key func(T) string) ([]T, string, error) {
 	if size < 0 {
 		return nil, "", invalid("page_size is negative")
@@ -314,9 +317,9 @@ func page[T any](all []T, size int32, token string, key func(T) string) ([]T, st
 	return all[:size], key(all[size-1]), nil
 }
 
-// AddSecretVersion implements the service. The request has no etag, and the new version does
-// not change the etag of the secret (docs: etags: "updating a secret version doesn't affect the
-// secret etag").
+// AddSecretVersion implements secretmanagerpb.SecretManagerServiceServer. The request has no etag,
+// and the new version does not change the etag of the secret: "updating a secret version doesn't
+// affect the secret etag" (docs: etags).
 func (s *Server) AddSecretVersion(_ context.Context, r *secretmanagerpb.AddSecretVersionRequest) (*secretmanagerpb.SecretVersion, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -335,7 +338,7 @@ func (s *Server) AddSecretVersion(_ context.Context, r *secretmanagerpb.AddSecre
 	}
 	l := sec.last().life
 	v := &version{
-		number:  int64(len(l.versions)) + 1, // proto: SecretVersion.name: from 1, by 1
+		number:  int64(len(l.versions)) + 1, // proto: SecretVersion.name: consecutive numbers from 1
 		created: s.Now(),
 		data:    slices.Clone(p.GetData()),
 		summed:  p.DataCrc32C != nil,
@@ -349,8 +352,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func checksum(data []byte) int64 { return int64(crc32.Checksum(data, castagnoli)) }
 
-// target returns the version in st with the alias id, or the newest version if id is "latest".
-// It returns nil if that version does not exist.
+// target returns the version in st with the alias id, or the newest version if id is "latest". If
+// there is no such version, target returns nil.
 func target(st state, id string) *version {
 	switch n, isAlias := st.secret.GetVersionAliases()[id]; {
 	case isAlias:
@@ -361,10 +364,10 @@ func target(st state, id string) *version {
 	return nil
 }
 
-// locate returns the secret name and the version in name, with the state of the version. If
-// strong is set and name contains a number, the state is the current one. Otherwise the secret,
-// its aliases and the state of the version are those of a read with the given lag. The caller
-// holds s.mu.
+// locate returns the name of the secret, the version, and the state of the version that the
+// resource name name identifies by number or alias. If strong is set and name contains a number,
+// the state is the current state. Otherwise, the secret, its aliases and the state are those of a
+// read with the given lag. The caller holds s.mu.
 func (s *Server) locate(ctx context.Context, name string, lag time.Duration, strong bool) (string, *version, versionState, error) {
 	sec, id, ok := strings.Cut(name, "/versions/")
 	missing := status.Errorf(codes.NotFound, "Secret Version [%s] not found.", name)
@@ -403,9 +406,9 @@ func (s *Server) locate(ctx context.Context, name string, lag time.Duration, str
 	return sec, v, vs, nil
 }
 
-// AccessSecretVersion implements the service. An access by number is strongly consistent (docs:
-// reference/consistency). An access by an alias may find an earlier version, but never the
-// payload of a disabled or destroyed version.
+// AccessSecretVersion implements secretmanagerpb.SecretManagerServiceServer. An access by number
+// is strongly consistent (docs: reference/consistency). An access by an alias may return the
+// payload of an earlier version, but never the payload of a disabled or destroyed version.
 func (s *Server) AccessSecretVersion(ctx context.Context, r *secretmanagerpb.AccessSecretVersionRequest) (*secretmanagerpb.AccessSecretVersionResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -423,7 +426,7 @@ func (s *Server) AccessSecretVersion(ctx context.Context, r *secretmanagerpb.Acc
 	}, nil
 }
 
-// GetSecretVersion implements the service.
+// GetSecretVersion implements secretmanagerpb.SecretManagerServiceServer.
 func (s *Server) GetSecretVersion(ctx context.Context, r *secretmanagerpb.GetSecretVersionRequest) (*secretmanagerpb.SecretVersion, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -434,7 +437,8 @@ func (s *Server) GetSecretVersion(ctx context.Context, r *secretmanagerpb.GetSec
 	return v.message(sec, st), nil
 }
 
-// ListSecretVersions implements the service. It returns the newest version first.
+// ListSecretVersions implements secretmanagerpb.SecretManagerServiceServer. The newest version
+// comes first.
 func (s *Server) ListSecretVersions(ctx context.Context, r *secretmanagerpb.ListSecretVersionsRequest) (*secretmanagerpb.ListSecretVersionsResponse, error) {
 	matches, err := parseFilter(r.GetFilter())
 	if err != nil {
@@ -455,7 +459,7 @@ func (s *Server) ListSecretVersions(ctx context.Context, r *secretmanagerpb.List
 		}
 	}
 	total := len(found)
-	// The newest version comes first, so the keys ascend while the numbers descend.
+	// page needs ascending keys, and the numbers descend.
 	key := func(m *secretmanagerpb.SecretVersion) string {
 		n, _ := strconv.Atoi(m.GetName()[strings.LastIndex(m.GetName(), "/")+1:])
 		return strconv.Itoa(1<<30 - n)
@@ -471,22 +475,22 @@ func (s *Server) ListSecretVersions(ctx context.Context, r *secretmanagerpb.List
 	return answer, nil
 }
 
-// EnableSecretVersion implements the service.
+// EnableSecretVersion implements secretmanagerpb.SecretManagerServiceServer.
 func (s *Server) EnableSecretVersion(_ context.Context, r *secretmanagerpb.EnableSecretVersionRequest) (*secretmanagerpb.SecretVersion, error) {
 	return s.turn(r.GetName(), r.GetEtag(), secretmanagerpb.SecretVersion_ENABLED)
 }
 
-// DisableSecretVersion implements the service.
+// DisableSecretVersion implements secretmanagerpb.SecretManagerServiceServer.
 func (s *Server) DisableSecretVersion(_ context.Context, r *secretmanagerpb.DisableSecretVersionRequest) (*secretmanagerpb.SecretVersion, error) {
 	return s.turn(r.GetName(), r.GetEtag(), secretmanagerpb.SecretVersion_DISABLED)
 }
 
-// DestroySecretVersion implements the service.
+// DestroySecretVersion implements secretmanagerpb.SecretManagerServiceServer.
 func (s *Server) DestroySecretVersion(_ context.Context, r *secretmanagerpb.DestroySecretVersionRequest) (*secretmanagerpb.SecretVersion, error) {
 	return s.turn(r.GetName(), r.GetEtag(), secretmanagerpb.SecretVersion_DESTROYED)
 }
 
-// turn changes the state of a version to the state to. The name must contain the number of the
+// turn sets the state of the named version to the state to. name must contain the number of the
 // version: "access by alias is only supported on GetSecretVersion and AccessSecretVersion"
 // (proto: Secret.version_aliases). The state of a destroyed version cannot change.
 func (s *Server) turn(name, etag string, to secretmanagerpb.SecretVersion_State) (*secretmanagerpb.SecretVersion, error) {

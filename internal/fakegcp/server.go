@@ -29,12 +29,11 @@ import (
 // Options configures a Server. The zero value and a nil *Options make a Server that uses the real
 // clock and does not lag.
 type Options struct {
-	// Addr is the listening address. Empty means a free port on the loopback
-	// interface.
+	// Addr is the listening address. Empty means a free port on the loopback interface.
 	Addr string
 
-	// Now is the clock for timestamps and for the age of reads. Nil means
-	// time.Now. Advance moves the clock forward.
+	// Now is the clock for timestamps and for the age of reads. Nil means time.Now. Advance
+	// moves the clock forward.
 	Now func() time.Time
 
 	// Lag is the lag of reads.
@@ -49,10 +48,10 @@ type Options struct {
 	Drops []string
 }
 
-// A Lag is the age of the state that reads return. A read of the payload of a version by its
-// number never lags. The documentation says that "other operations within Secret Manager are
-// eventually consistent" and "may take a few hours" (docs: reference/consistency). Writes,
-// including the comparison of their etags, always use the current state.
+// A Lag is the age of the state that reads return, at most a day. An access to a payload by the
+// number of a version never lags. The documentation says that "other operations within Secret
+// Manager are eventually consistent" and "may take a few hours" (docs: reference/consistency).
+// Writes, including the comparison of etags, always use the current state.
 type Lag struct {
 	Alias    time.Duration // lag of AccessSecretVersion by an alias or "latest"
 	Metadata time.Duration // lag of GetSecret, GetSecretVersion and ListSecretVersions
@@ -93,7 +92,7 @@ func Documented() Quota {
 type Server struct {
 	secretmanagerpb.UnimplementedSecretManagerServiceServer
 
-	// Addr is the listening address: "127.0.0.1:…".
+	// Addr is the listening address, such as "127.0.0.1:8080".
 	Addr string
 
 	fakeserver.Clock
@@ -119,10 +118,11 @@ type Call struct {
 	Request  proto.Message
 }
 
-// A Fault is an injected failure or delay of one call. A call with a Fault is not subject to
-// permissions and quotas.
+// A Fault is an injected failure or delay of one call. A call with a Fault is not refused for a
+// missing permission or an exhausted quota.
 type Fault struct {
-	// Wait delays the call until the channel is closed or the client disconnects.
+	// Wait delays the call until the channel is closed. If the client disconnects first, the
+	// server does not execute the call.
 	Wait <-chan struct{}
 
 	// Err, if not nil, replaces the response.
@@ -179,8 +179,7 @@ func (s *Server) Close() {
 	<-s.done
 }
 
-// ClientOptions returns the options that make secretmanager.NewClient use the
-// server.
+// ClientOptions returns the options that make secretmanager.NewClient use the server.
 func (s *Server) ClientOptions() []option.ClientOption {
 	return []option.ClientOption{
 		option.WithEndpoint(s.Addr),
@@ -210,8 +209,7 @@ func (s *Server) Deny(permissions ...string) {
 // Count returns the number of calls of each method since the last Reset.
 func (s *Server) Count() map[string]int { return s.CountBy(func(c Call) string { return c.Method }) }
 
-// methods maps each method to its permission and its quota class (docs:
-// access-control, quotas).
+// methods maps each method to its permission and its quota class (docs: access-control, quotas).
 var methods = map[string]struct{ permission, class string }{
 	"AccessSecretVersion":  {"secretmanager.versions.access", "Access"},
 	"ListSecrets":          {"secretmanager.secrets.list", "Read"},
@@ -227,8 +225,8 @@ var methods = map[string]struct{ permission, class string }{
 	"DestroySecretVersion": {"secretmanager.versions.destroy", "Write"},
 }
 
-// intercept executes one call with the fault that Inject has chosen. If the call has no fault,
-// intercept checks permissions and quotas.
+// intercept executes one call with the fault that Inject has chosen. If the call has no fault, a
+// missing permission or an exhausted quota makes the call fail.
 func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 	message, ok := req.(proto.Message)
 	if !ok {
@@ -268,7 +266,7 @@ func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerI
 // stale is the key of a Fault's Stale in the context of its call.
 type stale struct{}
 
-// resource returns the resource name in a request.
+// resource returns the name of the resource in a request, or the name of the parent.
 func resource(req any) string {
 	switch r := req.(type) {
 	case *secretmanagerpb.UpdateSecretRequest:
@@ -281,8 +279,8 @@ func resource(req any) string {
 	return ""
 }
 
-// admit returns an error if a permission is denied or a quota is exhausted. Otherwise admit
-// takes the call from the quotas. The caller holds s.mu.
+// admit takes the call from the quotas. It returns an error if the permission for the call is
+// denied or a quota is exhausted. The caller holds s.mu.
 func (s *Server) admit(c *Call) error {
 	m := methods[c.Method]
 	if s.denied[m.permission] {
@@ -371,8 +369,7 @@ func (s *Server) etag() string {
 	return fmt.Sprintf("%q", fmt.Sprintf("%x-%x", s.serial, rand.Uint32()))
 }
 
-// Secret returns the current state of the named secret, or nil if it does not
-// exist.
+// Secret returns the current state of the named secret, or nil if the secret does not exist.
 func (s *Server) Secret(name string) *secretmanagerpb.Secret {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -399,8 +396,8 @@ func (s *Server) Versions(name string) []*secretmanagerpb.SecretVersion {
 	return all
 }
 
-// Active returns the numbers of the versions that are enabled or disabled, for which Secret
-// Manager charges (docs: pricing).
+// Active returns the numbers of the enabled and disabled versions of the named secret. Secret
+// Manager charges for these versions (docs: pricing).
 func (s *Server) Active(name string) []int64 {
 	var active []int64
 	for i, v := range s.Versions(name) {
@@ -423,8 +420,8 @@ func (s *Server) Names() []string {
 }
 
 // Fill adds n copies of the named secret to the project or location in name. Copy i has the ID
-// id(i) and the labels labels(i), for i from 0. The error is not nil if a secret exists already
-// or a label is invalid.
+// id(i) and the labels labels(i), for i from 0. Fill returns an error if the named secret does not
+// exist, if a secret with the ID of a copy exists, or if a label is invalid. Earlier copies remain.
 func (s *Server) Fill(name string, n int, id func(i int) string, labels func(i int) map[string]string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -188,7 +188,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // parse returns the request in r, or an error if the server does not support the request or cannot
-// read its body.
+// read the body.
 func parse(w http.ResponseWriter, r *http.Request) (*Request, error) {
 	parts := strings.Split(strings.TrimPrefix(r.URL.Path, "/api/v1/namespaces/"), "/")
 	if !strings.HasPrefix(r.URL.Path, "/api/v1/namespaces/") || len(parts) < 2 || len(parts) > 3 || parts[1] != "secrets" {
