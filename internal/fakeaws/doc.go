@@ -1,12 +1,12 @@
-// Package fakeaws simulates AWS Secrets Manager for tests: the service's JSON 1.1
-// protocol over HTTP, with all data in memory.
+// Package fakeaws simulates AWS Secrets Manager for tests: the service's JSON 1.1 protocol over
+// HTTP, with all data in memory.
 //
-// The package enforces what the service documents: names, tokens, sizes, tags and filters,
-// staging labels, the quota of versions, recovery windows, delayed forced deletion, and IAM
-// policies. Tests advance the clock. Reads and lists lag as far as tests require, because the
-// service promises only eventual consistency. Writes always use the current state.
+// The package enforces the service's documented rules about names, tokens, sizes, tags, filters,
+// staging labels, the number of versions, recovery windows, forced deletion, and IAM policies.
+// Tests can advance the clock. Tests can also make reads and lists lag, because the service
+// promises only eventual consistency. Writes always use the current state.
 //
-// A comment beside each less obvious rule cites its source:
+// A comment beside each less obvious rule cites the source of the rule:
 //
 //   - model: the named shape of the service's API model, as in the doc comments
 //     and constraints of github.com/aws/aws-sdk-go-v2/service/secretsmanager
@@ -17,5 +17,5 @@
 //     marked aws_verified, LocalStack's validated snapshots)
 //
 // Tests inject faults with Inject, and read the requests with Requests and Count. The fake does
-// not check signatures: it attributes a request to the access key in its credential.
+// not check signatures. The access key in a request's credential identifies the caller.
 package fakeaws

@@ -3,18 +3,19 @@ package fakeaws
 import "time"
 
 // LocalStack 4.14.0 differs from Secrets Manager in the following points. The sources are
-// localstack/services/secretsmanager/provider.py of its tag v4.14.0, and
-// moto/secretsmanager of moto 5.1.22, on which that version runs.
+// localstack/services/secretsmanager/provider.py of LocalStack's tag v4.14.0, and
+// moto/secretsmanager of moto 5.1.22, which LocalStack 4.14.0 uses.
 //
 //   - PutSecretValue and UpdateSecret keep SecretBinary as Python bytes (base64.b64encode).
-//     GetSecretValue decodes the bytes, but moto's BatchGetSecretValue cannot write bytes as
-//     JSON and fails as a whole with status 500. CreateSecret keeps text, with which
-//     BatchGetSecretValue works.
+//     GetSecretValue decodes the bytes, but moto's BatchGetSecretValue with filters cannot write
+//     bytes as JSON and fails as a whole with status 500. CreateSecret keeps text, which
+//     BatchGetSecretValue can write.
 //   - BatchGetSecretValue with filters reads all matching secrets before it pages. The call
 //     fails as a whole if one of these secrets is marked for deletion or has no value.
 //   - PutSecretValue does not check whether the secret is marked for deletion.
-//   - 100 versions without a label are kept, whatever their age. An operation that moves a
-//     label removes all versions without a label, unless it adds a version with AWSCURRENT.
+//   - An operation that adds a version with AWSCURRENT keeps the newest 100 versions without a
+//     label, whatever their age. Any other operation that changes labels removes all versions
+//     without a label.
 //   - The numbers of tags, labels and versions are not limited. The time of a version is in
 //     whole seconds.
 
@@ -27,9 +28,9 @@ func (c *call) second() time.Time {
 	return c.now
 }
 
-// forget removes the oldest versions without a label, as LocalStack does after it adds a
+// forget removes the oldest versions without a label, as LocalStack does after the addition of a
 // version. If isCurrent is set, forget keeps the newest maxVersions of the versions without a
-// label, and otherwise none (moto: fake_secret_reset_default_version,
+// label; otherwise, forget removes all of these versions (moto: fake_secret_reset_default_version,
 // fake_secret_remove_version_stages_from_old_versions).
 func (c *call) forget(x *secret, isCurrent bool) {
 	var unlabeled []*version

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// A policy is an IAM policy of the supported form: statements with Effect,
-// Action, Resource, and the condition "ForAllValues:StringLike" on aws:TagKeys.
+// A policy is an IAM policy of the supported form: statements with Effect, Action, Resource, and
+// optionally the condition "ForAllValues:StringLike" on aws:TagKeys.
 type policy struct {
 	Version   string
 	Statement []statement
@@ -69,9 +69,9 @@ func (s *Service) Policy(accessKey, document string) error {
 	return nil
 }
 
-// authorize refuses a call unless the caller's policy allows all actions that the operation
-// requires on resource and on the key kms. A caller without a policy has all permissions
-// (model: "Required permissions" of each operation).
+// authorize returns a refusal unless the caller's policy allows all actions that the operation
+// requires on resource and on the KMS key kms (model: "Required permissions" of each operation).
+// An empty kms requires no action. A caller without a policy has all permissions.
 func (c *call) authorize(resource, kms string) *refusal {
 	p, limited := c.policies[c.q.AccessKey]
 	if !limited {

@@ -14,8 +14,8 @@ import (
 const maxBatch = 20
 
 // A filter is a condition on secrets. A secret must meet every filter of a request, even if
-// several have the same key (seen). A secret meets a filter if it matches one of the filter's
-// Values.
+// several filters have the same key (seen). A secret meets a filter if the secret matches one of
+// the filter's Values.
 type filter struct {
 	Key    string
 	Values []string
@@ -51,7 +51,7 @@ func (f filter) matches(x *secret, is view) bool {
 // one reports whether the attribute f.Key of the secret begins with value. For "all", it
 // reports whether the name, description and tags contain all words of value. Comparisons are
 // case-sensitive, except for "description" and "all". A filter on tag values ignores tag keys
-// (model: Filter).
+// (model: Filter). No secret of the fake has a "primary-region" or an "owning-service".
 func (f filter) one(value string, x *secret, is view) bool {
 	switch f.Key {
 	case "name":
@@ -80,9 +80,8 @@ func (f filter) one(value string, x *secret, is view) bool {
 	return false
 }
 
-// words splits a text as the filter "all" does: at punctuation, and between letters and
-// digits (guide: manage_search-secret). Unlike the service, words does not split at changes
-// of case, because that would split both sides of a comparison in the same way.
+// words splits a text into words of letters and words of digits in lower case, as the filter "all"
+// does (guide: manage_search-secret). Unlike the service, words does not split at changes of case.
 func words(text string) []string {
 	var all []string
 	var word []rune
@@ -234,7 +233,7 @@ func (c *call) batchGetSecretValue() (any, *refusal) {
 	return paged(map[string]any{"SecretValues": values, "Errors": failures}, next), nil
 }
 
-// one returns the response of GetSecretValue for one secret of a batch.
+// one returns the response, or the refusal, of GetSecretValue for one secret of a batch.
 func (c *call) one(id string) (map[string]any, *refusal) {
 	single := *c
 	single.q = &Request{Operation: "GetSecretValue", AccessKey: c.q.AccessKey, Region: c.q.Region}

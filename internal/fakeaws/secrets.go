@@ -13,6 +13,8 @@ import (
 	"unicode/utf8"
 )
 
+// Limits. Sizes of values, names and tokens are in bytes. Sizes of descriptions and tags are in
+// characters.
 const (
 	maxValue       = 65536 // model: SecretStringType, SecretBinaryType
 	maxName        = 512   // model: NameType
@@ -25,7 +27,7 @@ const (
 	maxTagKey      = 128
 	maxTagValue    = 256
 
-	// keptFor is the age up to which the service never removes a version (model: PutSecretValue,
+	// keptFor is the minimum age of versions that the service removes (model: PutSecretValue,
 	// "it keeps all secret versions created in the last 24 hours").
 	keptFor = 24 * time.Hour
 
@@ -60,7 +62,7 @@ type version struct {
 	created time.Time
 	text    *string
 	binary  []byte
-	raw     bool // see localstack.go
+	raw     bool // LocalStack keeps the value as Python bytes: see localstack.go
 }
 
 func (v *version) same(other *version) bool {
@@ -81,7 +83,8 @@ type view struct {
 
 func (x *secret) is() view { return x.views[len(x.views)-1] }
 
-// was returns the state of the secret at a time.
+// was returns the state of the secret at a time. If the secret did not exist at that time, the
+// state is gone.
 func (x *secret) was(at time.Time) view {
 	for i := len(x.views) - 1; i >= 0; i-- {
 		if !x.views[i].from.After(at) {
@@ -91,7 +94,7 @@ func (x *secret) was(at time.Time) view {
 	return view{gone: true}
 }
 
-// change adds a view that f has changed, and removes views that no read can return.
+// change adds a copy of the last view, changed by f, and removes views that no read can return.
 func (x *secret) change(now time.Time, f func(*view)) {
 	for len(x.views) > 1 && now.Sub(x.views[1].from) > remembered {
 		x.views = x.views[1:]
@@ -147,7 +150,7 @@ type call struct {
 	read, list time.Time // times of the states that reads and lists return
 }
 
-// handle executes a request. stale is added to the lags.
+// handle executes a request. stale is added to ReadLag and ListLag.
 func (s *Service) handle(q *Request, stale time.Duration) (any, *refusal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -211,7 +214,7 @@ func (c *call) validate() *refusal {
 	case in.SecretString != nil && in.SecretBinary != nil:
 		return refuse("InvalidParameterException", "You can't specify both a binary secret value and a string secret value in the same secret.")
 	case (in.SecretString != nil || in.SecretBinary != nil) && in.ClientRequestToken == "":
-		// model: ClientRequestToken, "If you generate a raw HTTP request … you must".
+		// model: ClientRequestToken, "If you generate a raw HTTP request ... you must".
 		return refuse("InvalidRequestException", "You must provide a ClientRequestToken value. We recommend a UUID-type value.")
 	}
 	for _, f := range in.Filters {
@@ -268,7 +271,7 @@ func (c *call) find(id string, at time.Time) (*secret, view) {
 }
 
 // target returns the secret that the request names, and its state at the given time. It returns
-// a refusal if the caller lacks the permission or the secret does not exist.
+// a refusal if the caller lacks the permission, or the secret did not exist at that time.
 func (c *call) target(at time.Time) (*secret, view, *refusal) {
 	x, v := c.find(c.in.SecretId, at)
 	resource, kms := c.in.SecretId, ""
@@ -287,7 +290,7 @@ func (c *call) target(at time.Time) (*secret, view, *refusal) {
 	return x, v, nil
 }
 
-// live is like target, but also returns a refusal if the secret is marked for deletion.
+// live is like target, but also returns a refusal if the state is marked for deletion.
 func (c *call) live(at time.Time) (*secret, view, *refusal) {
 	x, v, bad := c.target(at)
 	if bad == nil && !v.deletion.IsZero() {
@@ -357,7 +360,7 @@ func (c *call) createSecret() (any, *refusal) {
 	return answer, nil
 }
 
-// suffix returns the six characters that the service adds to an ARN.
+// suffix returns six random characters. The service adds such a suffix to the ARN of a secret.
 func suffix() string { return rand.Text()[:6] }
 
 func tooManyTags() *refusal {
@@ -421,7 +424,7 @@ func (c *call) putSecretValue() (any, *refusal) {
 	in := &c.in
 	find := c.live
 	if c.opts.LocalStack {
-		find = c.target // moto's put_secret_value does not check whether the secret is deleted
+		find = c.target // moto's put_secret_value does not check whether the secret is marked for deletion
 	}
 	x, _, bad := find(c.now)
 	if bad != nil {
@@ -441,8 +444,9 @@ func (c *call) putSecretValue() (any, *refusal) {
 	return c.written(x, v), nil
 }
 
-// add adds the version in the request to a secret, with the labels in stages. It changes
-// nothing if the secret has a version with the same ID and value.
+// add adds the version in the request to a secret, with the labels in stages. If the secret has a
+// version with the same ID and value, add changes nothing. If only the ID is the same, add returns
+// a refusal.
 func (c *call) add(x *secret, stages []string) (*version, *refusal) {
 	v := &version{
 		id: c.in.ClientRequestToken, created: c.second(), text: c.in.SecretString, binary: c.in.SecretBinary,
@@ -473,7 +477,8 @@ func (c *call) add(x *secret, stages []string) (*version, *refusal) {
 }
 
 // makeRoom removes old versions so that the secret has room for v with the labels in stages. It
-// returns a refusal if the secret has too many labels or recent versions.
+// returns a refusal if the secret would have too many labels, or has too many versions that must
+// be kept.
 func (c *call) makeRoom(x *secret, v *version, stages []string) *refusal {
 	kept, labels := x.is(), maps.Clone(x.is().stages)
 	for _, label := range stages {
@@ -567,7 +572,7 @@ func (c *call) updateSecretVersionStage() (any, *refusal) {
 }
 
 func (c *call) describeSecret() (any, *refusal) {
-	x, is, bad := c.target(c.read) // target also returns a secret that is marked for deletion
+	x, is, bad := c.target(c.read) // not live: the service describes secrets that are marked for deletion
 	if bad != nil {
 		return nil, bad
 	}
@@ -688,7 +693,7 @@ func (c *call) deleteSecret() (any, *refusal) {
 }
 
 // remove completes forced deletions whose delay has passed, as the background process of the
-// service does. The names of these secrets can then be used again.
+// service does. Afterwards, the names of the removed secrets can be used again.
 func (s *Service) remove(now time.Time) {
 	s.leaving = slices.DeleteFunc(s.leaving, func(x *secret) bool {
 		at := x.is().deletion

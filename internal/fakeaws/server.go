@@ -18,11 +18,11 @@ import (
 // Account is the ID of the account that owns all secrets.
 const Account = "123456789012"
 
-// maxRequest is the maximum size of a request, in bytes. Every valid request is smaller.
+// maxRequest is the maximum size of a request body in bytes. Every valid body is smaller.
 const maxRequest = 1 << 20
 
 // Options configures a Service. The zero value and a nil *Options make a Service that uses the
-// real clock, does not lag, and deletes immediately.
+// real clock, does not lag, has no quotas, and completes forced deletions immediately.
 type Options struct {
 	// Now is the clock. Nil means time.Now. Advance moves the clock forward.
 	Now func() time.Time
@@ -39,11 +39,12 @@ type Options struct {
 	// DeleteDelay is how long the name of a secret stays in use after a forced deletion.
 	DeleteDelay time.Duration
 
-	// Quotas limit the calls of the account. An operation that no Quota lists is not limited.
+	// Quotas limit the calls of the account. The first Quota that lists an operation applies. An
+	// operation that no Quota lists is not limited.
 	Quotas []Quota
 
-	// LocalStack makes the service behave like LocalStack 4.14.0 on moto 5.1.22
-	// where clients can see a difference from Secrets Manager. See localstack.go.
+	// LocalStack makes the service behave like LocalStack 4.14.0 on moto 5.1.22. The file
+	// localstack.go lists the differences from Secrets Manager.
 	LocalStack bool
 }
 
@@ -53,8 +54,8 @@ type Quota struct {
 	Operations []string
 }
 
-// Documented returns the quotas of an account in a region (guide: reference_limits) for the
-// operations of this package. The guide documents no capacity for bursts.
+// Documented returns the quotas of an account in a region (guide: reference_limits). The guide
+// documents no capacity for bursts.
 func Documented() []Quota {
 	return []Quota{
 		{fakeserver.PerSecond(10_000), []string{"GetSecretValue"}},
@@ -92,7 +93,7 @@ type Service struct {
 type Server struct {
 	*Service
 
-	// URL is the base URL: "http://127.0.0.1:…".
+	// URL is the base URL, such as "http://127.0.0.1:8080".
 	URL string
 
 	stop func()
@@ -108,9 +109,10 @@ type Request struct {
 }
 
 // A Fault is an injected failure of one request, or a delay. A request with a Fault is not
-// subject to quotas.
+// refused for an exhausted quota.
 type Fault struct {
-	// Wait delays the request until the channel is closed or the client disconnects.
+	// Wait delays the request until the channel is closed. If the client disconnects first, the
+	// service does not execute the request.
 	Wait <-chan struct{}
 
 	// If Code is not empty, an error with Code, Message and Status replaces the response; a Status
@@ -126,7 +128,7 @@ type Fault struct {
 	// Applied makes the server execute the request even if Code, Status or Drop is set.
 	Applied bool
 
-	// Stale is added to the lags for this request.
+	// Stale is added to ReadLag and ListLag for this request.
 	Stale time.Duration
 
 	// Hold delays the response, whether or not the request was executed, until the channel is
@@ -134,7 +136,7 @@ type Fault struct {
 	Hold <-chan struct{}
 }
 
-// NewService returns a Service, for use with the caller's own server.
+// NewService returns a Service without a socket.
 func NewService(opts *Options) *Service {
 	s := &Service{
 		names:    map[string][]*secret{},
@@ -174,7 +176,7 @@ func (s *Service) Count() map[string]int {
 	return s.CountBy(func(r Request) string { return r.Operation })
 }
 
-// ServeHTTP answers one request. In addition to the service's protocol, it supports
+// ServeHTTP implements http.Handler. In addition to the service's protocol, ServeHTTP supports
 // LocalStack's health check, because some clients wait until LocalStack is healthy.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodGet && r.URL.Path == "/_localstack/health" {
