@@ -53,8 +53,8 @@ func herd(t *testing.T, p languages.Program, cloud string, h languages.Herd) {
 
 func onAWS(s *fakeaws.Server) string { return "awssm:oauth?region=eu-central-1&endpoint=" + s.URL }
 
-// clouds holds functions that start the fake of a service, and return the value of --store for
-// it.
+// clouds holds a function for each cloud. The function starts the fake of the cloud's service for
+// secrets, and returns the value of --store for the fake.
 var clouds = map[string]func(testing.TB) string{
 	"aws": func(t testing.TB) string {
 		server := fakeaws.New(nil)

@@ -15,7 +15,7 @@ var (
 )
 
 // get returns the step that calls get_token on the token named on. If with is not nil, the step
-// first makes that token from the members.
+// first makes that token from the members in with.
 func get(on string, with map[string]string) languages.Step {
 	return languages.Step{Do: "get_token", On: on, With: with}
 }
@@ -26,8 +26,8 @@ func client(members map[string]string) map[string]string {
 	return members
 }
 
-// code returns a function that simulates the consent of a user. It sets ${code} to the one-time
-// code.
+// code returns a function that simulates the consent of a user. The function sets ${code} to the
+// one-time code.
 func code(user string) func(*life) {
 	return func(l *life) {
 		c := languages.Consent()
@@ -36,8 +36,8 @@ func code(user string) func(*life) {
 	}
 }
 
-// tokens returns a function that simulates the consent of a user in another program. It sets
-// ${refresh} and ${access} to the tokens.
+// tokens returns a function that simulates the consent of a user in another program. The function
+// sets ${refresh} and ${access} to the tokens.
 func tokens(user string) func(*life) {
 	return func(l *life) {
 		c := languages.Consent()
@@ -169,8 +169,8 @@ func withoutUser() []step {
 	}
 }
 
-// rejections returns steps that call the API with an access token that was revoked before it
-// expired.
+// rejections returns steps that call the API with access tokens that are revoked before they
+// expire.
 func rejections() []step {
 	revoked := func(on string) func(*life) {
 		return func(l *life) { l.Zoho.Expire(l.values[on+".access_token"]) }
