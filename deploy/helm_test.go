@@ -68,8 +68,8 @@ type rendered struct {
 	bindings   []rbacv1.RoleBinding
 }
 
-// render renders the chart as "helm install crm --namespace prod" does. A manifest with a field
-// that Kubernetes does not know fails the test.
+// render renders the chart as "helm install crm --namespace prod" does. It returns an error if the
+// chart rejects values. A manifest with a field that Kubernetes does not know fails the test.
 func render(t *testing.T, values map[string]any) (r rendered, err error) {
 	t.Helper()
 	c, err := loader.Load(chart)
@@ -126,7 +126,7 @@ func TestChartLint(t *testing.T) {
 	t.Parallel()
 	for _, values := range []map[string]any{minimal(), maximal()} {
 		for _, m := range lint.RunAll(chart, values, "prod").Messages {
-			// Helm reports a missing icon as information. Only catalogues of charts show icons,
+			// Helm reports a missing icon as information. Only catalogs of charts show icons,
 			// so the chart needs none.
 			if m.Severity > support.InfoSev {
 				t.Error(m)
@@ -222,8 +222,8 @@ func TestChartFlags(t *testing.T) {
 	}
 }
 
-// TestChartRole checks that a store in Kubernetes gets the Role that it needs, in its own
-// namespace, and that other stores get no Role.
+// TestChartRole checks that the chart makes the Role that a store in Kubernetes needs, in the
+// namespace of the store, and no Role for another store.
 func TestChartRole(t *testing.T) {
 	t.Parallel()
 	r, err := render(t, minimal())

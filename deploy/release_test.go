@@ -49,8 +49,8 @@ func TestRelease(t *testing.T) {
 	if !slices.Equal(b.Goos, []string{"linux", "darwin", "windows"}) || !slices.Equal(b.Goarch, []string{"amd64", "arm64"}) {
 		t.Errorf("the program is built for %v on %v", b.Goos, b.Goarch)
 	}
-	// Without -trimpath, the binary depends on the path of the folder. Without -buildvcs, the
-	// binary does not contain its version.
+	// Without -trimpath, the binary depends on the path of the folder. Without -buildvcs=true, a
+	// build without Git succeeds, and the binary does not contain its version.
 	if !slices.Equal(b.Flags, []string{"-trimpath", "-buildvcs=true"}) {
 		t.Errorf("the program is built with %q", b.Flags)
 	}

@@ -225,8 +225,8 @@ func functions(dir string) map[string]function.Function {
 	}
 }
 
-// evaluate returns the value of an attribute of b. values holds the variables, to which evaluate
-// adds path.
+// evaluate returns the value of an attribute of b. values holds the variables. evaluate adds the
+// variable path to values.
 func (m *folder) evaluate(t *testing.T, b *hclsyntax.Block, attribute string, values map[string]cty.Value) cty.Value {
 	t.Helper()
 	values["path"] = cty.ObjectVal(map[string]cty.Value{"module": cty.StringVal(m.path)})
