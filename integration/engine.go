@@ -70,7 +70,7 @@ var docker = sync.OnceValues(func() (*engine, error) {
 // configure sets environment variables for facts that testcontainers cannot detect. These
 // facts are a missing image of the reaper, and the loopback address of published ports if the
 // engine runs on this machine. A unique session ID distinguishes runs with the same parent
-// process. configure does not change variables that are already set. It also disables the
+// process. configure does not change variables that are already set. configure also disables the
 // default logger of testcontainers.
 func (e *engine) configure(ctx context.Context) {
 	if _, set := os.LookupEnv("TESTCONTAINERS_RYUK_DISABLED"); !set && e.provide(ctx, reaper) != nil {
@@ -154,8 +154,8 @@ type file struct {
 	source string // path on this machine
 }
 
-// build returns the name of an image with the files and the Dockerfile instructions. It makes the
-// image unless the engine has an image of the same content.
+// build returns the name of an image with the files and the Dockerfile instructions. build makes
+// the image unless the engine has an image of the same content.
 func (e *engine) build(ctx context.Context, repository string, files []file, instructions ...string) (string, error) {
 	return e.buildOf(ctx, repository, files, func() ([]file, error) { return files, nil }, instructions...)
 }
@@ -275,7 +275,7 @@ type containerInstance struct {
 	once   sync.Once
 }
 
-// run calls start, which must start a container of the image i. It returns the container, and the
+// run calls start, which must start a container of the image i. run returns the container, and the
 // address at which the container's port is published.
 func (e *engine) run(ctx context.Context, i image, port string, start func(options ...testcontainers.ContainerCustomizer) (testcontainers.Container, error)) (*containerInstance, string, error) {
 	began := time.Now()

@@ -76,7 +76,7 @@ func (a accounts) expired(t *testing.T, at place) tokenstore.Token {
 	return saved
 }
 
-// atOnce sends a job to each worker. When all workers are ready, it lets all of them begin,
+// atOnce sends a job to each worker. When all workers are ready, atOnce lets the workers begin,
 // and returns their results.
 func atOnce(t *testing.T, workers []*worker, jobOf func(i int) job) []result {
 	t.Helper()
@@ -172,9 +172,9 @@ type polls struct {
 	middle, longest time.Duration
 }
 
-// pollsOf returns the polls of the waiters in results. took is the duration of the whole run.
-// It checks that no waiter reads more than twice after the commit, and that the median pause
-// is short.
+// pollsOf returns the polls of the waiters in results. pollsOf checks that no waiter reads more
+// than twice after the commit, and that the median pause is short. took is the duration of the
+// whole run.
 func pollsOf(t *testing.T, results []result, took time.Duration) (p polls) {
 	t.Helper()
 	var committed int64

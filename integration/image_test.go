@@ -84,8 +84,8 @@ func limited(t *testing.T) context.Context {
 	return ctx
 }
 
-// localEngine returns an engine whose containers can use the network of this process. It skips
-// the test without such an engine, with -short, and on systems other than Linux.
+// localEngine returns an engine whose containers can use the network of this process. Without such
+// an engine, with -short, and on systems other than Linux, localEngine skips the test.
 func localEngine(t *testing.T) *engine {
 	t.Helper()
 	if testing.Short() || runtime.GOOS != "linux" {

@@ -132,7 +132,7 @@ func TestKubernetesRules(t *testing.T) {
 }
 
 // TestK8sstoreRole checks that the Role of a service account allows all calls of the driver in
-// one namespace, and none in another. It also checks the error for an unknown token.
+// one namespace, and none in another. The test also checks the error for an unknown token.
 func TestK8sstoreRole(t *testing.T) {
 	t.Parallel()
 	integration.KubernetesBackend.Count(t)

@@ -116,8 +116,8 @@ func (p *probe) read(do func()) {
 }
 
 // looks returns a clock for a store whose reads the probe cannot observe. Each use of the
-// clock is recorded as a read. The store uses its clock only after it has read a token other
-// than the stale one. Each read after the commit returns such a token, and is therefore
+// clock is recorded as a read. The store uses the clock only after a read that returns another
+// token than the stale token. Each read after the commit returns another token, and is therefore
 // recorded.
 func (p *probe) looks(now func() time.Time) func() time.Time {
 	return func() time.Time {
@@ -127,7 +127,7 @@ func (p *probe) looks(now func() time.Time) func() time.Time {
 }
 
 // ask calls do, which sends a request to the accounts server, and records the time of the
-// answer. It kills the process at the points that death names.
+// answer. ask kills the process at the points that death names.
 func (p *probe) ask(do func()) {
 	if p.death.Asking {
 		die()

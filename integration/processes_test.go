@@ -87,7 +87,7 @@ func (w *worker) begin() error {
 	return err
 }
 
-// result returns the result of the job. It returns an error if the worker has ended.
+// result returns the result of the job. If the worker has ended, result returns an error.
 func (w *worker) result() (result, error) {
 	var r result
 	line, err := w.read()
@@ -97,7 +97,7 @@ func (w *worker) result() (result, error) {
 	return r, err
 }
 
-// do sends a job to the worker and waits for the result. It returns an error if the job fails.
+// do sends a job to the worker and waits for the result. If the job fails, do returns an error.
 func (w *worker) do(j job) error {
 	if err := w.give(j); err != nil {
 		return err

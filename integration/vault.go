@@ -104,7 +104,7 @@ func StartVault(t testing.TB) *Vault {
 	return v
 }
 
-// Start restarts the server after Kill, and unseals it.
+// Start restarts and unseals the server after Kill.
 func (v *Vault) Start(t testing.TB) {
 	t.Helper()
 	v.Server.Start(t)

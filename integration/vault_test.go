@@ -19,8 +19,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
 )
 
-// The tests in this file check the behavior of Vault on which package vaultstore depends. They
-// also check that the fake of package fakevault behaves in the same way.
+// The tests in this file check the behavior of Vault on which package vaultstore depends. The
+// tests also check that the fake of package fakevault behaves in the same way.
 
 // A server is a real Vault or a fake. Its methods have the signatures of those of
 // integration.Vault.

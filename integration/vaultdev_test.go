@@ -75,8 +75,7 @@ func newChild(t *testing.T, env []string, args ...string) *child {
 	return c
 }
 
-// wait waits until the program exits, and checks that it exits without an error within
-// stopTimeout.
+// wait checks that the program exits without an error within stopTimeout.
 func (c *child) wait(t *testing.T) {
 	t.Helper()
 	timeout := time.NewTimer(stopTimeout)
@@ -125,7 +124,7 @@ func TestVaultdevStopsBySignal(t *testing.T) {
 		t.Skip("no signals")
 	}
 	c := newChild(t, nil)
-	if err := c.stdin.Close(); err != nil { // without -stdin, the program ignores this
+	if err := c.stdin.Close(); err != nil { // without -stdin, the program ignores the end of its input
 		t.Fatal(err)
 	}
 	if got := c.status(t, "", "sys/health"); got != http.StatusOK {

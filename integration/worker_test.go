@@ -75,8 +75,8 @@ func (p plainToken) token() tokenstore.Token {
 	}
 }
 
-// work carries out the jobs on standard input, one in each line, and prints their results. It
-// returns the exit code.
+// work carries out the jobs on standard input, one in each line, prints their results, and returns
+// the exit code.
 func work() int {
 	fmt.Println("ready")
 	lines := bufio.NewScanner(os.Stdin)
@@ -155,7 +155,7 @@ func (j job) save(ctx context.Context, s store) error {
 	return errors.Join(errs...)
 }
 
-// start calls initializer.New, like a program that has a code but no stored token. It returns
+// start calls initializer.New, like a program that has a code but no stored token. start returns
 // the token of the record.
 func (j job) start(ctx context.Context, s store) (tokenstore.Token, error) {
 	c, err := initializer.New(ctx, initializer.Config{
