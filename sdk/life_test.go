@@ -34,10 +34,10 @@ type want struct {
 	like     string            // the name of another token, whose ID and access token are expected
 	has      map[string]string // members of the token that was found; "-" means that the member is empty
 	alive    bool              // the access token is valid
-	none     bool
-	same     bool
-	list     []string
-	statuses []int
+	none     bool              // find_token returns null
+	same     bool              // find_token returns the token that it was called with
+	list     []string          // the IDs of the tokens that get_tokens returns
+	statuses []int             // the HTTP statuses of the requests to the API
 	code     string
 	class    string
 	asks     int // requests at the token endpoint
