@@ -115,8 +115,8 @@ func (c *call) authorize(resource, kms string) *refusal {
 	return nil
 }
 
-// allows reports whether a policy allows an action: a statement must allow it, and no statement
-// may deny it.
+// allows reports whether a statement of the policy allows the action, and no statement denies the
+// action.
 func (p policy) allows(action, resource string, tagKeys []string) bool {
 	allowed := false
 	for _, st := range p.Statement {

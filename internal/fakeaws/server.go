@@ -151,7 +151,7 @@ func NewService(opts *Options) *Service {
 	return s
 }
 
-// New starts a Server. Close stops the Server. New panics if it cannot listen.
+// New starts a Server. Close stops the Server. New panics if the Server cannot listen.
 func New(opts *Options) *Server {
 	s := &Server{Service: NewService(opts)}
 	var err error

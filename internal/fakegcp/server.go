@@ -142,7 +142,7 @@ type Fault struct {
 	Damage bool
 }
 
-// New starts a server. Close stops the server. New panics if it cannot listen.
+// New starts a server. Close stops the server. New panics if the server cannot listen.
 func New(opts *Options) *Server {
 	var o Options
 	if opts != nil {

@@ -101,7 +101,7 @@ type Fault struct {
 	Hold <-chan struct{}
 }
 
-// New starts a server. Close stops the server. New panics if it cannot listen.
+// New starts a server. Close stops the server. New panics if the server cannot listen.
 func New(opts *Options) *Server {
 	s := &Server{
 		revision: 1, past: map[string][]moment{}, namespaces: map[string]bool{"default": false},
@@ -131,8 +131,8 @@ func New(opts *Options) *Server {
 // Close stops the server and closes its connections.
 func (s *Server) Close() { s.stop() }
 
-// Namespace creates the named namespace if it does not exist, and sets whether the namespace is
-// being deleted. Secrets cannot be created in a namespace that is being deleted.
+// Namespace creates the named namespace unless the namespace exists, and sets whether the namespace
+// is being deleted. Secrets cannot be created in a namespace that is being deleted.
 func (s *Server) Namespace(name string, deleted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -123,7 +123,7 @@ type Fault struct {
 	Hold <-chan struct{}
 }
 
-// New starts a server. Close stops the server. New panics if it cannot listen.
+// New starts a server. Close stops the server. New panics if the server cannot listen.
 func New(opts *Options) *Server {
 	s := &Server{
 		mounts:   map[string]*mount{},

@@ -91,14 +91,14 @@ type Request struct {
 	Header http.Header
 	Body   []byte
 
-	// Code is the code of the refusal, such as "invalid_code" or "INVALID_TOKEN". It is empty if
-	// the request was granted, and "fault" if a Fault prevented its execution.
+	// Code is the code of the refusal, such as "invalid_code" or "INVALID_TOKEN". Code is empty if
+	// the request was granted, and "fault" if a Fault prevented the execution of the request.
 	Code string
 }
 
 // A Fault is an injected failure of one request.
 type Fault struct {
-	// Delay delays the request before the server executes it.
+	// Delay is the time between the arrival of the request and its execution.
 	Delay time.Duration
 
 	// Wait delays the request until the channel is closed. If the client disconnects first,
@@ -148,8 +148,8 @@ func New(opts *Options) *Server {
 	return s
 }
 
-// Listen serves on the loopback interface until stop is called. It returns the base URL of
-// both the accounts server and the API.
+// Listen serves on the loopback interface until stop is called. base is the base URL of both the
+// accounts server and the API.
 func (s *Server) Listen() (base string, stop func(), err error) {
 	if base, stop, err = fakeserver.Serve(s); err != nil {
 		err = fmt.Errorf("zohoaccounts: %w", err)
