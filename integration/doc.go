@@ -6,10 +6,10 @@
 //
 //	go -C integration test -parallel 8 -timeout 25m
 //
-// If cases of the backend ran, the line shows the server and its version, whether the server is
-// real or a stand-in, and how many cases passed, failed and were skipped. Otherwise, the line
-// says why no case ran. With a list of packages, as in ./..., the go command shows the report
-// only with -v. Most cases spend their time waiting, so many cases can run in parallel.
+// The line shows the server, its version, and whether the server is real or a stand-in. The line
+// also shows how many cases passed, failed and were skipped. If no case ran, the line says why.
+// With a list of packages, as in ./..., the go command shows the report only with -v. Most cases
+// spend their time waiting, so many cases can run in parallel.
 //
 // # Where servers come from
 //

@@ -227,8 +227,8 @@ func (k kill) checkKept(t *testing.T, s store, accounts accounts, saved tokensto
 	}
 }
 
-// alone measures nine refreshes without other processes. It returns the largest number of
-// requests that a refresh makes to the store, and the median time from the accounts server's
+// alone measures nine refreshes without other processes. requests is the largest number of
+// requests that a refresh makes to the store. window is the median time from the accounts server's
 // response until the token is stored.
 func alone(t *testing.T, k kindOfPlace, w *worker, strict bool) (requests int, window time.Duration) {
 	t.Helper()

@@ -427,9 +427,9 @@ func TestPolicy(t *testing.T) {
 }
 
 // TestMount checks that a token with a policy for a path of a mount can read the type and the
-// version of the mount's engine, but not those of another mount. The test also checks that KV
-// version 1 responds to reads and lists of missing secrets as version 2 does, and that it responds
-// to a write with status 204.
+// version of the mount's engine. The token must not be able to read those of another mount. The
+// test also checks that KV version 1 responds to reads and lists of missing secrets as version 2
+// does. KV version 1 must respond to a write with status 204.
 func TestMount(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, n node) {

@@ -421,7 +421,7 @@ func (s *Server) Names() []string {
 
 // Fill adds n copies of the named secret to the project or location in name. Copy i has the ID
 // id(i) and the labels labels(i), for i from 0. Fill returns an error if the named secret does not
-// exist, if a secret with the ID of a copy exists, or if a label is invalid. Earlier copies remain.
+// exist, a copy exists already, or a label is invalid. Earlier copies remain.
 func (s *Server) Fill(name string, n int, id func(i int) string, labels func(i int) map[string]string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -32,9 +32,9 @@ type Options struct {
 	// clock forward.
 	Now func() time.Time
 
-	// Lag is the age of the state that reads and lists of KV version 2 show, as on a performance
-	// standby of Vault Enterprise or a standby of OpenBao 2.5 or later. Writes go to the active
-	// node.
+	// Lag is the age of the state that reads and lists of KV version 2 show. Such a server is like
+	// a performance standby of Vault Enterprise, or a standby of OpenBao 2.5 or later. Writes go
+	// to the active node.
 	Lag time.Duration
 
 	// Rate is an operator's rate limit quota on the server (docs: concepts/resource-quotas).
