@@ -86,7 +86,6 @@ func (e *engine) configure(ctx context.Context) {
 	tclog.SetDefault(tclog.NewNoopLogger())
 }
 
-// removeStale removes containers of these tests that are older than keepContainers.
 func (e *engine) removeStale(ctx context.Context) error {
 	list, err := e.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: client.Filters{}.Add("label", label)})
 	if err != nil {

@@ -157,7 +157,6 @@ func newVaultVictim(t *testing.T, v *Vault, p *Proxy) *victim {
 	})
 }
 
-// ownVault starts a Vault server and a proxy for the server.
 func ownVault(t *testing.T) (*Vault, *Proxy) {
 	t.Helper()
 	VaultBackend.Count(t)
@@ -237,7 +236,6 @@ func TestMySQLKilled(t *testing.T) {
 	})
 }
 
-// newMySQLVictim returns a victim that reaches m through the proxy p.
 func newMySQLVictim(t *testing.T, m *MySQL, p *Proxy) *victim {
 	t.Helper()
 	config, err := mysql.ParseDSN(m.Database(t))
@@ -441,7 +439,6 @@ func TestSecretsManagerBrokenConnections(t *testing.T) {
 	})
 }
 
-// newKubernetesVictim returns a victim that reaches k through the proxy p.
 func newKubernetesVictim(t *testing.T, k *Kubernetes, p *Proxy) *victim {
 	t.Helper()
 	namespace := k.Namespace(t)

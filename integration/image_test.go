@@ -180,7 +180,6 @@ func (e *engine) serveReleased(ctx context.Context, t *testing.T, image string) 
 	return "", ""
 }
 
-// request sends a request to the agent, and returns the status of the response.
 func request(ctx context.Context, method, url, token string) (int, error) {
 	req, err := http.NewRequestWithContext(ctx, method, url, http.NoBody)
 	if method == http.MethodPost {

@@ -84,7 +84,6 @@ func StartKubernetes(t testing.TB, compaction time.Duration) *Kubernetes {
 	return ownKubernetes(t, server)
 }
 
-// ownKubernetes returns a Kubernetes for server, which the tests have started.
 func ownKubernetes(t testing.TB, server *Server) *Kubernetes {
 	t.Helper()
 	config, err := kubernetesConfig(server)

@@ -75,7 +75,6 @@ func TestRecordsGoFromStoreToStoreAndBack(t *testing.T) {
 	}
 }
 
-// records returns the records of a token file by ID.
 func records(t *testing.T, path string) map[string]tokenstore.Token {
 	t.Helper()
 	s, err := filestore.New(path, nil)

@@ -22,8 +22,8 @@ type box interface {
 	put(ctx context.Context, data []byte) error
 }
 
-// refreshNaively refreshes a token without this module. It reads the token from a box,
-// refreshes it with golang.org/x/oauth2, and writes the new token to the box.
+// refreshNaively refreshes a token with golang.org/x/oauth2, and without coordination between
+// processes.
 func (j job) refreshNaively(ctx context.Context, seen *probe, begin func()) (result, error) {
 	b, err := j.Place.box(ctx, j.Naive, seen)
 	if err != nil {

@@ -95,7 +95,6 @@ func (p place) openAs(ctx context.Context, m manner, seen *probe) (store, error)
 	return tokenstore.New(seen.driver(d), &tokenstore.Options{LeaseTTL: m.LeaseTTL, Now: m.now})
 }
 
-// sqlite returns the data source name of the SQLite database.
 func (p place) sqlite() string {
 	return "file:" + p.Path + "?_pragma=journal_mode(WAL)&_pragma=busy_timeout(5000)"
 }
@@ -180,7 +179,6 @@ type kindOfPlace struct {
 	at      func(t *testing.T) place // returns a new place
 }
 
-// count counts the test among the cases of the backend, if the kind has a backend.
 func (k kindOfPlace) count(t *testing.T) {
 	t.Helper()
 	if k.backend != nil {

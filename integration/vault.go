@@ -288,7 +288,6 @@ func (v *Vault) Prefix(t testing.TB) string {
 	return prefix
 }
 
-// remove removes all secrets in a folder and its subfolders.
 func (v *Vault) remove(ctx context.Context, client *api.Client, folder string) error {
 	list, err := client.Logical().ListWithContext(ctx, v.Mount+"/metadata/"+folder)
 	if err != nil || list == nil {

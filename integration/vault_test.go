@@ -95,7 +95,6 @@ func onFake(t *testing.T, test func(t *testing.T, n node)) {
 	})
 }
 
-// onReal runs a test on the real server that start returns.
 func onReal(t *testing.T, start func(t testing.TB) *integration.Vault, test func(t *testing.T, n node)) {
 	t.Run("vault", func(t *testing.T) {
 		t.Parallel()

@@ -26,7 +26,6 @@ type child struct {
 	exited chan struct{}
 }
 
-// program returns the path of vaultdev.
 func program(t *testing.T) string {
 	t.Helper()
 	path, err := vaultdev()
@@ -90,7 +89,6 @@ func (c *child) wait(t *testing.T) {
 	}
 }
 
-// status makes a request and returns the status of the response.
 func (c *child) status(t *testing.T, token, path string) int {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.addr+"/v1/"+path, nil)

@@ -77,7 +77,6 @@ func replay(t *testing.T, p languages.Program, address string, steps []step, fla
 	}
 }
 
-// asked returns the number of requests to the token endpoint so far.
 func (l *life) asked() int { return l.Zoho.Count(zohoaccounts.Refresh, zohoaccounts.Exchange) }
 
 func (l *life) text(s string) string {

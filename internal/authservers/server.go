@@ -303,7 +303,6 @@ func (s *Server) refresh(form url.Values) *tokens {
 	return got
 }
 
-// replace adds got to the tokens that replaced m.
 func (m *member) replace(got *tokens, now time.Time) {
 	if len(m.next) == 0 {
 		m.replaced = now

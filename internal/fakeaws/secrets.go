@@ -402,7 +402,6 @@ func (c *call) getSecretValue() (any, *refusal) {
 	return value(x, is, v), nil
 }
 
-// value returns the response with a version's content.
 func value(x *secret, is view, v *version) map[string]any {
 	answer := map[string]any{
 		"ARN": x.arn, "Name": x.name, "VersionId": v.id, "VersionStages": is.stagesOf(v.id), "CreatedDate": epoch(v.created),

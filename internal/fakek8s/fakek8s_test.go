@@ -11,7 +11,6 @@ import (
 
 const secretsPath = "/secrets"
 
-// do sends a request in JSON, and returns the status and the body of the response.
 func do(t *testing.T, s *fakek8s.Server, token string, q fakek8s.Step) (int, string) {
 	t.Helper()
 	r, err := q.Request(t.Context(), s.URL+"/api/v1/namespaces/default")

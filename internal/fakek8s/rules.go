@@ -46,7 +46,6 @@ func creation(more string, code int, want string) Step {
 	return Step{"POST", "/secrets", fmt.Sprintf(ruleSecret, more), code, want}
 }
 
-// legality returns rules about the validity of Secrets.
 func legality() []Rule {
 	return []Rule{
 		{"a name that is not legal", []Step{{"POST", "/secrets", `{"kind":"Secret","apiVersion":"v1","metadata":{"name":"X"}}`, 422, "a lowercase RFC 1123 subdomain"}}},
@@ -61,7 +60,6 @@ func legality() []Rule {
 	}
 }
 
-// transitions returns rules about changes of a Secret.
 func transitions() []Rule {
 	patch := func(body string, code int, want string) Step { return Step{"PATCH", "/secrets/x", body, code, want} }
 	return []Rule{

@@ -38,7 +38,6 @@ func start(t *testing.T, o zohoaccounts.Options) *user {
 	return u
 }
 
-// post sends a form, and returns the status and the body of the response.
 func (u *user) post(to string, form ...string) (int, map[string]any) {
 	u.t.Helper()
 	values := url.Values{}
@@ -74,7 +73,6 @@ func (u *user) refused(status int, answer map[string]any, wantStatus int, code s
 	}
 }
 
-// call sends a request to the CRM, and returns the status and the body of the response.
 func (u *user) call(base, path, token string) (int, string) {
 	u.t.Helper()
 	req, err := http.NewRequestWithContext(u.t.Context(), http.MethodGet, base+path, nil)
