@@ -69,7 +69,7 @@ func (f *asking) find(ctx context.Context, s *store) (t tokenstore.Token, err er
 		}
 		like.Issuer = ""
 	}
-	return s.FindToken(ctx, like)
+	return s.find(ctx, like)
 }
 
 // of returns the configuration of the authorization server of t: the server that the flags name,

@@ -37,7 +37,17 @@ state of its refreshes.`,
 			if err != nil {
 				return err
 			}
-			return a.reading().withStore(c.Context(), func(s *store) error { return a.get(c.Context(), s, t, reveal) })
+			return a.reading().withStore(c.Context(), func(s *store) error {
+				find := s.find
+				if like != "" {
+					find = s.FindToken // the file names the issuer, not a flag
+				}
+				t, err := find(c.Context(), t)
+				if err != nil {
+					return withoutToken(err, id, maybeToken)
+				}
+				return a.printRecord(t, reveal)
+			})
 		},
 	}
 	who.flags(c, "", ", with --user")
@@ -60,12 +70,4 @@ func (a *app) wanted(ctx context.Context, id string, who identity, like string) 
 	t := who.token()
 	t.ID = id
 	return t, nil
-}
-
-func (a *app) get(ctx context.Context, s *store, like tokenstore.Token, reveal bool) error {
-	t, err := s.FindToken(ctx, like)
-	if err != nil {
-		return withoutToken(err, like.ID, maybeToken)
-	}
-	return a.printRecord(t, reveal)
 }

@@ -44,7 +44,7 @@ at Google Cloud until its delayed destruction. If that matters, revoke the token
 				if who.user == "" {
 					return a.rm(c.Context(), s, ids, all, dryRun)
 				}
-				t, err := s.FindToken(c.Context(), who.token())
+				t, err := s.find(c.Context(), who.token())
 				if err != nil {
 					return err
 				}

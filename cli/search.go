@@ -3,7 +3,10 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
+	"slices"
+	"strings"
 
 	"github.com/tokenkeep/tokenkeep/internal/bulk"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
@@ -13,6 +16,43 @@ import (
 // tokenstore).
 type searcher interface {
 	Search(ctx context.Context, like tokenstore.Token) iter.Seq2[tokenstore.Token, error]
+}
+
+// find returns the record that like describes. If there is none, but the user of like has a record
+// of the same client with another issuer or resource, the error names the flags that select it.
+func (s *store) find(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
+	t, err := s.FindToken(ctx, like)
+	if like.UserName == "" || !errors.Is(err, tokenstore.ErrNotFound) {
+		return t, err
+	}
+	others, _, _, failed := s.selected(ctx, tokenstore.Token{UserName: like.UserName, ClientID: like.ClientID})
+	if failed != nil {
+		return t, err // the user asked for the record, not for advice
+	}
+	var flags []string
+	for _, o := range others {
+		if o.UserName == like.UserName && (like.ClientID == "" || o.ClientID == like.ClientID) {
+			flags = append(flags, flagsOf(o))
+		}
+	}
+	slices.Sort(flags)
+	if flags = slices.Compact(flags); len(flags) == 0 {
+		return t, err
+	}
+	return t, fmt.Errorf("%w; records of this user and client have another issuer or resource: give %s", err, strings.Join(flags, ", or "))
+}
+
+// flagsOf returns the flags that name the issuer and the resource of a record.
+func flagsOf(t tokenstore.Token) string {
+	switch {
+	case t.Issuer != "" && t.Resource != "":
+		return "--issuer " + clean(t.Issuer) + " --resource " + clean(t.Resource)
+	case t.Issuer != "":
+		return "--issuer " + clean(t.Issuer)
+	case t.Resource != "":
+		return "--resource " + clean(t.Resource) + " without --issuer"
+	}
+	return "neither --issuer nor --resource"
 }
 
 // selected returns at least the records that like selects by its UserName, ClientID, Issuer and

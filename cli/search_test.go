@@ -188,3 +188,32 @@ func TestSelectedWithoutSearch(t *testing.T) {
 		}
 	}
 }
+
+// TestOtherIssuers checks that a search by user and client that finds no record names the flags of
+// the user's records with another issuer or resource, in every command that searches so. A search
+// that finds a record, or whose user has no other record, does not name them.
+func TestOtherIssuers(t *testing.T) {
+	t.Parallel()
+	eachStore(t, func(t *testing.T, e env) {
+		for i, issuer := range []string{`"issuer":"https://a.example"`, `"issuer":"https://b.example","resource":"https://api.example"`} {
+			e.ok(t, fmt.Sprintf(`{"user_name":"ann","client_id":"c","access_token":"a%d",%s}`, i, issuer), "save")
+		}
+		e.ok(t, `{"user_name":"bob","client_id":"c","access_token":"s3cret"}`, "save")
+		const want = "give --issuer https://a.example, or --issuer https://b.example --resource https://api.example"
+		for _, command := range []string{"get", "token", "refresh", "status", "rm"} {
+			text := e.fails(t, 3, "", command, "--user", "ann", "--client", "c")
+			if strings.Count(text, want) != 1 || strings.Contains(text, "s3cret") {
+				t.Errorf("%s: %s", command, text)
+			}
+		}
+		if text := e.fails(t, 3, "", "get", "--user", "bob", "--client", "c", "--issuer", "https://a.example"); !strings.Contains(text, "give neither --issuer") {
+			t.Errorf("get with an issuer that the record has not: %s", text)
+		}
+		for _, args := range [][]string{{"--user", "eve"}, {"--user", "ann", "--client", "other"}} {
+			if text := e.fails(t, 3, "", append([]string{"get"}, args...)...); strings.Contains(text, "--issuer") {
+				t.Errorf("get %s: %s", args, text)
+			}
+		}
+		e.ok(t, "", "get", "--user", "ann", "--client", "c", "--issuer", "https://a.example")
+	})
+}
