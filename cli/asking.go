@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 
 	"github.com/spf13/cobra"
 
+	"github.com/tokenkeep/tokenkeep/cli/scheme"
 	"github.com/tokenkeep/tokenkeep/initializer"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
@@ -73,12 +75,17 @@ func (f *asking) find(ctx context.Context, s *store) (t tokenstore.Token, err er
 }
 
 // of returns the configuration of the authorization server of t: the server that the flags name,
-// or else the Zoho server of t's API domain. It returns a usage error if the flags are invalid
-// or the server is unknown. Without --issuer, a server that differs from the issuer of t is also
-// a usage error.
+// or else the token endpoint that is the issuer of t, or else the Zoho server of t's API domain.
+// The issuer is used only if the flags select one record. It returns a usage error if the flags
+// are invalid or the server is unknown. Without --issuer, a server that differs from the issuer of
+// t is also a usage error.
 func (f *asking) of(a *app, t tokenstore.Token) (initializer.Config, error) {
-	if f.server.given() {
-		server := f.server
+	server := f.server
+	// Only the user of one record can mean its server with the secret in the environment.
+	if !server.given() && f.id+f.user != "" && t.ClientID != "" && isEndpoint(t.Issuer) {
+		server.tokenURL = t.Issuer
+	}
+	if server.given() {
 		if server.tokenURL != "" && server.client == "" {
 			server.client = t.ClientID
 		}
@@ -93,10 +100,24 @@ func (f *asking) of(a *app, t tokenstore.Token) (initializer.Config, error) {
 		return c, err
 	}
 	env, zoho := zohoOf(t)
-	if !zoho {
+	switch {
+	case !zoho && t.Issuer != "":
+		return initializer.Config{}, usagef("the token endpoint of the issuer %s is unknown: give --token-url, and --issuer too", clean(t.Issuer))
+	case !zoho:
 		return initializer.Config{}, usagef("the authorization server of the record is unknown: give --data-center, --accounts-url or --token-url")
 	}
 	return initializer.Config{Environment: env, HTTPClient: a.http}, nil
+}
+
+// isEndpoint reports whether an issuer is the token endpoint from which initializer.IssuerOf
+// derived it: a URL in the form that IssuerOf returns, whose path ends as those of token endpoints.
+func isEndpoint(issuer string) bool {
+	e, err := scheme.ParseEndpoint(issuer)
+	if err != nil || initializer.IssuerOf(issuer) != issuer || e.URL.String() != issuer {
+		return false
+	}
+	_, last := path.Split(e.URL.Path)
+	return last == "token" || last == "access_token"
 }
 
 // renewed replaces the access token of t, and returns the record. It sends no request if another

@@ -32,8 +32,9 @@ is about to expire, one process refreshes it first for all that share the store:
   curl -H "$(tokenkeep token --user ann@example.com:6001 --client 1000.ABC --header)" \
     https://www.zohoapis.com/crm/v8/org
 
-A Zoho record names the data center of its tokens. For other records, name the server. The
-client of a server at --token-url is that of the record or of --client.
+A Zoho record names the data center of its tokens. A record whose issuer is a token endpoint,
+such as https://login.example.com/token, names its server. For other records, name the server.
+The client of a server at --token-url is that of the record or of --client.
 
 With --json the output is {"access_token", "token_type", "expires_at", "api_domain", "id"}.
 --exec-credential writes the ExecCredential of Kubernetes (client.authentication.k8s.io/v1),

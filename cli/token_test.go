@@ -158,3 +158,45 @@ func TestTokenIssuer(t *testing.T) {
 	// token sends the request.
 	e.fails(t, 16, "", append(args, "--issuer", "https://other.example")...)
 }
+
+// TestTokenURLFromIssuer checks that the issuer of a record is its token endpoint if it is one, and
+// that the error names the flag for any other issuer. A keep of all records must not
+// send the client's secret in the environment to their issuers.
+func TestTokenURLFromIssuer(t *testing.T) {
+	t.Parallel()
+	zoho, base, refresh := accounts(t)
+	e := fileStoreEnv(t).with(envClientSecret, canary+"secret")
+	for user, issuer := range map[string]string{"ann": base + "/oauth/v2/token", "bob": base} {
+		e.ok(t, fmt.Sprintf(`{"user_name":%q,"client_id":"1000.C","refresh_token":%q,"issuer":%q}`, user, refresh, issuer), "save")
+	}
+	if r := e.tk(t, "", "keep", "--jitter", "0s"); !strings.Contains(r.out, "2 skipped") || len(zoho.Requests()) != 0 {
+		t.Errorf("keep: %+v", r)
+	}
+	if got := strings.TrimSpace(e.ok(t, "", "token", "--user", "ann")); !zoho.Alive(got) {
+		t.Error("the token is no good one")
+	}
+	if got := e.ok(t, "", "refresh", "--user", "ann"); !strings.Contains(got, "refreshed") {
+		t.Errorf("refresh: %s", got)
+	}
+	for _, command := range []string{"token", "refresh"} {
+		if text := e.fails(t, 2, "", command, "--user", "bob"); !strings.Contains(text, "issuer "+base+" is unknown: give --token-url") {
+			t.Errorf("%s: %s", command, text)
+		}
+	}
+	e.ok(t, "", "token", "--user", "bob", "--token-url", base+"/oauth/v2/token", "--issuer", base)
+}
+
+func TestIsEndpoint(t *testing.T) {
+	t.Parallel()
+	for issuer, want := range map[string]bool{
+		"https://login.example.com/token": true, "https://github.com/login/oauth/access_token": true,
+		"https://id.example/v2/token?v=1": true, "http://127.0.0.1:8080/token": true,
+		"": false, "https://login.example.com": false, "https://login.example.com/": false, "https://id.example/realms/tokens": false,
+		"HTTPS://login.example.com/token": false, "https://login.example.com:443/token": false, "login.example.com/token": false,
+		"http://id.example/token": false, "https://me@id.example/token": false, "https://id.example/token/": false,
+	} {
+		if got := isEndpoint(issuer); got != want {
+			t.Errorf("%s: %v", issuer, got)
+		}
+	}
+}
