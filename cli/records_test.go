@@ -131,6 +131,39 @@ func TestRmReportsWhatItDid(t *testing.T) {
 	}
 }
 
+// TestSaveGivesTheUser checks on each kind of store that a record without a user gets the user with
+// whom its tokens are saved again, with a client and an issuer that it has not or that are its own.
+// A record with another client stays, and is named.
+func TestSaveGivesTheUser(t *testing.T) {
+	t.Parallel()
+	const token = `{"access_token":"s3cret-a","refresh_token":"s3cret-r","token_type":"Bearer"}`
+	const refreshed = `{"access_token":"s3cret-b","refresh_token":"s3cret-r","token_type":"Bearer"}`
+	eachStore(t, func(t *testing.T, e env) {
+		for _, c := range []struct {
+			name          string
+			first, second []string
+			again         string
+			records       int
+		}{
+			{"no client", nil, nil, token, 1},
+			{"a client later", nil, []string{"--client", "c", "--issuer", "https://id.example"}, token, 1},
+			{"the client", []string{"--client", "c"}, []string{"--client", "c"}, token, 1},
+			{"the refresh token", []string{"--client", "c"}, []string{"--client", "c"}, refreshed, 1},
+			{"another client", []string{"--client", "c"}, []string{"--client", "d"}, token, 2},
+			{"another issuer", []string{"--issuer", "https://a.example"}, []string{"--issuer", "https://b.example"}, token, 2},
+		} {
+			first := decode[recordJSON](t, e.ok(t, token, append([]string{"save", "--json"}, c.first...)...))
+			r := e.tk(t, c.again, append([]string{"save", "--json", "--user", "me"}, c.second...)...)
+			got := decode[[]recordJSON](t, e.ok(t, "", "ls", "--json"))
+			noted := strings.Contains(r.err, first.ID+" without a user")
+			if r.code != 0 || len(got) != c.records || noted != (c.records > 1) || strings.Contains(r.err, "s3cret") {
+				t.Errorf("%s: %d records, want %d: %+v", c.name, len(got), c.records, r)
+			}
+			e.ok(t, "", "rm", "--all", "--yes")
+		}
+	})
+}
+
 // TestClasses checks the exit code of each class of errors that arguments and input can cause.
 func TestClasses(t *testing.T) {
 	t.Parallel()

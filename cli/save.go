@@ -45,7 +45,8 @@ func (a *app) saveCommand() *cobra.Command {
 
 const saveHelp = `Reads a record from standard input as a JSON object, saves it, and prints the stored
 record. If a record has the same user, client, issuer and resource, or the same tokens,
-the given fields replace its fields, and the others stay.
+the given fields replace its fields, and the others stay. A record without a user that has
+the same tokens and client gets the user.
 
   tokenkeep save < record.json
   tokenkeep get 7 --json --reveal | tokenkeep save --store vault:secret/oauth
@@ -63,9 +64,41 @@ seconds from now. All other members are stored in the member extra of the record
 expires_in, but no member that only records have, such as user_name.`
 
 func (a *app) save(ctx context.Context, s *store, t tokenstore.Token, reveal bool) error {
+	given := t.ID
+	if t.ID == "" && t.UserName != "" {
+		t.ID = a.unclaimed(ctx, s, t)
+	}
 	saved, err := s.SaveToken(ctx, t)
 	if err != nil {
-		return withoutToken(err, t.ID, maybeToken)
+		return withoutToken(err, given, maybeToken)
 	}
 	return a.printRecord(saved, reveal)
 }
+
+// unclaimed returns the ID of the record without a user that has the access token of t, or the
+// same client and refresh token, or "" if there is none. A save of t with this ID gives the record
+// to the user of t, instead of creating a second record (TS-20 in package tokenstore). If the
+// client, issuer or resource of the record is another, unclaimed prints a note and returns "".
+func (a *app) unclaimed(ctx context.Context, s *store, t tokenstore.Token) string {
+	byRefresh := tokenstore.Token{ClientID: t.ClientID, Issuer: t.Issuer, Resource: t.Resource, RefreshToken: t.RefreshToken}
+	for _, like := range []tokenstore.Token{{AccessToken: t.AccessToken}, byRefresh} {
+		if like.AccessToken == "" && (like.RefreshToken == "" || like.ClientID == "") {
+			continue
+		}
+		found, err := s.FindToken(ctx, like)
+		switch {
+		case err != nil: // the save itself reports a fault of the store
+			continue
+		case found.UserName != "":
+			return ""
+		case !settable(found.ClientID, t.ClientID), !settable(found.Issuer, t.Issuer), !settable(found.Resource, t.Resource):
+			a.note("the record %s without a user has the same token, and another client, issuer or resource: 'tokenkeep get %s' shows it", clean(found.ID), clean(found.ID))
+			return ""
+		}
+		return found.ID
+	}
+	return ""
+}
+
+// settable reports whether a save can set the field of a record without a user to the value.
+func settable(field, value string) bool { return field == "" || field == value }
