@@ -36,14 +36,19 @@ func (a *app) progress(what string, all int) *bar {
 	return &bar{out: a.errs, now: a.now, what: what, all: all, slow: a.slow, began: a.now()}
 }
 
-// isTerminal reports whether stream is a file that is a character device.
+// isTerminal reports whether stream is a file that is a character device other than the null
+// device, which ends at once and shows nothing.
 func isTerminal(stream any) bool {
 	f, ok := stream.(*os.File)
 	if !ok {
 		return false
 	}
 	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return false
+	}
+	null, err := os.Stat(os.DevNull)
+	return err != nil || !os.SameFile(info, null)
 }
 
 // set sets the number of completed steps, and redraws the bar at most once in each interval

@@ -362,14 +362,7 @@ func TestParseRecord(t *testing.T) {
 // character device, such as a terminal.
 func TestTypedRecord(t *testing.T) {
 	t.Parallel()
-	if runtime.GOOS == "windows" {
-		t.Skip("the null device is not a character device")
-	}
-	device, err := os.Open(os.DevNull)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = device.Close() }()
+	device := characterDevice(t)
 	const want = "tokenkeep: reading a record as JSON from standard input, which shows what is typed; end it with Ctrl-D\n"
 	for _, args := range [][]string{{"save"}, {"get", "--like", "-"}} {
 		var errs strings.Builder
@@ -378,8 +371,44 @@ func TestTypedRecord(t *testing.T) {
 			t.Errorf("%v: %s", args, &errs)
 		}
 	}
-	if text := (env{}).fails(t, 6, "", "save", "--store", "mem:"); strings.Contains(text, "Ctrl-D") {
+	if text := (env{}).fails(t, 2, "", "save", "--store", "mem:"); strings.Contains(text, "Ctrl-D") {
 		t.Errorf("from a pipe: %s", text)
+	}
+}
+
+// characterDevice opens a character device that counts as a terminal.
+func characterDevice(t *testing.T) *os.File {
+	t.Helper()
+	if runtime.GOOS == "windows" {
+		t.Skip("there is no /dev/zero")
+	}
+	device, err := os.OpenFile("/dev/zero", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = device.Close() })
+	return device
+}
+
+// TestSaveDash checks that save reads standard input with and without the argument "-", and that
+// an empty standard input, or the null device, is a usage error without a prompt.
+func TestSaveDash(t *testing.T) {
+	t.Parallel()
+	e := fileStoreEnv(t)
+	e.ok(t, `{"user_name":"ann","access_token":"a"}`, "save", "-")
+	e.fails(t, 2, `{"user_name":"ann","access_token":"a"}`, "save", "-", "-")
+	e.fails(t, 2, `{"user_name":"ann","access_token":"a"}`, "save", "record.json")
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = null.Close() }()
+	for _, in := range []io.Reader{null, strings.NewReader(""), strings.NewReader(" \n")} {
+		var errs strings.Builder
+		code := run(t.Context(), []string{"save"}, e.lookup, in, io.Discard, &errs)
+		if code != 2 || !strings.HasPrefix(errs.String(), "tokenkeep: standard input is empty") {
+			t.Errorf("exit code %d: %s", code, &errs)
+		}
 	}
 }
 

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"bytes"
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,16 +18,24 @@ func (a *app) saveCommand() *cobra.Command {
 		drop   string
 	)
 	c := &cobra.Command{
-		Use:     "save",
+		Use:     "save [-]",
 		GroupID: groupRecords,
 		Short:   "Save a record from standard input",
 		Long:    saveHelp,
-		Args:    noArgs,
+		Args: func(c *cobra.Command, args []string) error {
+			if slices.Equal(args, []string{"-"}) {
+				return nil
+			}
+			return noArgs(c, args)
+		},
 		RunE: func(c *cobra.Command, _ []string) error {
 			a.noteTyping()
 			data, err := a.readFile(c.Context(), "-", maxRecord)
 			if err != nil {
 				return err
+			}
+			if len(bytes.TrimSpace(data)) == 0 {
+				return usagef("standard input is empty; save reads a record from it, as JSON")
 			}
 			t, err := parseSaved(data, a.now(), strings.Split(drop, ","))
 			if err == nil {
@@ -44,7 +54,7 @@ func (a *app) saveCommand() *cobra.Command {
 }
 
 const saveHelp = `Reads a record from standard input as a JSON object, saves it, and prints the stored
-record. If a record has the same user, client, issuer and resource, or the same tokens,
+record. An argument "-" means standard input too. If a record has the same user, client, issuer and resource, or the same tokens,
 the given fields replace its fields, and the others stay. A record without a user that has
 the same tokens and client gets the user.
 

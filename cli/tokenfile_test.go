@@ -411,12 +411,7 @@ func TestProgress(t *testing.T) {
 	if a.progress("importing", 4) != nil {
 		t.Error("progress is shown where there is no terminal")
 	}
-	terminal, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0) // isTerminal treats every character device as a terminal
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = terminal.Close() }()
-	if a.errs = terminal; a.progress("importing", 4) == nil && runtime.GOOS != "windows" {
+	if a.errs = characterDevice(t); a.progress("importing", 4) == nil {
 		t.Error("progress is not shown on a device")
 	}
 }
@@ -457,14 +452,7 @@ func TestSlowStore(t *testing.T) {
 // character device and --json is not set.
 func TestSlowStoreOnTerminal(t *testing.T) {
 	t.Parallel()
-	if runtime.GOOS == "windows" {
-		t.Skip("the null device is not a character device")
-	}
-	terminal, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = terminal.Close() }()
+	terminal := characterDevice(t)
 	for _, test := range []struct {
 		errs io.Writer
 		json bool
