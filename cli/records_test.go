@@ -131,6 +131,28 @@ func TestRmReportsWhatItDid(t *testing.T) {
 	}
 }
 
+// TestRmLooksFirst checks that rm announces a removal only of records that exist, and counts a
+// repeated ID once.
+func TestRmLooksFirst(t *testing.T) {
+	t.Parallel()
+	e := fileStoreEnv(t)
+	for _, user := range []string{"a", "b"} {
+		e.ok(t, `{"user_name":"`+user+`","access_token":"t"}`, "save")
+	}
+	if r := e.tk(t, "", "rm", "zzz"); r.code != 3 || r.out != "" || strings.Count(r.err, `"zzz"`) != 1 || !strings.Contains(r.err, "not found") {
+		t.Errorf("no such record: %+v", r)
+	}
+	if r := e.tk(t, "", "rm", "zzz", "--json"); r.code != 3 || decode[removal](t, r.out).Before != 1 {
+		t.Errorf("no such record, as JSON: %+v", r)
+	}
+	if r := e.tk(t, "", "rm", "zzz", "1"); r.code != 10 || !strings.HasPrefix(r.out, "removing 1 record of ") || !strings.Contains(r.out, "removed 1 of 2 records") {
+		t.Errorf("one of two: %+v", r)
+	}
+	if got := e.ok(t, "", "rm", "2", "2"); !strings.Contains(got, "removed 1 of 1 record") {
+		t.Errorf("the same twice: %s", got)
+	}
+}
+
 // TestSaveGivesTheUser checks on each kind of store that a record without a user gets the user with
 // whom its tokens are saved again, with a client and an issuer that it has not or that are its own.
 // A record with another client stays, and is named.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -60,6 +61,12 @@ at Google Cloud until its delayed destruction. If that matters, revoke the token
 }
 
 func (a *app) rm(ctx context.Context, s *store, ids []string, all, dryRun bool) error {
+	seen := map[string]bool{}
+	ids = slices.DeleteFunc(ids, func(id string) bool {
+		again := seen[id]
+		seen[id] = true
+		return again
+	})
 	switch {
 	case dryRun:
 		return a.wouldRemove(ctx, s, ids)
@@ -115,17 +122,8 @@ func (a *app) wouldRemove(ctx context.Context, s *store, ids []string) error {
 		r.After = r.Before
 		return a.printRemoval(r, leftAlone(unreadable))
 	}
-	var errs []error
-	for _, id := range ids {
-		if _, err := s.FindTokenByID(ctx, id); err != nil {
-			errs = append(errs, withoutToken(err, id, maybeToken))
-			if bulk.Lasting(err) {
-				break
-			}
-			continue
-		}
-		r.Before++
-	}
+	found, errs := present(ctx, s, ids)
+	r.Before = len(found)
 	r.After = r.Before
 	return a.printRemoval(r, errors.Join(errs...))
 }
@@ -164,10 +162,12 @@ func (a *app) removeAll(ctx context.Context, s *store) error {
 
 func (a *app) remove(ctx context.Context, s *store, ids []string) error {
 	r := removal{Store: a.storeName(), Before: len(ids), Removed: []string{}}
-	a.announce("removing %s of %s", records(r.Before), clean(r.Store))
-	var errs []error
-	for _, id := range ids {
-		if err := removeOne(ctx, s, id); err != nil {
+	found, errs := present(ctx, s, ids)
+	if len(found) > 0 {
+		a.announce("removing %s of %s", records(len(found)), clean(r.Store))
+	}
+	for _, id := range found {
+		if err := s.DeleteToken(ctx, id); err != nil {
 			errs = append(errs, withoutToken(err, id, maybeToken))
 			if bulk.Lasting(err) {
 				break
@@ -181,17 +181,27 @@ func (a *app) remove(ctx context.Context, s *store, ids []string) error {
 	}
 	r.After = r.Before - len(r.Removed)
 	err := errors.Join(errs...)
-	if err != nil && len(r.Removed) > 0 {
+	switch {
+	case len(found) == 0 && !a.json:
+		return err // there is nothing to report
+	case err != nil && len(r.Removed) > 0:
 		err = fmt.Errorf("%w: removed %d of %d: %w", errPartial, len(r.Removed), len(ids), err)
 	}
 	return a.printRemoval(r, err)
 }
 
-// removeOne removes the record with the ID. In contrast to DeleteToken, removeOne returns an
-// error that matches tokenstore.ErrNotFound if there is no such record.
-func removeOne(ctx context.Context, s *store, id string) error {
-	if _, err := s.FindTokenByID(ctx, id); err != nil {
-		return err
+// present returns those of ids that have a record, and an error for each of the others: DeleteToken
+// returns none. After an error that concerns the store, present looks for no more records.
+func present(ctx context.Context, s *store, ids []string) (found []string, errs []error) {
+	for _, id := range ids {
+		if _, err := s.FindTokenByID(ctx, id); err != nil {
+			errs = append(errs, withoutToken(err, id, maybeToken))
+			if bulk.Lasting(err) {
+				break
+			}
+			continue
+		}
+		found = append(found, id)
 	}
-	return s.DeleteToken(ctx, id)
+	return found, errs
 }
