@@ -90,11 +90,21 @@ func classOf(err error) class {
 
 func usagef(format string, args ...any) error { return scheme.Usagef(format, args...) }
 
-// textOf returns the text of an error without "tokenstore: " and "initializer: revoke: ",
-// because messages begin with the program's name.
+// textOf returns the text of an error without the names of packages, because messages begin with
+// the program's name. It also omits the operations of package initializer, because the command
+// names the operation.
 func textOf(err error) string {
-	return strings.NewReplacer("tokenstore: ", "", "initializer: revoke: ", "").Replace(err.Error())
+	return packages().Replace(err.Error())
 }
+
+// packages removes what textOf omits.
+var packages = sync.OnceValue(func() *strings.Replacer {
+	pairs := []string{"tokenstore: ", ""}
+	for _, operation := range []string{"open: ", "token: ", "rejected: ", "revoke: ", ""} {
+		pairs = append(pairs, "initializer: "+operation, "")
+	}
+	return strings.NewReplacer(pairs...)
+})
 
 // withoutPackage returns err without the prefix "tokenstore: " or the name of the service,
 // because users know the store by its URL. service may be empty.

@@ -205,4 +205,11 @@ func TestErrorsHaveOnePrefix(t *testing.T) {
 			t.Errorf("%v: %s", args, text)
 		}
 	}
+	e.ok(t, `{"user_name":"ann","client_id":"c","access_token":"a","expiry_time":1,"issuer":"https://id.example/token"}`, "save")
+	e.ok(t, `{"user_name":"bob","client_id":"c","access_token":"a","issuer":"https://id.example/token"}`, "save")
+	for _, args := range [][]string{{"token", "--user", "ann"}, {"token", "--user", "bob", "--rejected"}, {"refresh", "--user", "ann"}} {
+		if text := e.fails(t, 16, "", args...); !strings.HasPrefix(text, "tokenkeep: the user has to authorize") {
+			t.Errorf("%v: %s", args, text)
+		}
+	}
 }
