@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -122,8 +123,8 @@ Secrets are masked unless --reveal is given, and are never taken from arguments.
 }
 
 // begin runs before every command. Except for requests of completions, it starts the timer of
-// --timeout and the notes about slow calls. It returns a usage error if a duration is negative,
-// or if an argument or flag is empty. An empty value often comes from an unset shell variable,
+// --timeout and the notes about slow calls. It returns a usage error if a duration is negative, if
+// an argument or flag is empty, or if --store is given to a command without a store. An empty value often comes from an unset shell variable,
 // and must not select the default.
 func (a *app) begin(c *cobra.Command, args []string) error {
 	if completing(c) {
@@ -133,6 +134,9 @@ func (a *app) begin(c *cobra.Command, args []string) error {
 	c.Flags().Visit(func(f *pflag.Flag) {
 		if hasEmpty(f.Value) && err == nil {
 			err = usagef("--%s is empty", f.Name)
+		}
+		if f.Name == "store" && !usesStore(c) && err == nil {
+			err = usagef("%s uses no store: leave out --store", nameOf(c))
 		}
 		if d, wrong := c.Flags().GetDuration(f.Name); wrong == nil && d < 0 && err == nil {
 			err = usagef("--%s is negative", f.Name)
@@ -158,6 +162,12 @@ func (a *app) begin(c *cobra.Command, args []string) error {
 		a.observer = a.slow.observer()
 	}
 	return nil
+}
+
+// usesStore reports whether a command reads or writes a store.
+func usesStore(c *cobra.Command) bool {
+	name, _, _ := strings.Cut(nameOf(c), " ")
+	return !slices.Contains([]string{"completion", "help", "keys", "man", "policy", "version"}, name)
 }
 
 // hasEmpty reports whether v is the empty string, or a list that contains the empty string.
