@@ -349,6 +349,8 @@ func TestUsage(t *testing.T) {
 		{[]string{"import", store, "x", "--dialect", "rubi"}, `did you mean "ruby"?`},
 		{[]string{"serve", store, "--data-center", "euu", "--listen", "unix:/x"}, `did you mean "eu"?`},
 		{[]string{"policy", "vualt"}, `did you mean "vault"?`},
+		{[]string{"policy", "vault", "vault:secret/oauth"}, "policy vault takes MOUNT/PREFIX, which is a part of the store's URL"},
+		{[]string{"policy", "aws", "awssm://oauth"}, "policy aws takes PREFIX"},
 		{[]string{"policy", store}, "policy uses no store: leave out --store"},
 		{[]string{"policy", "vault", "secret/oauth", store}, "policy vault uses no store"},
 		{[]string{"version", store}, "version uses no store"},

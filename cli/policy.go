@@ -2,6 +2,8 @@ package cli
 
 import (
 	"flag"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -14,7 +16,8 @@ func (a *app) policyCommand() *cobra.Command {
 		GroupID: groupUpkeep,
 		Short:   "Print the minimal permissions for a store",
 		Long: `Prints the minimal permissions of a program in the format of the service. With
---terraform it prints a Terraform resource. No store is opened.`,
+--terraform it prints a Terraform resource. No store is opened, and none is named: the
+argument is a part of the store's URL, such as secret/oauth of vault:secret/oauth.`,
 		Args: knownCommand,
 		RunE: a.showHelp,
 	}
@@ -36,6 +39,10 @@ func (a *app) onePolicyCommand(p *scheme.Policy) *cobra.Command {
 		Long:  p.Long,
 		Args:  oneArg(p.Argument),
 		RunE: func(_ *cobra.Command, args []string) error {
+			kind, _, url := strings.Cut(args[0], ":")
+			if url && slices.ContainsFunc(a.schemes, func(s scheme.Scheme) bool { return kind == s.Name || kind == s.Alias }) {
+				return usagef("policy %s takes %s, which is a part of the store's URL, and not the URL", p.Name, p.Argument)
+			}
 			text, err := policy(args[0], terraform)
 			if err != nil {
 				return err
