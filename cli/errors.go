@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -173,9 +174,20 @@ func withoutToken(err error, arg string, may func(string) bool) error {
 	return cutError{err, arg}
 }
 
-// hint returns advice for err, an error of a store: the advice of the store's scheme, or the
-// advice to run doctor --permissions. It returns "" if there is no advice.
+// isPlain reports whether text, the text of an error, says that a server does not speak TLS, and
+// does not say that the address is wrong. The clients of some services keep only the text.
+func isPlain(text string) bool {
+	return strings.Contains(text, "does not look like a TLS handshake") ||
+		strings.Contains(text, http.ErrSchemeMismatch.Error()) && !strings.Contains(text, "its address says https")
+}
+
+// hint returns advice for err: to correct the address of a server without TLS, or for an error of
+// a store, the advice of the store's scheme, or the advice to run doctor --permissions. It returns
+// "" if there is no advice.
 func (a *app) hint(err error) string {
+	if isPlain(err.Error()) {
+		return "the server answers without TLS, as one for http does, and its address says https: correct the address"
+	}
 	var of *tokenstore.Error
 	if !errors.As(err, &of) {
 		return ""

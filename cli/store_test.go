@@ -3,10 +3,15 @@ package cli
 import (
 	"database/sql"
 	"encoding/base64"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/go-sql-driver/mysql"
@@ -402,4 +407,41 @@ func TestFileURLs(t *testing.T) {
 		env{}.ok(t, "", "get", "1", "--store", "file://"+name)
 	}
 	env{envStore: "ftp:x"}.ok(t, "", "get", "1", "--store", "file:"+name)
+}
+
+// TestServerWithoutTLS checks that the error says in plain words that a server does not speak TLS
+// if its address says https, for a server that speaks http and one that does not, and that the
+// client of Vault does not try again.
+func TestServerWithoutTLS(t *testing.T) {
+	t.Parallel()
+	plain := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(plain.Close)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	var accepted atomic.Int64
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			accepted.Add(1)
+			_, _ = io.WriteString(c, "220 this is another service\r\n")
+			_ = c.Close()
+		}
+	}()
+	for _, addr := range []string{plain.Listener.Addr().String(), listener.Addr().String()} {
+		accepted.Store(0)
+		vault := env{envStore: "vault:secret/oauth", "VAULT_ADDR": "https://" + addr, "VAULT_TOKEN": "t"}
+		if text := vault.fails(t, 14, "", "ls"); !strings.Contains(text, "its address says https") || accepted.Load() > 1 {
+			t.Errorf("Vault, after %d connections: %s", accepted.Load(), text)
+		}
+		aws := env{envStore: "awssm:oauth?region=eu-central-1&endpoint=https://" + addr, envAWSKeyID: "k", envAWSSecret: "s"}
+		if r := aws.tk(t, "", "ls"); r.code == 0 || !strings.Contains(r.err, "its address says https") {
+			t.Errorf("AWS: %+v", r)
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -157,7 +158,7 @@ func newClient(env func(string) string) (*api.Client, error) {
 // retryVault applies the retry policy of Vault's client, except for two permanent errors: an
 // address with the wrong scheme, and a sealed server.
 func retryVault(ctx context.Context, answer *http.Response, err error) (bool, error) {
-	if errors.Is(err, http.ErrSchemeMismatch) {
+	if errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, new(tls.RecordHeaderError)) {
 		return false, err
 	}
 	if answer != nil && answer.StatusCode == http.StatusServiceUnavailable {
