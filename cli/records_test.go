@@ -101,9 +101,9 @@ api_domain     -
 		t.Errorf("get --reveal:\n%s", got)
 	}
 	e.ok(t, `{"client_id":"c","grant_token":"s3cret-grant"}`, "save")
-	want = `ID  USER               CLIENT             TOKENS          EXPIRES
-1   张伟@example.cn:1  1000.0123456…CDEF  access refresh  in 30d
-2   -                  c                  grant           -
+	want = `ID  USER               CLIENT       TOKENS          EXPIRES
+1   张伟@example.cn:1  1000.0…CDEF  access refresh  in 30d
+2   -                  c            grant           -
 `
 	if got := e.ok(t, "", "ls"); got != want {
 		t.Errorf("ls:\n%s", got)
@@ -128,6 +128,20 @@ func TestRmReportsWhatItDid(t *testing.T) {
 	}
 	if got := e.ok(t, "", "rm", "--all", "--yes", "--json"); !decode[removal](t, got).All {
 		t.Errorf("rm --all: %s", got)
+	}
+}
+
+// TestLsWidth checks that the line of a Zoho record with a derived ID fits on a terminal.
+func TestLsWidth(t *testing.T) {
+	t.Parallel()
+	e, _ := vaultEnv(t)
+	in := fmt.Sprintf(`{"user_name":"ann:601","client_id":"1000.0123456789ABCDEF0123456789ABCDEF",
+		"access_token":"a","refresh_token":"r","expiry_time":%d}`, time.Now().Add(55*time.Minute).UnixMilli())
+	e.ok(t, in, "save")
+	for line := range strings.Lines(e.ok(t, "", "ls")) {
+		if n := width(strings.TrimSuffix(line, "\n")); n > 80 {
+			t.Errorf("%d columns: %s", n, line)
+		}
 	}
 }
 

@@ -86,7 +86,7 @@ func orDash(s string) string {
 
 // shorten returns s or, if s is too long for a column, its beginning and its end.
 func shorten(s string) string {
-	const longest, head, tail = 20, 12, 4
+	const longest, head, tail = 20, 6, 4 // the line of a Zoho record with a derived ID has 80 columns
 	r := []rune(s)
 	if len(r) <= longest {
 		return s
