@@ -85,7 +85,6 @@ Secrets are masked unless --reveal is given, and are never taken from arguments.
 		Version:           version(),
 		SilenceErrors:     true,
 		SilenceUsage:      true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 		Args:              knownCommand,
 		RunE:              a.showHelp,
 		PersistentPreRunE: a.begin,

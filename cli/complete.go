@@ -8,6 +8,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/codec"
 	"github.com/tokenkeep/tokenkeep/initializer"
+	"github.com/tokenkeep/tokenkeep/keys"
 	"github.com/tokenkeep/tokenkeep/tokenstore/migrate"
 )
 
@@ -16,7 +17,7 @@ var fileFlags = []string{"like", "token-file", "svg"}
 // values returns the possible values of each flag that has a fixed set of values, by the
 // name of the flag.
 func (a *app) values() map[string][]cobra.Completion {
-	var stores, centers []cobra.Completion
+	var stores, centers, kinds []cobra.Completion
 	for _, s := range a.schemes {
 		line, _, _ := strings.Cut(s.Text, "\n")
 		stores = append(stores, cobra.CompletionWithDesc(s.Name+":", line))
@@ -24,11 +25,15 @@ func (a *app) values() map[string][]cobra.Completion {
 	for _, d := range initializer.DataCenters() {
 		centers = append(centers, string(d))
 	}
+	for _, k := range keys.Kinds() {
+		kinds = append(kinds, string(k))
+	}
 	return map[string][]cobra.Completion{
 		"store": stores, "from": stores, "to": stores,
 		"data-center": centers,
 		"environment": {"production", "sandbox", "developer"},
 		"dialect":     strings.Split(dialectNames(codec.Dialects(), ","), ","),
+		"for":         kinds,
 		"on-conflict": {string(migrate.Stop), string(migrate.Source), string(migrate.Target), string(migrate.Newer)},
 	}
 }

@@ -58,6 +58,7 @@ func TestCompletion(t *testing.T) {
 		{[]string{"token", "--data-center", ""}, centers, values},
 		{[]string{"login", "--environment", "s"}, []string{"sandbox"}, values},
 		{[]string{"migrate", "--on-conflict", "n"}, []string{"newer"}, values},
+		{[]string{"keys", "new", "--for", ""}, []string{"names", "labels", "encryption"}, values},
 		{[]string{"get", "--user", ""}, nil, values},
 		{[]string{"get", ""}, nil, values},
 		{[]string{"help", "re"}, []string{"refresh", "rekey", "records"}, values},

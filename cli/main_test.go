@@ -394,7 +394,7 @@ func TestHelp(t *testing.T) {
 		{[]string{"help", "records"}, codec.ColumnNames()},
 		{[]string{"import", "--help"}, []string{"--keep-ids", "--skip-bad", "python"}},
 		{[]string{"keys"}, []string{"name_key", "new "}},
-		{[]string{"help"}, []string{"TOKENKEEP_STORE", "help "}},
+		{[]string{"help"}, []string{"TOKENKEEP_STORE", "help ", "\n  completion  "}},
 		{[]string{"help", "keys", "new"}, []string{"keys new FILE", "--help"}},
 		{[]string{"--version"}, []string{"tokenkeep "}},
 		{[]string{"version"}, []string{"tokenkeep ", "go1."}},
