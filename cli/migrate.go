@@ -33,6 +33,9 @@ problems, they are listed and nothing is written:
 Unreadable records of the source are listed as "unreadable" with the store's reason;
 they stay where they are, and the others are moved.
 
+Standard error shows the progress: on a terminal in one line, elsewhere as a line every
+30 seconds, and with --json not at all.
+
 If the command is interrupted or killed, run it again: it continues where it stopped.
 The source is only read, unless --delete-source is given. Then verified records are
 removed from it at the end, unless they have changed since. Before that, an entry

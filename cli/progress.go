@@ -12,10 +12,14 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/observe"
 )
 
-// redraw is the minimum interval between updates of a progress bar.
-const redraw = 100 * time.Millisecond
+// Minimum intervals between updates of a progress bar, and between its lines in a log.
+const (
+	redraw  = 100 * time.Millisecond
+	logLine = 30 * time.Second
+)
 
-// A bar shows the progress of long work on a terminal. A nil *bar shows nothing.
+// A bar shows the progress of long work: in place on a terminal, and elsewhere as lines. A nil
+// *bar shows nothing.
 type bar struct {
 	out  io.Writer
 	now  func() time.Time
@@ -23,17 +27,22 @@ type bar struct {
 	all  int
 	slow *slowStore // silenced once the bar is shown, because a note would overwrite the bar
 
+	log   bool // the bar is shown as lines
 	began time.Time
 	drawn time.Time // when the bar was last shown
 }
 
 // progress returns a bar for the number of steps in all; 0 means that the number is unknown. It
-// returns nil with --json, or if standard error is not a terminal.
+// returns nil with --json. If standard error is not a terminal, the first line comes after logLine.
 func (a *app) progress(what string, all int) *bar {
-	if a.json || !isTerminal(a.errs) {
+	if a.json {
 		return nil
 	}
-	return &bar{out: a.errs, now: a.now, what: what, all: all, slow: a.slow, began: a.now()}
+	b := &bar{out: a.errs, now: a.now, what: what, all: all, slow: a.slow, began: a.now()}
+	if !isTerminal(a.errs) {
+		b.log, b.drawn = true, b.began
+	}
+	return b
 }
 
 // isTerminal reports whether stream is a file that is a character device other than the null
@@ -51,16 +60,20 @@ func isTerminal(stream any) bool {
 	return err != nil || !os.SameFile(info, null)
 }
 
-// set sets the number of completed steps, and redraws the bar at most once in each interval
-// redraw.
+// set sets the number of completed steps, and shows the bar at most once in each interval redraw
+// or, as a line, logLine.
 func (b *bar) set(n int) {
 	if b == nil {
 		return
 	}
-	if now := b.now(); now.Sub(b.drawn) >= redraw {
+	interval, form := redraw, "\r%s: %d%s\x1b[K"
+	if b.log {
+		interval, form = logLine, "tokenkeep: %s: %d%s\n"
+	}
+	if now := b.now(); now.Sub(b.drawn) >= interval {
 		b.drawn = now
 		b.slow.silence()
-		_, _ = fmt.Fprintf(b.out, "\r%s: %d%s\x1b[K", b.what, n, b.left(n, now.Sub(b.began)))
+		_, _ = fmt.Fprintf(b.out, form, b.what, n, b.left(n, now.Sub(b.began)))
 	}
 }
 
@@ -83,9 +96,9 @@ func (b *bar) left(n int, passed time.Duration) string {
 	return text
 }
 
-// done removes the bar.
+// done removes the bar from a terminal.
 func (b *bar) done() {
-	if b != nil && !b.drawn.IsZero() {
+	if b != nil && !b.log && !b.drawn.IsZero() {
 		_, _ = fmt.Fprint(b.out, "\r\x1b[K")
 	}
 }

@@ -408,12 +408,41 @@ func TestProgress(t *testing.T) {
 		t.Errorf("%q, want %q", &out, want)
 	}
 	a := &app{schemes: allSchemes(), errs: &out, now: time.Now}
-	if a.progress("importing", 4) != nil {
-		t.Error("progress is shown where there is no terminal")
+	if b := a.progress("importing", 4); !b.log {
+		t.Error("the bar of a terminal is shown where there is none")
 	}
-	if a.errs = characterDevice(t); a.progress("importing", 4) == nil {
-		t.Error("progress is not shown on a device")
+	if a.errs = characterDevice(t); a.progress("importing", 4).log {
+		t.Error("lines are shown on a device")
 	}
+	if a.json = true; a.progress("importing", 4) != nil {
+		t.Error("progress is shown with --json")
+	}
+}
+
+// TestProgressInLog checks that progress without a terminal is a line every half minute, and
+// nothing for work that ends earlier.
+func TestProgressInLog(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var errs bytes.Buffer
+		a := &app{errs: &errs, now: time.Now}
+		b := a.progress("writing", 100)
+		for n := range 70 {
+			b.set(n)
+			<-time.After(time.Second)
+		}
+		b.done()
+		if want := "tokenkeep: writing: 30 of 100, 1.0/s, 1m10s left\ntokenkeep: writing: 60 of 100, 1.0/s, 40s left\n"; errs.String() != want {
+			t.Errorf("it says %q, want %q", &errs, want)
+		}
+		errs.Reset()
+		b = a.progress("verifying", 0)
+		<-time.After(logLine - 1)
+		b.set(9)
+		if b.done(); errs.Len() > 0 {
+			t.Errorf("it says %q", &errs)
+		}
+	})
 }
 
 // TestSlowStore checks that a slowStore prints one note about slow calls, and no note after a bar
