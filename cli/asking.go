@@ -76,19 +76,10 @@ func (f *asking) find(ctx context.Context, s *store) (t tokenstore.Token, err er
 
 // of returns the configuration of the authorization server of t: the server that the flags name,
 // or else the token endpoint that is the issuer of t, or else the Zoho server of t's API domain.
-// The issuer is used only if the flags select one record. It returns a usage error if the flags
-// are invalid or the server is unknown. Without --issuer, a server that differs from the issuer of
-// t is also a usage error.
+// It returns a usage error if the flags are invalid or the server is unknown. Without --issuer, a
+// server that differs from the issuer of t is also a usage error.
 func (f *asking) of(a *app, t tokenstore.Token) (initializer.Config, error) {
-	server := f.server
-	// Only the user of one record can mean its server with the secret in the environment.
-	if !server.given() && f.id+f.user != "" && t.ClientID != "" && isEndpoint(t.Issuer) {
-		server.tokenURL = t.Issuer
-	}
-	if server.given() {
-		if server.tokenURL != "" && server.client == "" {
-			server.client = t.ClientID
-		}
+	if server := f.serverOf(t); server.given() {
 		c, err := server.config(a)
 		c.Issuer = cmp.Or(t.Issuer, initializer.NoIssuer)
 		if c.OAuth2 != nil {
@@ -107,6 +98,21 @@ func (f *asking) of(a *app, t tokenstore.Token) (initializer.Config, error) {
 		return initializer.Config{}, usagef("the authorization server of the record is unknown: give --data-center, --accounts-url or --token-url")
 	}
 	return initializer.Config{Environment: env, HTTPClient: a.http}, nil
+}
+
+// serverOf returns the server that the flags name for t, with the client of t if the flags name
+// none. If the flags name no server but select one record, and the issuer of t is a token endpoint,
+// the server is at that endpoint.
+func (f *asking) serverOf(t tokenstore.Token) authServer {
+	s := f.server
+	// With all records, the client's secret in the environment would be sent to each issuer.
+	if !s.given() && f.id+f.user != "" && t.ClientID != "" && isEndpoint(t.Issuer) {
+		s.tokenURL = t.Issuer
+	}
+	if s.tokenURL != "" && s.client == "" {
+		s.client = t.ClientID
+	}
+	return s
 }
 
 // isEndpoint reports whether an issuer is the token endpoint from which initializer.IssuerOf

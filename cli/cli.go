@@ -122,13 +122,32 @@ Secrets are masked unless --reveal is given, and are never taken from arguments.
 }
 
 // begin runs before every command. Except for requests of completions, it starts the timer of
-// --timeout and the notes about slow calls. It returns a usage error if a duration is negative, if
-// an argument or flag is empty, or if --store is given to a command without a store. An empty value often comes from an unset shell variable,
-// and must not select the default.
+// --timeout and the notes about slow calls. It returns the error of checkGiven.
 func (a *app) begin(c *cobra.Command, args []string) error {
 	if completing(c) {
 		return nil
 	}
+	if err := checkGiven(c, args); err != nil {
+		return err
+	}
+	if a.timeout > 0 {
+		ctx, cancel := context.WithTimeoutCause(c.Context(), a.timeout, errTimeout)
+		context.AfterFunc(ctx, cancel) // a deferred cancel would end ctx before the command runs
+		c.SetContext(ctx)
+		a.overdue = func() bool { return errors.Is(context.Cause(ctx), errTimeout) }
+	}
+	a.began = true
+	if !a.json && isTerminal(a.errs) {
+		a.slow = &slowStore{note: a.note}
+		a.observer = a.slow.observer()
+	}
+	return nil
+}
+
+// checkGiven returns a usage error if a duration is negative, if an argument or flag is empty, or
+// if --store is given to a command that uses no store. An empty value often comes from an unset
+// shell variable, and must not select the default.
+func checkGiven(c *cobra.Command, args []string) error {
 	var err error
 	c.Flags().Visit(func(f *pflag.Flag) {
 		if hasEmpty(f.Value) && err == nil {
@@ -146,21 +165,7 @@ func (a *app) begin(c *cobra.Command, args []string) error {
 			err = usagef("argument %d of %s is empty", i+1, nameOf(c))
 		}
 	}
-	switch {
-	case err != nil:
-		return err
-	case a.timeout > 0:
-		ctx, cancel := context.WithTimeoutCause(c.Context(), a.timeout, errTimeout)
-		context.AfterFunc(ctx, cancel) // a deferred cancel would end ctx before the command runs
-		c.SetContext(ctx)
-		a.overdue = func() bool { return errors.Is(context.Cause(ctx), errTimeout) }
-	}
-	a.began = true
-	if !a.json && isTerminal(a.errs) {
-		a.slow = &slowStore{note: a.note}
-		a.observer = a.slow.observer()
-	}
-	return nil
+	return err
 }
 
 // usesStore reports whether a command reads or writes a store.
