@@ -186,7 +186,8 @@
 // If the service refuses a call because of the state of the secret, its tags, a tag policy or a KMS
 // key, the error matches tokenstore.ErrRefused. Examples are a replica, a secret that another
 // service manages, and a disabled key. If a permission is missing, the error matches
-// tokenstore.ErrDenied. An error about expired or unknown credentials also matches
+// tokenstore.ErrDenied. If the address or the certificate of the server is wrong, the error matches
+// tokenstore.ErrRefused. An error about expired or unknown credentials also matches
 // driver.ErrCredentials. The error of a throttled call matches tokenstore.ErrThrottled.
 // DecryptionFailure and EncryptionFailure match tokenstore.ErrUnavailable, because KMS may have
 // throttled the request. If the text names the state of the key, these errors match

@@ -2,6 +2,7 @@ package awssm
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -129,6 +130,8 @@ func classify(err error) error {
 		return classifyAnswer(err, answer)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return driver.ErrUnavailable
+	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, new(*tls.CertificateVerificationError)), errors.As(err, new(tls.RecordHeaderError)):
+		return driver.ErrRefused // the address or the certificate is wrong; nothing was sent
 	case errors.Is(err, errUnreadable), errors.As(err, &quota), errors.As(err, &transport),
 		errors.As(err, &network), errors.Is(err, net.ErrClosed), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		if !fetched {

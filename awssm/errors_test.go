@@ -2,6 +2,8 @@ package awssm
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -54,6 +56,8 @@ func TestErrorsGetTheirClass(t *testing.T) {
 		{"a name scheduled for deletion", answered(400, &types.InvalidRequestException{Message: aws.String("You can't create this secret because a secret with this name is already scheduled for deletion.")}), driver.ErrNotFound},
 		{"a secret that is being deleted", saying("InvalidRequestException", "You tried to perform the operation on a secret that's currently marked deleted."), driver.ErrNotFound},
 		{"the same, as LocalStack has it", saying("InvalidRequestException", "An error occurred (InvalidRequestException) when calling the GetSecretValue operation: You tried to                 perform the operation on a secret that's currently marked deleted."), driver.ErrNotFound},
+		{"a certificate of others", &url.Error{Op: "Post", URL: "https://aws", Err: &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}}, driver.ErrRefused},
+		{"a server without TLS", &url.Error{Op: "Post", URL: "https://aws", Err: http.ErrSchemeMismatch}, driver.ErrRefused},
 		{"a key that is pending deletion", saying("InvalidRequestException", "You can't use the KMS key because it is pending deletion."), driver.ErrRefused},
 		{"the same, in the words of KMS", saying("KMSInvalidStateException", "key/1 is pending deletion."), driver.ErrRefused},
 		{"a replica", saying("InvalidParameterException", "Operation not permitted on a replica secret. Call must be made in primary secret's region."), driver.ErrRefused},
