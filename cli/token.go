@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -11,6 +12,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/initializer"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
+
+// zohoType is the type of Zoho's tokens. Zoho also accepts these tokens as Bearer.
+const zohoType = "Zoho-oauthtoken"
 
 // A fetch holds the flags of token.
 type fetch struct {
@@ -113,6 +117,8 @@ func (a *app) printToken(ctx context.Context, client *initializer.Client, t toke
 	switch {
 	case f.header:
 		a.printf("Authorization: %s %s\n", source.Type(), string(t.AccessToken))
+	case f.exec && !strings.EqualFold(source.Type(), "Bearer") && source.Type() != zohoType:
+		return fmt.Errorf("%w: Kubernetes sends an ExecCredential as Bearer, and the token has the type %s", initializer.ErrTokenType, clean(source.Type()))
 	case f.exec:
 		status := map[string]string{"token": string(t.AccessToken)}
 		if expires != "" {

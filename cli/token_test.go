@@ -186,6 +186,24 @@ func TestTokenURLFromIssuer(t *testing.T) {
 	e.ok(t, "", "token", "--user", "bob", "--token-url", base+"/oauth/v2/token", "--issuer", base)
 }
 
+// TestExecCredentialType checks that a token whose type is not Bearer is not printed for
+// Kubernetes, which would send the token as Bearer.
+func TestExecCredentialType(t *testing.T) {
+	t.Parallel()
+	e := fileStoreEnv(t)
+	for _, kind := range []string{"DPoP", "Bearer"} {
+		e.ok(t, fmt.Sprintf(`{"user_name":%q,"client_id":"c","access_token":%q,"refresh_token":%q,"expiry_time":%q,"token_type":%q,"issuer":"https://login.example/token"}`,
+			kind, canary+kind, canary+"r"+kind, fmt.Sprint(time.Now().Add(time.Hour).UnixMilli()), kind), "save")
+	}
+	e.ok(t, "", "token", "--user", "Bearer", "--exec-credential")
+	if r := e.tk(t, "", "token", "--user", "DPoP", "--exec-credential"); r.code == 0 || r.out != "" || !strings.Contains(r.err, "DPoP") {
+		t.Errorf("%+v", r)
+	}
+	if got := e.ok(t, "", "token", "--user", "DPoP", "--header"); !strings.Contains(got, "DPoP "+canary) {
+		t.Error("the header is not that of the type")
+	}
+}
+
 func TestIsEndpoint(t *testing.T) {
 	t.Parallel()
 	for issuer, want := range map[string]bool{
