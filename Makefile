@@ -2,6 +2,7 @@
 
 GO      ?= go
 FUZZ    ?= 30s
+EXPLORE ?= 60s
 LINT     = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # The newest that can be built from the module proxy: v2.17.0 needs a module that it refuses.
 RELEASER = v2.16.0
@@ -23,7 +24,7 @@ BENCHTIME ?= 20x
 export GOGC ?= 400
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test mariadb languages test-fast test-evidence test-integration test-times full race lint fuzz bench bench-stores evidence tidy-check vuln release-check image-check api docs
+.PHONY: help demo test mariadb languages test-fast test-evidence test-integration test-times full race lint fuzz explore bench bench-stores evidence tidy-check vuln release-check image-check api docs
 
 help: ## this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +86,11 @@ fuzz: ## each fuzz target for FUZZ (30s)
 			$(GO) test $$pkg -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ) || exit 1; \
 		done; \
 	done
+
+# A setting is a scenario on a service with a kind of fault. Their output ends with the number of
+# runs, and says whether these are all.
+explore: ## the explorer to the last order of each setting, at most EXPLORE for a setting (hours); with SERVICE, of one service
+	$(GO) test ./tokenstore -run 'TestEveryInterleaving/./^$(SERVICE)' -explore.runs=0 -explore.time=$(EXPLORE) -timeout 24h -v
 
 # Names of a benchmark that end in /by=… are contenders in one comparison.
 bench: ## compares with the peers in one run; with BASE, an earlier BENCH, says what has changed
