@@ -92,8 +92,8 @@ type Opening struct {
 	// stores of migrate, a variable with the prefix FROM_ or TO_ takes precedence.
 	Getenv func(name string) string
 
-	// MustExist reports whether a store that does not exist is an error. Services in which a
-	// store is a prefix ignore MustExist.
+	// MustExist reports whether a store that does not exist is an error. If a store is only a
+	// prefix of names in a service, Open ignores MustExist.
 	MustExist bool
 
 	// ReadOnly reports whether the command only reads the store. A store that does not exist

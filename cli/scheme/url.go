@@ -13,8 +13,8 @@ import (
 
 // Query splits rest, the part of a URL after the colon, at the first question mark. It returns
 // the text before the question mark, and the values of the parameters by name. The error matches
-// ErrUsage if a parameter is not one of names, is repeated, or has no value. The error does not
-// quote rest.
+// ErrUsage if the parameters are malformed, or if a parameter is not one of names, is repeated, or
+// has no value. The error does not quote rest.
 func Query(rest string, names ...string) (string, map[string]string, error) {
 	rest, text, found := strings.Cut(rest, "?")
 	values, err := url.ParseQuery(text)
@@ -44,12 +44,13 @@ func Loopback(host string) bool {
 // An Endpoint is an address that replaces the default address of a service.
 type Endpoint struct {
 	URL   *url.URL
-	Plain bool // whether the URL has the scheme http, so that an emulator on this machine is called without credentials
+	Plain bool // whether the URL has the scheme http; calls to such an emulator carry no credentials
 }
 
 // ParseEndpoint parses text, an address of a service. If text has no scheme, the scheme is
-// https. The error matches ErrUsage if text is malformed, contains a user, or has the scheme
-// http and a host that is not Loopback. The error does not quote text.
+// https. The error matches ErrUsage if text is malformed, contains a user, or has a scheme other
+// than http and https. With the scheme http, the error also matches ErrUsage unless Loopback
+// returns true for the host. The error does not quote text.
 func ParseEndpoint(text string) (Endpoint, error) {
 	if !strings.Contains(text, "://") {
 		text = "https://" + text
