@@ -9,8 +9,8 @@ import (
 )
 
 // Count returns a copy of ctx, and a counter of the requests that are sent with that copy,
-// including retries. Requests of package net/http are counted automatically, other requests by
-// Add.
+// including retries. Requests of package net/http are counted automatically. Add counts other
+// requests.
 func Count(ctx context.Context) (_ context.Context, n *atomic.Int64) {
 	n = new(atomic.Int64)
 	return counting(ctx, func() { n.Add(1) }), n
@@ -19,9 +19,9 @@ func Count(ctx context.Context) (_ context.Context, n *atomic.Int64) {
 // ErrSpent is the cause with which Limit cancels a context.
 var ErrSpent = errors.New("the requests are used up")
 
-// Limit is like Count, but cancels the context with the cause ErrSpent as soon as the number of
-// requests reaches most. Operations in progress may still send requests. The caller must call
-// stop.
+// Limit is like Count, but cancels the returned context with the cause ErrSpent as soon as the
+// number of requests reaches most, which must be positive. Operations in progress may still send
+// requests. The caller must call stop.
 func Limit(ctx context.Context, most int64) (_ context.Context, n *atomic.Int64, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	n = new(atomic.Int64)

@@ -6,8 +6,8 @@ import (
 	"unicode"
 )
 
-// Clean returns s if a terminal can show all its characters. Otherwise, it returns s as a quoted
-// Go string, with control characters and invisible characters escaped.
+// Clean returns s if all its characters are printable. Otherwise, Clean returns s as a quoted Go
+// string, with control characters, invisible characters and invalid UTF-8 escaped.
 func Clean(s string) string {
 	for _, r := range s {
 		if !unicode.IsPrint(r) || r == unicode.ReplacementChar {

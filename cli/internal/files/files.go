@@ -27,8 +27,9 @@ func Create(name string, data []byte) error {
 	return nil
 }
 
-// Replaceable returns an error if the name exists and is not a regular file. The error matches
-// scheme.ErrUsage unless the name cannot be examined.
+// Replaceable returns an error that matches scheme.ErrUsage if the name exists and is not a
+// regular file. A symbolic link is not a regular file. If the name cannot be examined, Replaceable
+// returns the error of os.Lstat.
 func Replaceable(name string) error {
 	switch info, err := os.Lstat(name); {
 	case errors.Is(err, fs.ErrNotExist):
@@ -63,7 +64,7 @@ func Replace(name string, data []byte) error {
 	return err
 }
 
-// fill writes data to f, syncs f to the disk, and closes it.
+// fill writes data to f, syncs f to the disk, and closes f.
 func fill(f *os.File, data []byte) error {
 	_, err := f.Write(data)
 	if err == nil {
@@ -72,16 +73,16 @@ func fill(f *os.File, data []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// Exists reports whether the name exists, even as a symbolic link to nothing. It returns true if
-// the name cannot be examined.
+// Exists reports whether the name exists, even as a symbolic link to a file that does not exist.
+// If the name cannot be examined, Exists returns true.
 func Exists(name string) bool {
 	_, err := os.Lstat(name)
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // Real returns the absolute path of a file, with symbolic links resolved. If the file does not
-// exist, Real resolves only the links of its directory. If that fails too, Real resolves no
-// links.
+// exist, Real resolves only the links of the directory. If the directory cannot be resolved, Real
+// resolves no links.
 func Real(name string) string {
 	if abs, err := filepath.Abs(name); err == nil {
 		name = abs
@@ -117,7 +118,7 @@ func Check(name string, mustExist bool) error {
 }
 
 // Bare returns the cause of the fs.PathError in err, for messages that already contain the file
-// name. Without a PathError, it returns err.
+// name. If err wraps no fs.PathError, Bare returns err.
 func Bare(err error) error {
 	var path *fs.PathError
 	if errors.As(err, &path) {

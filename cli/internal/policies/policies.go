@@ -7,7 +7,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/cli/scheme"
 )
 
-// Indent returns text with each line indented by four spaces.
+// Indent returns text with each line indented by four spaces, and with a newline at the end.
 func Indent(text string) string {
 	return "    " + strings.ReplaceAll(strings.TrimSuffix(text, "\n"), "\n", "\n    ") + "\n"
 }
