@@ -73,7 +73,7 @@ func newPolicy(flags *flag.FlagSet) func(string, bool) (string, error) {
 	}
 }
 
-// tags is a flag.Value that collects the keys of tags. The values in the map are arbitrary.
+// tags is a flag.Value that collects the keys of tags. The values in the map have no meaning.
 type tags map[string]string
 
 func (t tags) String() string { return strings.Join(slices.Sorted(maps.Keys(t)), ",") }
@@ -187,9 +187,10 @@ func newClient(ctx context.Context, o *scheme.Opening, region, address string) (
 	}), nil
 }
 
-// hasCredentials reports whether c has credentials. Without other credentials, the SDK uses the
-// role of the virtual machine. In this case hasCredentials requests the credentials once, which
-// fails without a metadata server. It returns true if ctx is done.
+// hasCredentials reports whether c may have credentials. If no credentials are configured, the SDK
+// uses the role of the virtual machine, even outside a virtual machine. hasCredentials therefore
+// requests the credentials of that role, and returns false if the request fails. It returns true
+// for all other credentials, and if ctx is done.
 func hasCredentials(ctx context.Context, c aws.CredentialsProvider) bool {
 	if !aws.IsCredentialsProvider(c, (*ec2rolecreds.Provider)(nil)) {
 		return true

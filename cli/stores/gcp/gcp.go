@@ -71,8 +71,7 @@ func newPolicy(*flag.FlagSet) func(string, bool) (string, error) {
 	}
 }
 
-// envCredentials is the environment variable with the path of a credentials
-// file.
+// envCredentials is the environment variable with the path of a credentials file.
 const envCredentials = "GOOGLE_APPLICATION_CREDENTIALS" //nolint:gosec // a name, not a credential
 
 func open(ctx context.Context, o *scheme.Opening) (*scheme.Opened, error) {

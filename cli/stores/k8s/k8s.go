@@ -124,8 +124,8 @@ func (c *secretsClient) Secrets(namespace string) *gentype.ClientWithList[*v1.Se
 
 // newConfig returns the client configuration in the files of KUBECONFIG or in ~/.kube/config.
 // context selects a context of the files; "" means the current context. If the files name no
-// cluster and context is "", newConfig returns the configuration of the Pod in which the program
-// runs.
+// cluster, context is "", and the program runs in a Pod, newConfig returns the configuration of
+// the Pod.
 func newConfig(env func(string) string, context string) (*rest.Config, error) {
 	var files []string
 	if list := env(clientcmd.RecommendedConfigPathEnvVar); list != "" {
@@ -151,7 +151,7 @@ func newConfig(env func(string) string, context string) (*rest.Config, error) {
 	case err != nil:
 		return nil, scheme.Usagef("the configuration of Kubernetes cannot be used") // the cause might quote the file
 	}
-	config.QPS = -1 // the server limits its clients
+	config.QPS = -1 // no limit in the client: the server limits the rate of requests
 	config.WarningHandler = rest.NoWarnings{}
 	config.UserAgent = "tokenkeep"
 	return config, nil

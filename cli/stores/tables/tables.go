@@ -105,7 +105,7 @@ func hasTable(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, table s
 	}
 	var columns int
 	if err := db.QueryRowContext(ctx, question, table).Scan(&columns); err != nil {
-		// sqlstore.New returns the same error with its class. It creates no table, because db is
+		// sqlstore.New returns the same error with its class. New creates no table, because db is
 		// read-only.
 		_, classed := sqlstore.New(ctx, db, dialect, nil)
 		return false, cmp.Or(classed, err)
@@ -136,9 +136,9 @@ func newSQLStore(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, opts
 	return &scheme.Opened{Store: s, Place: at + " " + opts.Table, Close: db.Close}, nil
 }
 
-// planned returns the result of open. If the store must exist, planned first opens the store
-// read-only: opening a missing store for writing would create the store. If o.ReadOnly is set,
-// Opened.Writable opens the store again for writing.
+// planned returns the result of open. If o.MustExist is set and o.ReadOnly is not, planned first
+// opens the store read-only, because opening a missing store for writing would create the store.
+// If o.ReadOnly is set, Opened.Writable opens the store again for writing.
 func planned(ctx context.Context, o *scheme.Opening, open func(context.Context, *scheme.Opening) (*scheme.Opened, error)) (*scheme.Opened, error) {
 	if o.MustExist && !o.ReadOnly {
 		reading := *o
@@ -181,7 +181,7 @@ func openDatabase(ctx context.Context, o *scheme.Opening, path, table string) (*
 	}
 	there := files.Exists(path)
 	if !there && !o.ReadOnly {
-		// If SQLite created the file, other users could read it under the usual umask.
+		// If SQLite created the file, other users could read the file under the usual umask.
 		if err := files.Create(path, nil); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
@@ -204,8 +204,9 @@ func openDatabase(ctx context.Context, o *scheme.Opening, path, table string) (*
 	return openTable(ctx, o, db, sqlstore.SQLite, table, at)
 }
 
-// sqlParams splits off parameters such as ?table=NAME. The parameters begin at the last question
-// mark, if an equals sign follows it, because a path can contain question marks.
+// sqlParams splits rest into a path and parameters such as ?table=NAME. A path can contain
+// question marks. The parameters therefore begin at the last question mark, and only if an equals
+// sign follows.
 func sqlParams(rest string, names ...string) (string, map[string]string, error) {
 	i := strings.LastIndexByte(rest, '?')
 	if i < 0 || !strings.Contains(rest[i:], "=") {
@@ -239,8 +240,8 @@ func openMySQL(ctx context.Context, o *scheme.Opening) (*scheme.Opened, error) {
 	})
 }
 
-// A readOnlyConnector makes connections whose transactions are read-only. It runs a statement in
-// place of setting a variable, because the variable has different names in MySQL and MariaDB.
+// A readOnlyConnector makes connections whose transactions are read-only. It runs a statement
+// instead of setting a variable, because the variable has different names in MySQL and MariaDB.
 type readOnlyConnector struct{ driver.Connector }
 
 // Connect implements driver.Connector.
@@ -316,8 +317,8 @@ func parseMySQL(rest string, params url.Values) (*mysql.Config, error) {
 	return config, nil
 }
 
-// overNetwork reports whether data for the server can leave this machine without TLS. It returns
-// true for tls=preferred, because an attacker on the network can downgrade such a connection.
+// overNetwork reports whether data for the server can leave this machine without TLS. The value
+// tls=preferred counts as no TLS, because an attacker on the network can downgrade the connection.
 func overNetwork(config *mysql.Config) bool {
 	host, _, err := net.SplitHostPort(config.Addr)
 	plain := config.TLSConfig == "" || config.TLSConfig == "false" || config.TLSConfig == "preferred"
@@ -327,8 +328,8 @@ func overNetwork(config *mysql.Config) bool {
 var errMySQLPassword = scheme.Usagef("the password comes from %s or the file that %s names: others can see arguments", envPassword, envPasswordFile)
 
 // mysqlPassword returns the password in the environment, or in the file that the environment
-// names. If the environment has neither, mysqlPassword returns "". If it has both, the error
-// matches scheme.ErrUsage.
+// names. If the environment has neither, mysqlPassword returns "". The error matches
+// scheme.ErrUsage if the environment has both, or if the file cannot be read.
 func mysqlPassword(env func(string) string) (string, error) {
 	name := env(envPasswordFile)
 	if name == "" {

@@ -155,8 +155,8 @@ func newClient(env func(string) string) (*api.Client, error) {
 	return client, nil
 }
 
-// retryVault applies the retry policy of Vault's client, except for two permanent errors: an
-// address with the wrong scheme, and a sealed server.
+// retryVault applies the default retry policy of Vault's client, but does not retry two permanent
+// errors: an address with the wrong scheme, and a sealed server.
 func retryVault(ctx context.Context, answer *http.Response, err error) (bool, error) {
 	if errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, new(tls.RecordHeaderError)) {
 		return false, err
