@@ -31,7 +31,7 @@ func (f *asking) flags(c *cobra.Command) {
 	c.Flags().StringVar(&f.resource, "resource", "", "the API for which the token is")
 }
 
-// mostOneID returns an error if there is more than one argument. The ID is optional.
+// mostOneID returns an error if there is more than one argument.
 func mostOneID(c *cobra.Command, args []string) error {
 	if len(args) > 1 {
 		return fmt.Errorf("%s takes one ID, and %d are given", nameOf(c), len(args))
@@ -60,7 +60,7 @@ func (f *asking) check(command string) error {
 
 // find returns the record that the flags select. With --user and --token-url, but without
 // --issuer, find first searches for a record with the issuer of that URL. If there is none, find
-// searches for a record without an issuer.
+// searches with an empty issuer.
 func (f *asking) find(ctx context.Context, s *store) (t tokenstore.Token, err error) {
 	like := tokenstore.Token{ID: f.id, UserName: f.user, ClientID: f.client, Issuer: f.issuer, Resource: f.resource}
 	if f.issuer == "" && f.user != "" && f.server.tokenURL != "" {
@@ -100,12 +100,13 @@ func (f *asking) of(a *app, t tokenstore.Token) (initializer.Config, error) {
 	return initializer.Config{Environment: env, HTTPClient: a.http}, nil
 }
 
-// serverOf returns the server that the flags name for t, with the client of t if the flags name
-// none. If the flags name no server but select one record, and the issuer of t is a token endpoint,
-// the server is at that endpoint.
+// serverOf returns the server that the flags name for t, with the client of t if the flags name no
+// client. If the flags name no server but select one record, t has a client, and the issuer of t
+// is a token endpoint, the server is at that endpoint.
 func (f *asking) serverOf(t tokenstore.Token) authServer {
 	s := f.server
-	// With all records, the client's secret in the environment would be sent to each issuer.
+	// If the flags selected all records, the client's secret in the environment would be sent to
+	// each issuer.
 	if !s.given() && f.id+f.user != "" && t.ClientID != "" && isEndpoint(t.Issuer) {
 		s.tokenURL = t.Issuer
 	}
@@ -115,8 +116,8 @@ func (f *asking) serverOf(t tokenstore.Token) authServer {
 	return s
 }
 
-// isEndpoint reports whether an issuer is the token endpoint from which initializer.IssuerOf
-// derived it: a URL in the form that IssuerOf returns, whose path ends as those of token endpoints.
+// isEndpoint reports whether an issuer looks like a token endpoint: a URL in the form that
+// initializer.IssuerOf returns, whose path ends in token or access_token.
 func isEndpoint(issuer string) bool {
 	e, err := scheme.ParseEndpoint(issuer)
 	if err != nil || initializer.IssuerOf(issuer) != issuer || e.URL.String() != issuer {
@@ -126,8 +127,9 @@ func isEndpoint(issuer string) bool {
 	return last == "token" || last == "access_token"
 }
 
-// renewed replaces the access token of t, and returns the record. It sends no request if another
-// process has replaced the token with a valid one. c configures the authorization server.
+// renewed replaces the access token of t, and returns the record. If another process has replaced
+// the token with a valid one, renewed sends no request to the authorization server. c configures
+// the server.
 func (a *app) renewed(ctx context.Context, s *store, c initializer.Config, t tokenstore.Token) (tokenstore.Token, error) {
 	c.Store, c.Token, c.Now = s.TokenStore, tokenstore.Token{ID: t.ID}, a.now
 	client, err := initializer.New(ctx, c)

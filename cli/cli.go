@@ -26,7 +26,7 @@ type app struct {
 	env    func(string) string
 	lookup func(string) (value string, set bool) // if nil, a variable with an empty value counts as unset
 	in     io.Reader
-	out    *bufio.Writer // standard output; the next Flush returns write errors
+	out    *bufio.Writer // standard output; Flush returns the errors of earlier writes
 	errs   io.Writer     // standard error
 	now    func() time.Time
 	http   *http.Client // client for authorization servers; nil means a default client
@@ -121,8 +121,9 @@ Secrets are masked unless --reveal is given, and are never taken from arguments.
 	return root
 }
 
-// begin runs before every command. Except for requests of completions, it starts the timer of
-// --timeout and the notes about slow calls. It returns the error of checkGiven.
+// begin runs before each command. For a request for completions, begin does nothing. Otherwise,
+// it returns the error of checkGiven, or starts the timer of --timeout and the notes about slow
+// calls.
 func (a *app) begin(c *cobra.Command, args []string) error {
 	if completing(c) {
 		return nil

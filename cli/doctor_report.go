@@ -51,9 +51,9 @@ func (r *doctorReport) add(f doctor.Finding) {
 	r.Findings = append(r.Findings, j)
 }
 
-// err returns the error of the command. It wraps ended, the error with which the check ended, if
-// ended is not nil. Otherwise, it matches errFindings if harmful findings are left, and else is
-// nil.
+// err returns the error of the command. If ended, the error with which the check ended, is not
+// nil, the result wraps ended. Otherwise, the result matches errFindings if harmful findings are
+// left, and is nil if not.
 func (r *doctorReport) err(ended error) error {
 	switch {
 	case ended != nil:
@@ -64,7 +64,7 @@ func (r *doctorReport) err(ended error) error {
 	return nil
 }
 
-// printFindings prints the report. whole reports whether the check was completed.
+// printFindings prints the report. whole reports whether the check is complete.
 func (a *app) printFindings(r doctorReport, whole bool) error {
 	if a.json {
 		return a.printJSON(r)
@@ -142,8 +142,8 @@ func (f findingJSON) cause(text string) string {
 	return text
 }
 
-// where returns the ID and the name of the first finding and, if there are several, the number of
-// findings. It omits a name that equals the ID.
+// where returns the ID and the name of the first finding and, if there are several findings, their
+// number. It omits a name that equals the ID.
 func (g *group) where() string {
 	one := orDash(g.ID)
 	switch {
@@ -158,7 +158,7 @@ func (g *group) where() string {
 	return fmt.Sprintf("%d times, first %s", g.count, one)
 }
 
-// remedy returns the outcome of a repair or, if no repair was tried, instructions for the user.
+// remedy returns the outcome of a repair, or the remedy if no repair was tried.
 func (g *group) remedy() string {
 	command := map[string]string{
 		string(doctor.RemedyRepair): "doctor --repair",

@@ -22,12 +22,12 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/migrate"
 )
 
-// A class is a kind of failure, with its exit code and its name in JSON.
+// A class is success or a kind of failure, with its exit code and its name in JSON.
 type class struct {
-	code int    // the exit code
+	code int
 	name string // "class" in JSON
 	is   error  // errors of the class match this error; nil in classOK and classOther
-	text string
+	text string // the meaning in the help; empty if another element with this name has one
 }
 
 var (
@@ -35,8 +35,8 @@ var (
 	classOther = class{code: 1, name: "other", text: "anything else, such as a file that cannot be read"}
 )
 
-// classes lists the kinds of failure. The class of an error is the first element that the error
-// matches. The order therefore matters for errors that match several elements.
+// classes lists the kinds of failure, except classOther. The class of an error is the first
+// element that the error matches.
 var classes = []class{
 	{2, "usage", scheme.ErrUsage, "wrong arguments, flags, environment or keys file"},
 	{2, "usage", migrate.ErrSameStore, ""},
@@ -67,7 +67,7 @@ var classes = []class{
 	{9, "corrupt", tokenstore.ErrCorrupt, "a record, or the file of the store, exists but cannot be read"},
 }
 
-// Error classes of this package. Messages contain their texts.
+// Error classes of this package.
 var (
 	errInput   = errors.New("invalid input")
 	errPartial = errors.New("only part of the work is done")
@@ -91,14 +91,14 @@ func classOf(err error) class {
 
 func usagef(format string, args ...any) error { return scheme.Usagef(format, args...) }
 
-// textOf returns the text of an error without the names of packages, because messages begin with
-// the program's name. It also omits the operations of package initializer, because the command
-// names the operation.
+// textOf returns the text of an error without the names of the packages tokenstore and
+// initializer, because messages begin with the program's name. It also omits most operations of
+// package initializer, because the command names the operation.
 func textOf(err error) string {
 	return packages().Replace(err.Error())
 }
 
-// packages removes what textOf omits.
+// packages removes the package names and the operations that textOf omits.
 var packages = sync.OnceValue(func() *strings.Replacer {
 	pairs := []string{"tokenstore: ", ""}
 	for _, operation := range []string{"open: ", "token: ", "rejected: ", "revoke: ", ""} {
@@ -107,8 +107,8 @@ var packages = sync.OnceValue(func() *strings.Replacer {
 	return strings.NewReplacer(pairs...)
 })
 
-// withoutPackage returns err without the prefix "tokenstore: " or the name of the service,
-// because users know the store by its URL. service may be empty.
+// withoutPackage returns err, with the name of package tokenstore or of the service removed from
+// the beginning of its text, because users know the store by its URL. service may be empty.
 func withoutPackage(err error, service string) error {
 	for _, name := range []string{"tokenstore", service} {
 		if text, ok := strings.CutPrefix(err.Error(), name+": "); ok && name != "" {
@@ -137,11 +137,13 @@ const shortID = 12
 // maybeToken reports whether text, an argument that should be a name or an ID, might be a token.
 func maybeToken(text string) bool { return len(text) > shortID && !derivedID().MatchString(text) }
 
-// fileSuffix matches file names with a suffix, which tokens do not have.
+// fileSuffix matches file names with one or two suffixes of at most five characters. Tokens have
+// no such suffixes.
 var fileSuffix = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[^.]{1,64}(\.[A-Za-z0-9]{1,5}){1,2}$`) })
 
-// maybeTokenFile reports whether the name of a file might be a token. It returns false for a
-// name with a suffix, and for a name that contains an existing directory.
+// maybeTokenFile reports whether the name of a file might be a token. It returns false for a name
+// that is short or has a suffix, for a hidden file, and for a file in an existing directory that
+// the name contains.
 func maybeTokenFile(name string) bool {
 	if !maybeToken(name) || fileSuffix().MatchString(filepath.Base(name)) {
 		return false
@@ -174,16 +176,17 @@ func withoutToken(err error, arg string, may func(string) bool) error {
 	return cutError{err, arg}
 }
 
-// isPlain reports whether text, the text of an error, says that a server does not speak TLS, and
-// does not say that the address is wrong. The clients of some services keep only the text.
+// isPlain reports whether text, the text of an error, says that a server does not speak TLS. It
+// returns false for the error of package vaultstore, which already says that the address is wrong.
+// Some clients keep only the text of the cause, so isPlain cannot use errors.Is.
 func isPlain(text string) bool {
 	return strings.Contains(text, "does not look like a TLS handshake") ||
 		strings.Contains(text, http.ErrSchemeMismatch.Error()) && !strings.Contains(text, "its address says https")
 }
 
-// hint returns advice for err: to correct the address of a server without TLS, or for an error of
-// a store, the advice of the store's scheme, or the advice to run doctor --permissions. It returns
-// "" if there is no advice.
+// hint returns advice for err, or "" if there is none. If a server does not speak TLS, the advice
+// is to correct its address. For other errors of a store, the advice is that of the store's
+// scheme, or to run doctor --permissions.
 func (a *app) hint(err error) string {
 	if isPlain(err.Error()) {
 		return "the server answers without TLS, as one for http does, and its address says https: correct the address"

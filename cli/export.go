@@ -210,15 +210,15 @@ func errorsOf(r *migrate.Report) error {
 	return problems(errs)
 }
 
-// An exportFile is the target of an export: a token file in memory. Its methods are safe for
-// concurrent use, because a migration saves records concurrently if it cannot save them together.
+// An exportFile is the target of an export: a token file in memory. Its exported methods are safe
+// for concurrent use, because a migration can save records concurrently.
 type exportFile struct {
 	dialect codec.Dialect
 	numbers *tokenfile.File // a file without rows, whose NextID assigns numbers
 
 	mu     sync.Mutex
 	tokens []tokenstore.Token
-	last   int64 // the highest ID
+	last   int64 // the highest ID that Fits has accepted or SaveAll has assigned
 }
 
 func newExportFile(d codec.Dialect) (*exportFile, error) {
@@ -226,8 +226,8 @@ func newExportFile(d codec.Dialect) (*exportFile, error) {
 	return &exportFile{dialect: d, numbers: numbers}, err
 }
 
-// Fits returns for each token an error that says why the SDK could not read its row, or nil.
-// For an ID that is not a number of the SDKs, the error is not nil.
+// Fits returns for each token an error that says why the SDK could not read the row of the token,
+// or nil. For an ID that is not a number of the SDKs, the error is not nil.
 func (f *exportFile) Fits(_ context.Context, tokens []tokenstore.Token) ([]error, error) {
 	file, err := tokenfile.New(f.dialect)
 	if err != nil {
@@ -255,8 +255,8 @@ func (f *exportFile) Fits(_ context.Context, tokens []tokenstore.Token) ([]error
 	return errs, nil
 }
 
-// SaveAll adds all records or none. Records without an ID get the numbers after the highest
-// number in the file. If no number is left, the error matches tokenfile.ErrDialect.
+// SaveAll adds all records or none. Records without an ID get the numbers after f.last. If no
+// number is left, the error matches tokenfile.ErrDialect.
 func (f *exportFile) SaveAll(_ context.Context, tokens []tokenstore.Token) ([]tokenstore.Token, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -279,7 +279,7 @@ func (f *exportFile) SaveAll(_ context.Context, tokens []tokenstore.Token) ([]to
 	return saved, nil
 }
 
-// SaveToken adds a record, and never merges it with another record.
+// SaveToken adds a record, and never merges records.
 func (f *exportFile) SaveToken(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
 	saved, err := f.SaveAll(ctx, []tokenstore.Token{t})
 	if err != nil {
@@ -288,8 +288,8 @@ func (f *exportFile) SaveToken(ctx context.Context, t tokenstore.Token) (tokenst
 	return saved[0], nil
 }
 
-// FindToken always returns tokenstore.ErrNotFound, so the export adds every record, even if
-// records have the same fields.
+// FindToken always returns tokenstore.ErrNotFound, so that the export adds every record, even if
+// several records have the same fields.
 func (f *exportFile) FindToken(context.Context, tokenstore.Token) (tokenstore.Token, error) {
 	return tokenstore.Token{}, tokenstore.ErrNotFound
 }
@@ -341,7 +341,8 @@ func (f *exportFile) GetTokens(context.Context) ([]tokenstore.Token, error) {
 	return file.rows, file.bad
 }
 
-// bytes returns the encoded file, with the records ordered by ID.
+// bytes returns the encoded file, with the records ordered by ID. No other method may run at the
+// same time, except a method that holds f.mu and calls bytes.
 func (f *exportFile) bytes() ([]byte, error) {
 	file, err := tokenfile.New(f.dialect)
 	if err != nil {

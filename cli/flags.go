@@ -14,12 +14,12 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// plainName matches names that are too short to be a token, and can therefore be quoted in
-// errors.
+// plainName matches names of at most 12 characters. Errors can quote such a name, because tokens
+// are longer.
 var plainName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z][a-z0-9-]{0,11}$`) })
 
-// echoed returns name in quotes for an error message, or the text instead if name might be a
-// token.
+// echoed returns name in quotes for an error message. If name might be a token, echoed returns the
+// argument instead.
 func echoed(name, instead string) string {
 	if !plainName().MatchString(name) {
 		return instead
@@ -130,7 +130,7 @@ func nameOf(c *cobra.Command) string {
 	return strings.TrimPrefix(c.CommandPath(), c.Root().Name()+" ")
 }
 
-// noArgs returns an error if there are arguments. The error does not quote them.
+// noArgs returns an error if there are arguments. The error does not quote the arguments.
 func noArgs(c *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return fmt.Errorf("%s takes no arguments, and %d are given", nameOf(c), len(args))
@@ -169,7 +169,6 @@ func dialectNames(dialects []codec.Dialect, separator string) string {
 	return strings.Join(names, separator)
 }
 
-// howMany returns how many of the values are true.
 func howMany(set ...bool) (n int) {
 	for _, s := range set {
 		if s {
@@ -180,7 +179,7 @@ func howMany(set ...bool) (n int) {
 }
 
 // knownDialect returns the dialect with the given name, or a usage error if the dialect does not
-// exist. If name is empty, it returns "".
+// exist. If name is empty, knownDialect returns "".
 func knownDialect(name string) (codec.Dialect, error) {
 	d := codec.Dialect(name)
 	if name != "" && !d.Known() {

@@ -134,7 +134,7 @@ func (a *app) server(w wish, t tokenstore.Token) (initializer.Config, tokenstore
 		c.Environment = initializer.Environment{AccountsURL: w.accounts, APIURL: w.accounts}
 	case w.endpoint != "":
 		c.RevokeURL, c.Resource = w.endpoint, t.Resource
-		// A Config must have a token endpoint, which gets no requests here.
+		// The token endpoint is required, but gets no requests here.
 		c.OAuth2 = &oauth2.Config{ClientID: t.ClientID, ClientSecret: a.env(envClientSecret), Endpoint: oauth2.Endpoint{TokenURL: w.endpoint}}
 	default:
 		return c, t, false
@@ -154,9 +154,9 @@ func (a *app) hostOf(w wish, t tokenstore.Token) string {
 }
 
 // wanted returns the records that w selects. unreadable is the error about unreadable records that
-// may be of the user or, if the store cannot search, about all unreadable records. If w names a
-// client and wanted has listed the store, it also searches for the record of the user and client,
-// because a lagging list can omit the record.
+// may belong to the user or, if the store cannot search, about all unreadable records. If w names a
+// client and the records come from a list of the store, wanted also searches for the record of the
+// user and client, because a lagging list can omit the record.
 func (w wish) wanted(ctx context.Context, s *store) (tokens []tokenstore.Token, unreadable, err error) {
 	found, listed, unreadable, err := s.selected(ctx, tokenstore.Token{UserName: w.user, ClientID: w.client, Issuer: w.issuer})
 	if err != nil {
@@ -187,8 +187,9 @@ func (w wish) wanted(ctx context.Context, s *store) (tokens []tokenstore.Token, 
 }
 
 // plan returns the records that w selects. The error matches tokenstore.ErrNotFound if there are
-// none. The error is a usage error if the flags name the server for records of several clients or
-// issuers. It is also a usage error if a server is unknown and w.unrevoked is false.
+// none. The error is a usage error if the server that the flags name would be used for records of
+// several clients or issuers. It is also a usage error if a server is unknown and w.unrevoked is
+// false.
 func (a *app) plan(ctx context.Context, s *store, w wish) (tokens []tokenstore.Token, unreadable, err error) {
 	tokens, unreadable, err = w.wanted(ctx, s)
 	if err != nil {
@@ -217,7 +218,8 @@ func (a *app) plan(ctx context.Context, s *store, w wish) (tokens []tokenstore.T
 
 func revocable(t tokenstore.Token) bool { return t.RefreshToken != "" || t.AccessToken != "" }
 
-// forgetting is the outcome for the selected records of a user. With --json, the command prints this struct.
+// forgetting is the outcome for the selected records of a user. With --json, the command prints
+// this struct.
 type forgetting struct {
 	Store   string      `json:"store"`
 	User    string      `json:"user"`

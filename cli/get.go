@@ -56,8 +56,8 @@ state of its refreshes.`,
 	return c
 }
 
-// wanted returns a token with the fields by which get searches. It reads the file that like
-// names, if any. If the flags contradict each other, the error is a usage error.
+// wanted returns a token with the fields by which get searches. If like is not empty, wanted reads
+// the file that like names. If the flags contradict each other, the error is a usage error.
 func (a *app) wanted(ctx context.Context, id string, who identity, like string) (tokenstore.Token, error) {
 	switch {
 	case howMany(id != "", who.user != "", like != "") != 1:

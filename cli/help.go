@@ -33,7 +33,8 @@ func (a *app) withTopics(complete cobra.CompletionFunc) cobra.CompletionFunc {
 // errHelpJSON means that --json was given to a command that only prints help.
 var errHelpJSON = usagef("--json needs a command")
 
-// showHelp prints the help about a command that only has subcommands.
+// showHelp prints the help about a command that only has subcommands. With --json, it returns
+// errHelpJSON.
 func (a *app) showHelp(c *cobra.Command, _ []string) error {
 	if a.json {
 		return errHelpJSON
@@ -41,8 +42,8 @@ func (a *app) showHelp(c *cobra.Command, _ []string) error {
 	return c.Help()
 }
 
-// help prints the help about a command or topic. Unlike the help command of cobra, it fails if
-// there is no such command or topic.
+// help prints the help about a command or topic. It returns a usage error with --json and, unlike
+// the help command of cobra, if there is no such command or topic.
 func (a *app) help(c *cobra.Command, args []string) error {
 	if a.json {
 		return errHelpJSON

@@ -75,12 +75,12 @@ func alone(name string) error {
 
 type importOptions struct{ keepIDs, skipBad bool }
 
-// A tokenFile is the source of an import.
+// A tokenFile is a parsed token file, the source of an import.
 type tokenFile struct {
 	dialects []codec.Dialect
 	rows     []tokenstore.Token // readable rows
-	lines    []int              // their line numbers
-	bad      error              // joins a rowError for each unreadable row; nil if there is none
+	lines    []int              // the line number of each element of rows
+	bad      error              // joins a rowError for each unreadable row; nil if all rows are readable
 }
 
 // readTokenFile parses a token file. Errors about single rows are in tokenFile.bad.

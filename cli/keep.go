@@ -110,9 +110,9 @@ type kept struct {
 	Records   int         `json:"records"`   // number of readable records
 	Due       int         `json:"due"`       // number of records that are due
 	Refreshed int         `json:"refreshed"` // number of due records that this or another process refreshed
-	Later     int         `json:"later"`     // number left for a later run, because the authorization server throttles
-	Skipped   int         `json:"skipped"`   // number skipped, because their authorization server is not named
-	Failed    []deadGrant `json:"failed"`    // other records that could not be refreshed
+	Later     int         `json:"later"`     // number of due records left for a later run, because the authorization server throttles
+	Skipped   int         `json:"skipped"`   // number of due records whose authorization server is not named
+	Failed    []deadGrant `json:"failed"`    // due records whose refresh failed for another reason
 	Dead      []deadGrant `json:"dead"`      // records whose users must log in again
 }
 
@@ -201,7 +201,7 @@ func (w *keeper) count(change func(*kept)) {
 	change(&w.report)
 }
 
-// note records the outcome of a refresh in the report.
+// note adds the outcome of a refresh to the report.
 func (w *keeper) note(t tokenstore.Token, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -12,9 +12,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// idleDays lists ages in days. For each age, a metric counts the records whose access token
-// expired at least that long ago. Depending on the authorization server, a refresh token expires
-// after 7, 30, 60, 90 or 180 days without use.
+// idleDays lists ages in days. For each age, a metric counts the records that keep has not
+// refreshed and whose access token expired at least that long ago. Depending on the authorization
+// server, a refresh token expires after 7, 30, 60, 90 or 180 days without use.
 var idleDays = []int{1, 3, 7, 14, 30, 45, 60, 75, 90, 180}
 
 const (

@@ -119,7 +119,7 @@ For a store with records, see "tokenkeep keys add".`,
 }
 
 // newKeys writes k to a new file, and prints how to use the file. The printed text begins with
-// name and what.
+// name and what. If the file exists, newKeys returns a usage error.
 func (a *app) newKeys(name string, k *keys.Keys, what string) error {
 	switch err := files.Create(name, k.Encode()); {
 	case errors.Is(err, fs.ErrExist):

@@ -233,8 +233,8 @@ func (a *app) login(ctx context.Context, s *store, l *login) error {
 	if err != nil {
 		return err
 	}
-	// A store that cannot be used should fail before the user is asked. If the user is not
-	// known yet, the look-up uses a name that no user has.
+	// If the store cannot be used, login fails before the user is asked. If the name of the user is
+	// unknown, the look-up uses a name that no user has.
 	if _, err := s.FindToken(ctx, c.identity(tokenstore.Token{UserName: cmp.Or(l.user, "-")})); err != nil && !errors.Is(err, tokenstore.ErrNotFound) {
 		return err
 	}
@@ -292,8 +292,8 @@ func (c *consent) ask(ctx context.Context) (tokenstore.Secret, error) {
 	return c.code(answer)
 }
 
-// exchange exchanges a code for tokens, and returns them in the form to save. The code is
-// stored only in memory, because after an interruption the user logs in again.
+// exchange exchanges a code for tokens, and returns the record to save. The code is stored only in
+// memory, because after an interruption the user logs in again.
 func (c *consent) exchange(ctx context.Context, code tokenstore.Secret) (tokenstore.Token, error) {
 	config := c.config
 	config.Store, config.Now, config.FindUser = memstore.New(nil), c.a.now, c.findUser
@@ -316,7 +316,7 @@ func (c *consent) exchange(ctx context.Context, code tokenstore.Secret) (tokenst
 	}
 	t.ID, t.GrantToken = "", ""
 	if !c.zoho() {
-		t.Scope = cmp.Or(t.Scope, strings.Join(c.scopes, " ")) // RFC 6749, 5.1
+		t.Scope = cmp.Or(t.Scope, strings.Join(c.scopes, " ")) // a server may omit an unchanged scope: RFC 6749, 5.1
 	}
 	return t, nil
 }

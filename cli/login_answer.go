@@ -151,7 +151,7 @@ const maxAnswer = 64 << 10
 
 // pasted reads a line from in, which must be the address to which the browser was redirected. It
 // returns the parameters in the address. Errors about the line match errInput. If ctx is done,
-// pasted returns even while the read is blocked.
+// pasted returns the error of ctx, even while the read is blocked.
 func pasted(ctx context.Context, in io.Reader, redirect string) (url.Values, error) {
 	line := make(chan string, 1)
 	go func() {
@@ -184,8 +184,8 @@ const answered = `<!doctype html><meta charset="utf-8"><title>tokenkeep</title>
 <p>tokenkeep has the answer, and shows the result in its terminal. You can close this page.
 `
 
-// answering returns a handler for the redirect URL at. It sends the parameters of the first
-// answer to answers, which must be buffered, and ignores later answers.
+// answering returns a handler for the redirect URL at. The handler sends the parameters of the
+// first answer to answers, which must be buffered, and ignores later answers.
 func answering(at *url.URL, answers chan<- url.Values) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		values, err := url.ParseQuery(r.URL.RawQuery)

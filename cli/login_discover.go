@@ -48,11 +48,13 @@ func wellKnown(issuer string) ([]string, error) {
 	return slices.Compact(all), nil
 }
 
+// maxMetadata is the maximum size of metadata in bytes.
 const maxMetadata = 1 << 20
 
 // discover returns the metadata of an issuer from the first URL of wellKnown that has metadata.
 // If no URL has metadata, or the metadata cannot be used for the issuer, the error matches
-// initializer.ErrRefused. If a request fails, it matches initializer.ErrServer.
+// initializer.ErrRefused. If a request fails, or a response is not a JSON object, the error matches
+// initializer.ErrServer.
 func (a *app) discover(ctx context.Context, issuer string) (metadata, error) {
 	places, err := wellKnown(issuer)
 	if err != nil {
@@ -105,7 +107,8 @@ func fetchMetadata(ctx context.Context, client *http.Client, place string) (m me
 	return m, nil
 }
 
-// check returns an error unless the metadata belongs to the issuer and has usable endpoints.
+// check returns an error matching initializer.ErrRefused unless the metadata belongs to the issuer
+// and has usable endpoints.
 func (m metadata) check(issuer string) error {
 	if m.Issuer != issuer {
 		return fmt.Errorf("%w: the metadata is of the issuer %s: --issuer must be the same, letter for letter", initializer.ErrRefused, cmp.Or(clean(m.Issuer), "of no name"))

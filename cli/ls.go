@@ -50,7 +50,7 @@ type listed struct {
 }
 
 // page returns the records that the flags select, and reports whether more records follow.
-// tokens must be ordered by ID. page overwrites the slice.
+// tokens must be ordered by ID. page overwrites the elements of tokens.
 func (l listed) page(tokens []tokenstore.Token) (page []tokenstore.Token, more bool) {
 	want := l.who
 	tokens = slices.DeleteFunc(tokens, func(t tokenstore.Token) bool {

@@ -5,9 +5,10 @@
 //
 //	func main() { cli.Main(stores.All()...) }
 //
-// Package stores contains the kinds of store of this module. Package scheme describes how a
-// program adds other kinds. To keep other services out of its binary, a program imports only the
-// packages below stores that it needs. The stores mem and file are part of every program.
+// Package stores contains the kinds of store of this module, except mem and file, which are part
+// of every program. Package scheme describes how a program adds other kinds. To keep the clients
+// of other services out of its binary, a program imports only the packages below stores that it
+// needs.
 package cli
 
 import (
@@ -28,12 +29,12 @@ import (
 // command; the second ends the process immediately.
 func Main(schemes ...scheme.Scheme) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the program immediately
+	context.AfterFunc(ctx, stop) // restores the default handling of a second signal
 	os.Exit(Run(ctx, Process{os.Args[1:], os.LookupEnv, os.Stdin, os.Stdout, os.Stderr}, schemes...))
 }
 
 // A Process contains the arguments, the environment and the standard streams of a run of the
-// command. All fields are required.
+// command. All fields except Args are required.
 type Process struct {
 	// Args is the command line without the name of the program.
 	Args []string

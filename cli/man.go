@@ -39,7 +39,7 @@ func (a *app) manCommand() *cobra.Command {
 }
 
 // everyPage calls do with the file name and the text of the manual page of each command and
-// topic. It omits hidden commands, completion and help. It returns the first error of do.
+// topic. It omits hidden commands, completion and help. If do fails, everyPage returns the error.
 func everyPage(root *cobra.Command, do func(name, text string) error) error {
 	if root.Hidden || root.Name() == "completion" || root.Name() == "help" {
 		return nil
@@ -72,8 +72,8 @@ func roff(text string) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// page returns the manual page of a command: its help, in the order of man(7). It turns filling
-// off, because the help already has line breaks.
+// page returns the manual page of a command: the help of the command, in the order of man(7). The
+// page turns filling off, because the help already has line breaks.
 func page(c *cobra.Command) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(&b, format+"\n", args...) }

@@ -93,7 +93,7 @@ func (a *app) migrateCommand() *cobra.Command {
 	return c
 }
 
-// check returns an error if the flags are invalid or contradict each other.
+// check returns a usage error if the flags are invalid or contradict each other.
 func (o migrateOptions) check() error {
 	switch {
 	case o.from == "" || o.to == "":
@@ -109,7 +109,7 @@ func (o migrateOptions) check() error {
 // A side is an app with the environment of the source or the target.
 type side struct {
 	app
-	empty string // a variable with the prefix of the side that env or lookup has read, and that is set but empty
+	empty string // the name of a variable with the prefix of the side that was read, and is set but empty
 }
 
 func (a *app) side(prefix string) *side {
@@ -131,7 +131,7 @@ func (a *app) side(prefix string) *side {
 	return s
 }
 
-// isSet returns the value of an environment variable, and reports whether it is set.
+// isSet returns the value of an environment variable, and reports whether the variable is set.
 func (a *app) isSet(name string) (value string, set bool) {
 	if a.lookup != nil {
 		return a.lookup(name)
@@ -140,8 +140,8 @@ func (a *app) isSet(name string) (value string, set bool) {
 	return value, value != ""
 }
 
-// openURL opens the store of the side. It returns a usage error if s.empty is set after the
-// store was opened.
+// openURL opens the store of the side. It returns a usage error if the store reads a variable with
+// the prefix of the side that is set but empty.
 func (s *side) openURL(ctx context.Context, url string) (*store, error) {
 	opened, err := s.app.openURL(ctx, url)
 	if s.empty == "" {
@@ -203,7 +203,7 @@ func (a *app) migrate(ctx context.Context, o migrateOptions) (err error) {
 }
 
 // noteUnread prints a remark if records of the target are unreadable. If every record of the
-// source is unreadable, it calls noteKeys for the source.
+// source is unreadable, noteUnread calls noteKeys for the source.
 func (w *watch) noteUnread(source *side) {
 	r := w.m.Report()
 	if r.Unread != nil {

@@ -113,7 +113,8 @@ func (a *app) printMigration(r *migrateReport, blocked bool) error {
 	return nil
 }
 
-// summary states how many records the plan creates, updates, merges and leaves unchanged.
+// summary returns the numbers of records that the plan creates, updates, merges and leaves
+// unchanged, as text.
 func (r *migrateReport) summary() string {
 	text := fmt.Sprintf("%d records: %d new", r.Records, r.Create)
 	for _, part := range []struct {
@@ -130,7 +131,7 @@ func (r *migrateReport) summary() string {
 	return text
 }
 
-// problemTable lists at most 50 problems.
+// problemTable returns a table of at most 50 problems.
 func (r *migrateReport) problemTable() string {
 	const most = 50
 	t := table{indent: "  "}
@@ -145,8 +146,8 @@ func (r *migrateReport) problemTable() string {
 	return t.String()
 }
 
-// changedIDs states how many records have a new ID, and how many were removed from the source
-// and left there.
+// changedIDs returns, as text, how many records have a new ID, how many were removed from the
+// source, and how many were left there.
 func (r *migrateReport) changedIDs() string {
 	text := ""
 	if n := len(r.IDs); n > 0 {

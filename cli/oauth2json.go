@@ -67,7 +67,7 @@ func parseSaved(data []byte, now time.Time, drop []string) (tokenstore.Token, er
 	case !a.token.ExpiresAt.IsZero() && !(a.expiry.IsZero() && a.in.IsZero()):
 		return tokenstore.Token{}, fmt.Errorf("%w: expiry_time stands beside expiry or expires_in", errInput)
 	case !a.expiry.IsZero():
-		a.token.ExpiresAt = a.expiry // an x/oauth2 token can be old, and its expires_in begins when the token is issued
+		a.token.ExpiresAt = a.expiry // expires_in begins when the token is issued, which can be long ago
 	case !a.in.IsZero():
 		a.token.ExpiresAt = a.in
 	}
@@ -106,7 +106,7 @@ func (a *answer) set(name string, raw json.RawMessage) (err error) {
 	return nil
 }
 
-// keepOthers moves the members that have no field in a record into Extra.
+// keepOthers stores the members that have no field in a record in Extra.
 func (a *answer) keepOthers() error {
 	if len(a.others) == 0 {
 		return nil
@@ -123,8 +123,8 @@ func (a *answer) keepOthers() error {
 	return nil
 }
 
-// parseTime parses a JSON string with a time in RFC 3339, the form of x/oauth2. If raw is null
-// or empty, parseTime returns the zero time.
+// parseTime parses a JSON string with a time in RFC 3339, the form of x/oauth2. If raw is null or
+// an empty string, parseTime returns the zero time.
 func parseTime(raw json.RawMessage) (time.Time, error) {
 	text, err := memberText(raw)
 	if err != nil || text == "" {
@@ -138,7 +138,7 @@ func parseTime(raw json.RawMessage) (time.Time, error) {
 }
 
 // after returns the time that is raw seconds after now. raw is a number or a string with a
-// number. If raw is 0, null or empty, after returns the zero time.
+// number. If raw is 0, null or an empty string, after returns the zero time.
 func after(now time.Time, raw json.RawMessage) (time.Time, error) {
 	const most = 1 << 32
 	text, err := memberText(raw)

@@ -50,14 +50,14 @@ func (a *app) printJSON(v any) error {
 	return e.Encode(v)
 }
 
-// announce prints the next action on standard output before it begins. With --json, it prints
-// nothing.
+// announce prints a line about the next action on standard output, and flushes the line. With
+// --json, announce prints nothing.
 func (a *app) announce(format string, args ...any) {
 	if a.json {
 		return
 	}
 	a.printf(format+"\n", args...)
-	_ = a.out.Flush() // the next write returns the error
+	_ = a.out.Flush() // the Flush in run returns the error again
 }
 
 // records returns the text "n records", with the singular for one record.

@@ -12,7 +12,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/observe"
 )
 
-// Minimum intervals between updates of a progress bar, and between its lines in a log.
+// The minimum intervals between updates of a bar on a terminal, and between lines of a bar in a
+// log.
 const (
 	redraw  = 100 * time.Millisecond
 	logLine = 30 * time.Second
@@ -32,8 +33,8 @@ type bar struct {
 	drawn time.Time // when the bar was last shown
 }
 
-// progress returns a bar for the number of steps in all; 0 means that the number is unknown. It
-// returns nil with --json. If standard error is not a terminal, the first line comes after logLine.
+// progress returns a bar. all is the number of steps, or 0 if the number is unknown. With --json,
+// progress returns nil. If standard error is not a terminal, the first line comes after logLine.
 func (a *app) progress(what string, all int) *bar {
 	if a.json {
 		return nil
@@ -45,8 +46,8 @@ func (a *app) progress(what string, all int) *bar {
 	return b
 }
 
-// isTerminal reports whether stream is a file that is a character device other than the null
-// device, which ends at once and shows nothing.
+// isTerminal reports whether stream is an *os.File on a character device, but not the null device,
+// because the null device ends at once and shows nothing.
 func isTerminal(stream any) bool {
 	f, ok := stream.(*os.File)
 	if !ok {
@@ -60,8 +61,8 @@ func isTerminal(stream any) bool {
 	return err != nil || !os.SameFile(info, null)
 }
 
-// set sets the number of completed steps, and shows the bar at most once in each interval redraw
-// or, as a line, logLine.
+// set sets the number of completed steps. It shows the bar if redraw has passed since the last
+// update or, for a bar that is shown as lines, logLine.
 func (b *bar) set(n int) {
 	if b == nil {
 		return
@@ -77,8 +78,8 @@ func (b *bar) set(n int) {
 	}
 }
 
-// left returns a text with the total number of steps, if it is known. After a second, the text
-// also has the rate and the remaining time.
+// left returns a text with the total number of steps, if the number is known. After a second, the
+// text also has the rate and, if steps are left, the remaining time.
 func (b *bar) left(n int, passed time.Duration) string {
 	text := ""
 	if b.all > 0 {
@@ -106,8 +107,7 @@ func (b *bar) done() {
 // patience is the duration of a call to the store after which a slowStore prints its note.
 const patience = 5 * time.Second
 
-// A slowStore prints one note if a call to the store takes longer than patience. A nil
-// *slowStore prints nothing.
+// A slowStore prints one note if a call to the store takes longer than patience.
 type slowStore struct {
 	note func(format string, args ...any)
 	once sync.Once
@@ -123,7 +123,7 @@ func (s *slowStore) observer() *tokenstore.Observer {
 	}}
 }
 
-// silence prevents a note that was not yet printed.
+// silence prevents the note, unless the note is already printed. If s is nil, silence does nothing.
 func (s *slowStore) silence() {
 	if s != nil {
 		s.once.Do(func() {})

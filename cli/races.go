@@ -63,8 +63,8 @@ func (r *racing) check(c *cobra.Command) error {
 	return nil
 }
 
-// options returns the options of the measurement. A flag with the value 0 means none, which is
-// -1 in the options.
+// options returns the options of the measurement. The value 0 of --rounds, --racers or --samples
+// becomes -1, because 0 means the default in the options.
 func (r *racing) options() doctor.MeasureOptions {
 	none := func(n int) int {
 		if n == 0 {
@@ -177,7 +177,7 @@ const (
 )
 
 // A price is a list price of a service in dollars. The documentation of the adapters names the
-// sources.
+// sources of the prices.
 type price struct {
 	request float64 // the maximum for a request; some requests are free
 	month   float64 // for each kept item, per month

@@ -19,8 +19,8 @@ import (
 // The JSON of every record is smaller.
 const maxRecord = 4 << 20
 
-// A recordJSON is a record in the JSON form for programs. The members are named
-// as in the token files of the Zoho SDKs.
+// A recordJSON is a record in the JSON form for programs. The members are named as in the token
+// files of the Zoho SDKs.
 type recordJSON codec.Fields
 
 // MarshalJSON returns the JSON form of r, without empty fields other than the ID.
@@ -45,7 +45,7 @@ func (r recordJSON) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// toJSON returns the JSON form of a record. Unless reveal is set, its secrets are masked.
+// toJSON returns the JSON form of a record. Unless reveal is set, toJSON masks the secrets.
 func toJSON(t tokenstore.Token, reveal bool) recordJSON {
 	f := t.Fields()
 	for field, text := range f.All() {
@@ -77,8 +77,8 @@ func (a *app) printRecord(t tokenstore.Token, reveal bool) error {
 	return nil
 }
 
-// parseRecord parses a record, which is a single JSON object. Errors name the member but do not
-// quote its value.
+// parseRecord parses a record, which is a single JSON object. Errors match errInput, and name the
+// member but do not quote its value.
 func parseRecord(data []byte) (t tokenstore.Token, err error) {
 	err = eachMember(data, func(name string, raw json.RawMessage) error { return setMember(&t, name, raw) })
 	if err != nil {
@@ -185,7 +185,7 @@ func parseExpiry(text string, raw json.RawMessage, notText error) (time.Time, er
 	return time.Time{}, errors.New("is neither milliseconds since 1970 nor a time as in RFC 3339")
 }
 
-// memberHelp describes the members that are not secrets.
+// memberHelp maps the name of a member that is not a secret to a description.
 var memberHelp = map[string]string{
 	"id":        "the ID in the store; the store generates one if it is missing",
 	"user_name": "whose token it is; the SDKs write <email>:<organization>",

@@ -26,7 +26,7 @@ func (a *app) forgetOne(ctx context.Context, from tokenstore.TokenStore, w wish,
 
 // revokeAt revokes the tokens of a record at the authorization server that the record or w
 // names. It returns true if the tokens are revoked, and false with a nil error if the record has
-// no tokens. Errors match errNotRevoked.
+// no tokens to revoke. Errors match errNotRevoked.
 func (a *app) revokeAt(ctx context.Context, w wish, t tokenstore.Token) (bool, error) {
 	if !revocable(t) {
 		return false, nil

@@ -190,8 +190,9 @@ func (a *app) remove(ctx context.Context, s *store, ids []string) error {
 	return a.printRemoval(r, err)
 }
 
-// present returns those of ids that have a record, and an error for each of the others: DeleteToken
-// returns none. After an error that concerns the store, present looks for no more records.
+// present returns the IDs that have a record, and an error for each other ID, because DeleteToken
+// returns no error for an unknown ID. After an error that concerns the whole store, present looks
+// up no further IDs.
 func present(ctx context.Context, s *store, ids []string) (found []string, errs []error) {
 	for _, id := range ids {
 		if _, err := s.FindTokenByID(ctx, id); err != nil {

@@ -85,10 +85,10 @@ func (a *app) save(ctx context.Context, s *store, t tokenstore.Token, reveal boo
 	return a.printRecord(saved, reveal)
 }
 
-// unclaimed returns the ID of the record without a user that has the access token of t, or the
-// same client and refresh token, or "" if there is none. A save of t with this ID gives the record
-// to the user of t, instead of creating a second record (TS-20 in package tokenstore). If the
-// client, issuer or resource of the record is another, unclaimed prints a note and returns "".
+// unclaimed returns the ID of the record without a user that has the access token, or the client
+// and refresh token, of t. It returns "" if there is no such record. A save of t with this ID gives
+// the record to the user of t, instead of creating a second record (TS-20 in package tokenstore).
+// If the record has another client, issuer or resource, unclaimed prints a note and returns "".
 func (a *app) unclaimed(ctx context.Context, s *store, t tokenstore.Token) string {
 	byRefresh := tokenstore.Token{ClientID: t.ClientID, Issuer: t.Issuer, Resource: t.Resource, RefreshToken: t.RefreshToken}
 	for _, like := range []tokenstore.Token{{AccessToken: t.AccessToken}, byRefresh} {
@@ -110,5 +110,6 @@ func (a *app) unclaimed(ctx context.Context, s *store, t tokenstore.Token) strin
 	return ""
 }
 
-// settable reports whether a save can set the field of a record without a user to the value.
+// settable reports whether a save can set the field of a record without a user to the value: a
+// save does not replace another client, issuer or resource.
 func settable(field, value string) bool { return field == "" || field == value }

@@ -12,14 +12,14 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// A searcher finds the records of a user or a client without the other records (TS-47 in package
-// tokenstore).
+// A searcher finds the records of a user or a client without a list of all records. TS-47 in
+// package tokenstore describes Search.
 type searcher interface {
 	Search(ctx context.Context, like tokenstore.Token) iter.Seq2[tokenstore.Token, error]
 }
 
-// find returns the record that like describes. If there is none, but the user of like has a record
-// of the same client with another issuer or resource, the error names the flags that select it.
+// find returns the record that like describes. If there is none, but the user has records of the
+// same client with another issuer or resource, the error names the flags that select those records.
 func (s *store) find(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	t, err := s.FindToken(ctx, like)
 	if like.UserName == "" || !errors.Is(err, tokenstore.ErrNotFound) {
@@ -56,11 +56,11 @@ func flagsOf(t tokenstore.Token) string {
 }
 
 // selected returns at least the records that like selects by its UserName, ClientID, Issuer and
-// Resource. unreadable is the error about unreadable records that like may select, and err any
+// Resource. unreadable is the error about unreadable records that like may select, and err is any
 // other error. If the store cannot search, or like has neither a UserName nor a ClientID,
-// selected returns all records, sets all, and reports every unreadable record. It also returns
-// all records if like is not a valid search, or if the store lacks keys by which records are
-// labelled, because GetTokens needs no labels.
+// selected returns all records, sets all, and reports every unreadable record. It does the same
+// if the search fails with ErrInvalidToken or ErrWrongKeys, because GetTokens depends on neither
+// like nor labels.
 func (s *store) selected(ctx context.Context, like tokenstore.Token) (tokens []tokenstore.Token, all bool, unreadable, err error) {
 	if c, ok := s.TokenStore.(searcher); ok && like.UserName+like.ClientID != "" {
 		tokens, unreadable, err = s.search(ctx, c, like)
@@ -72,7 +72,7 @@ func (s *store) selected(ctx context.Context, like tokenstore.Token) (tokens []t
 	return tokens, true, unreadable, err
 }
 
-// search returns the results of c.Search. Its errors have the form of those of GetTokens.
+// search returns the results of c.Search. The errors have the form of the errors of GetTokens.
 func (s *store) search(ctx context.Context, c searcher, like tokenstore.Token) (tokens []tokenstore.Token, unreadable, err error) {
 	var causes []error
 	kind := ""
@@ -94,7 +94,8 @@ func (s *store) search(ctx context.Context, c searcher, like tokenstore.Token) (
 	return tokens, listError(kind, errors.Join(causes...)), nil
 }
 
-// listError returns err as an error of GetTokens of the named kind of store, or nil.
+// listError returns err in the form of an error of GetTokens. kind is the name of the store in the
+// error. If err is nil, listError returns nil.
 func listError(kind string, err error) error {
 	var e *tokenstore.Error
 	if errors.As(err, &e) {

@@ -90,7 +90,7 @@ GET /healthz reports that the agent serves, GET /readyz that the store answers, 
 GET /v1/openapi.json describes the operations. After a signal, the agent answers requests
 in progress and stores the tokens that they refresh.`
 
-// token returns the required value of the header, or "" if no header is required.
+// token returns the required value of the header X-Tokenkeep-Token, or "" if no header is required.
 func (s *serving) token(a *app) (tokenstore.Secret, error) {
 	name, text := cmp.Or(s.tokenFile, a.env(envAgentTokenFile)), a.env(envAgentToken)
 	switch {

@@ -100,7 +100,8 @@ const (
 	stateRejected   = "rejected"
 )
 
-// standing is the state of the refreshes of a record. With --json, the command prints this struct.
+// standing is the state of the refreshes of a record. With --json, the command prints this struct
+// for each record.
 type standing struct {
 	ID       string `json:"id"`
 	User     string `json:"user_name,omitempty"`
@@ -192,10 +193,10 @@ func (a *app) status(ctx context.Context, s *store, w *watching) error {
 	return errors.Join(err, unreadable, failed, worst(all))
 }
 
-// probed sends a probe for each record that is neither dead nor refused, and returns the states
-// of all records afterwards. failed joins the errors of the probes, except those that match
-// initializer.ErrReauthRequired. probed replaces the elements of tokens with the current
-// records.
+// probed sends a probe for each record that is neither dead nor refused. With --client, probed
+// sends probes only for the records of that client. It returns the states of all records
+// afterwards, and replaces the elements of tokens with the current records. failed joins the errors
+// of the probes, except those that match initializer.ErrReauthRequired.
 func (a *app) probed(ctx context.Context, s *store, w *watching, from doctor.StatusReader, before []standing, tokens []tokenstore.Token) (all []standing, failed, err error) {
 	skip := map[string]bool{}
 	for _, r := range before {
@@ -232,8 +233,8 @@ func (a *app) probed(ctx context.Context, s *store, w *watching, from doctor.Sta
 	return all, problems(errs), err
 }
 
-// meant returns the record with the ID, the record of the user, or all records. unreadable is
-// the error about records that cannot be read.
+// meant returns the record with the ID, the record of the user, or all records if the flags name
+// neither. unreadable is the error about records that cannot be read.
 func (a *app) meant(ctx context.Context, s *store, w *watching) (tokens []tokenstore.Token, unreadable, err error) {
 	if w.id == "" && w.user == "" {
 		return bulk.Readable(s.GetTokens(ctx))

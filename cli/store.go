@@ -26,7 +26,7 @@ const (
 type store struct {
 	tokenstore.TokenStore
 
-	// place identifies the store: URLs with the same place name the same store. It is empty if
+	// place identifies the store: URLs with the same place name the same store. place is empty if
 	// the store cannot be identified.
 	place string
 
@@ -52,8 +52,8 @@ func (s *store) Close() error {
 // builtIn returns the kinds of store that every program has: mem and file.
 func builtIn() []scheme.Scheme { return []scheme.Scheme{memScheme(), fileScheme()} }
 
-// checkSchemes returns an error if a scheme lacks a required field, if a name is malformed, or
-// if two schemes have the same name.
+// checkSchemes returns an error if a scheme lacks a required field, if a name or an alias is
+// malformed, or if two schemes share a name or an alias.
 func checkSchemes(schemes []scheme.Scheme) error {
 	seen := map[string]bool{"": true}
 	for _, s := range schemes {
@@ -223,8 +223,8 @@ func (s driverStore) Fits(ctx context.Context, tokens []tokenstore.Token) ([]err
 // emptyParam matches a URL parameter with an empty value.
 var emptyParam = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[?&]([a-z-]{1,20})=(&|$)`) })
 
-// checkRest returns a usage error if a parameter or the user in rest is empty. Slashes at the
-// beginning of rest that s.Form does not allow are also a usage error.
+// checkRest returns a usage error if a parameter or the user in rest is empty. It also returns a
+// usage error if rest begins with exactly two slashes, and s.Form has no two slashes.
 func checkRest(s scheme.Scheme, rest string) error {
 	if m := emptyParam().FindStringSubmatch(rest); m != nil {
 		return usagef("the parameter %s of the store is empty", m[1])

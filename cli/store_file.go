@@ -26,7 +26,7 @@ do not show which SDK wrote it, use file:PATH?dialect=csharp; the dialects are
 
 var dialectSuffix = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(.*)\?dialect=([a-z]*)$`) })
 
-// unknownSuffix matches a path with a parameter. A misspelt parameter must not become part of the
+// unknownSuffix matches a path with a parameter. A misspelled parameter must not become part of the
 // name of a file with tokens.
 var unknownSuffix = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\?([A-Za-z_-]+)=[^/]*$`) })
 

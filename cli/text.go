@@ -9,7 +9,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/cli/internal/display"
 )
 
-// A table is text in aligned columns. It counts wide characters as two columns.
+// A table is text in aligned columns. A wide character, such as a Chinese one, takes two columns.
 type table struct {
 	indent string
 	rows   [][]string
@@ -39,8 +39,8 @@ func (t *table) String() string {
 	return b.String()
 }
 
-// wrapText breaks text into lines of at most 80 columns, if no word is longer. Lines after the
-// first begin with indent.
+// wrapText breaks text into lines of at most 80 columns, but does not break words. The first line
+// keeps the indentation of text, and the other lines begin with indent.
 func wrapText(text, indent string) string {
 	const columns = 80
 	var b strings.Builder
@@ -86,7 +86,7 @@ func orDash(s string) string {
 
 // shorten returns s or, if s is too long for a column, its beginning and its end.
 func shorten(s string) string {
-	const longest, head, tail = 20, 6, 4 // the line of a Zoho record with a derived ID has 80 columns
+	const longest, head, tail = 20, 6, 4 // in characters; a Zoho record with a derived ID fits 80 columns
 	r := []rune(s)
 	if len(r) <= longest {
 		return s
@@ -94,8 +94,7 @@ func shorten(s string) string {
 	return string(r[:head]) + "…" + string(r[len(r)-tail:])
 }
 
-// relative returns the time from now to t: "in 52m", "3d ago", or "-" if t is
-// zero.
+// relative returns the time from now to t: "in 52m", "3d ago", or "-" if t is zero.
 func relative(t, now time.Time) string {
 	if t.IsZero() {
 		return "-"

@@ -21,8 +21,8 @@ func version() string {
 	return versionIn(info)
 }
 
-// versionIn returns the version of this module in a program. The program can belong to another
-// module, whose version can be different.
+// versionIn returns the version of this module in a program, or "(devel)" if the version is
+// unknown. The program can belong to another module, whose version can be different.
 func versionIn(info *debug.BuildInfo) string {
 	in := &info.Main
 	for _, dep := range info.Deps {
