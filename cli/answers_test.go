@@ -179,8 +179,8 @@ func refreshed(t *testing.T, path string, all map[string][]byte) {
 	}
 }
 
-// TestExportDrop checks that --drop leaves out only the named members. It must refuse an issuer,
-// and a token_type with which the SDKs would send the token incorrectly.
+// TestExportDrop checks that --drop leaves out only the named members. export must not drop an
+// issuer, or a token_type that the SDKs do not send correctly.
 func TestExportDrop(t *testing.T) {
 	t.Parallel()
 	e := fileStoreEnv(t)
@@ -198,7 +198,7 @@ func TestExportDrop(t *testing.T) {
 	e.ok(t, `{"access_token":"a","token_type":"DPoP"}`, "save", "--user", "eve", "--client", "c")
 	e.fails(t, 6, "", "export", name, "--force", "--drop", "scope,token_type")
 
-	// import must refuse a token file if a second file beside it holds further fields.
+	// import must refuse a token file if a second file beside the token file holds further fields.
 	path := strings.TrimPrefix(e[envStore], "file:")
 	if text := other.fails(t, 2, "", "import", path); !strings.Contains(text, "migrate --from") {
 		t.Errorf("import: %s", text)

@@ -72,7 +72,7 @@ func TestCompletion(t *testing.T) {
 			t.Errorf("%q: %q with %s, want %q with %s", c.words, got, directive, c.want, c.directive)
 		}
 	}
-	// All commands are completions of an empty first word.
+	// An empty first word can be completed to each available command.
 	got, _ := completed(t, "")
 	for _, c := range (&app{schemes: allSchemes(), env: env{}.get}).rootCommand().Commands() {
 		if c.IsAvailableCommand() && !slices.Contains(got, c.Name()) {
@@ -179,7 +179,6 @@ func TestListInPages(t *testing.T) {
 		}
 	}
 
-	// rm finds the record to remove by --user and --client.
 	e.fails(t, 4, "", "rm", "--user", "ann")
 	if text := e.ok(t, "", "rm", "--user", "ann", "--client", "c", "--dry-run"); !strings.Contains(text, "1 record") {
 		t.Errorf("it says %s", text)

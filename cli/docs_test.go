@@ -80,7 +80,7 @@ func TestCLIDocument(t *testing.T) {
 }
 
 // fixtures maps the heading of each section with commands in docs/migrating.md to two file
-// names. The commands use a file of the first name, with the content of the second.
+// names. The commands use a file of the first name, with the content of the second file.
 var fixtures = map[string][2]string{
 	"The steps":                              {"sdk_tokens.txt", "../testdata/zoho-sdk/python_filestore.csv"},
 	"MySQL, of any SDK":                      {"sdk_tokens.txt", "../testdata/zoho-sdk/python_filestore.csv"},
@@ -90,7 +90,7 @@ var fixtures = map[string][2]string{
 	"Back to a file":                         {"sdk_tokens.txt", "../testdata/zoho-sdk/python_filestore.csv"},
 }
 
-// sdkFiles maps the SDKs in a table of docs/migrating.md to files that they have written.
+// sdkFiles maps each SDK in a table of docs/migrating.md to a file that the SDK has written.
 var sdkFiles = map[string]string{
 	"Python":     "../codec/tokenfile/testdata/dialects/python.txt",
 	"Java":       "../codec/tokenfile/testdata/dialects/java.txt",

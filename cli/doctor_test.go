@@ -62,7 +62,7 @@ func TestDoctorRepairLabel(t *testing.T) {
 	}
 }
 
-// removeIndex removes all index entries of the records in a Vault.
+// removeIndex removes the index entries of all records in Vault.
 func removeIndex(t *testing.T, e env) {
 	t.Helper()
 	client, err := vaultClient(e)

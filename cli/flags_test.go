@@ -52,7 +52,8 @@ func TestEmptyFlags(t *testing.T) {
 	}
 }
 
-// TestNegativeDurations checks that every duration flag rejects a negative value.
+// TestNegativeDurations checks that every duration flag, except --timeout, rejects a negative
+// value.
 func TestNegativeDurations(t *testing.T) {
 	t.Parallel()
 	tried := map[string]bool{}
@@ -74,7 +75,8 @@ func TestNegativeDurations(t *testing.T) {
 	}
 }
 
-// TestEmptyArguments checks that every command rejects an empty argument.
+// TestEmptyArguments checks that every command, except completion and help, rejects an empty
+// argument.
 func TestEmptyArguments(t *testing.T) {
 	t.Parallel()
 	root := (&app{schemes: allSchemes(), env: env{}.get}).rootCommand()
@@ -165,8 +167,8 @@ func TestTokensAreNotRepeated(t *testing.T) {
 	}
 }
 
-// TestNamesAreRepeated checks that errors quote names that cannot be tokens, so
-// that typing errors are visible.
+// TestNamesAreRepeated checks that errors quote names that cannot be tokens, so that typing errors
+// are visible.
 func TestNamesAreRepeated(t *testing.T) {
 	t.Parallel()
 	e := fileStoreEnv(t)

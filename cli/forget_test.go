@@ -58,8 +58,8 @@ func (w *tellingWriter) Write(p []byte) (int, error) {
 	return w.Buffer.Write(p)
 }
 
-// forget runs the command with the authorization server of w, and checks that it prints no
-// secrets.
+// forget runs the command with the authorization server of w, and checks that the command prints
+// no secrets.
 func (w *forgetWorld) forget(args ...string) result {
 	w.t.Helper()
 	var errs bytes.Buffer
@@ -244,13 +244,12 @@ func TestForgetOneFails(t *testing.T) {
 }
 
 // TestForgetKnowsWhatIsRevoked checks that forget revokes a token even if the record holds a
-// refusal.
+// refusal, which prevents refreshes.
 func TestForgetKnowsWhatIsRevoked(t *testing.T) {
 	t.Parallel()
 	e, _ := vaultEnv(t)
 	w := newForgetWorld(t, e, nil)
 	w.adds("ann", "of-eu", eu)
-	// The refusal prevents refreshes, and must not prevent the revocation.
 	s := w.store(t)
 	ann, err := s.FindToken(t.Context(), tokenstore.Token{UserName: "ann", ClientID: "of-eu"})
 	if err != nil {
@@ -354,8 +353,8 @@ func TestForgetWhileAnotherRefreshes(t *testing.T) {
 }
 
 // TestForgetWhileAnotherSaves checks that forget also revokes tokens that another process saves
-// between the revocation and the removal. If that happens at every attempt, the record must
-// remain.
+// between the revocation and the removal. If another process saves tokens at every attempt, the
+// record must remain.
 func TestForgetWhileAnotherSaves(t *testing.T) {
 	t.Parallel()
 	for name, every := range map[string]bool{"once": false, "every time": true} {

@@ -25,7 +25,7 @@ type guide struct {
 	wrote func(t *testing.T)
 }
 
-// guides maps the service in the name of a page to its set-up.
+// guides maps the service in the name of a page to a function that starts a fake of the service.
 var guides = map[string]func(*testing.T, *guide){
 	"aws": func(t *testing.T, g *guide) {
 		e, server := awsEnv(t)

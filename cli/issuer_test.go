@@ -18,7 +18,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Both servers have a client with the ID sharedClient, and the user ann.
+// The domains of two authorization servers. Both servers have a client with the ID sharedClient,
+// and the user ann.
 const (
 	serverA, serverB = "a.test", "b.test"
 	sharedClient     = "https://app.example/client.json"
@@ -225,8 +226,8 @@ func (w *twoServers) apart() {
 				}
 			}
 		}
-		// The eight secrets are the client's secret, the code, and three access and refresh
-		// tokens.
+		// The eight secrets are the client's secret, the code, three access tokens and three
+		// refresh tokens.
 		if own < 8 {
 			w.t.Errorf("%s was sent %d secrets of its own, want 8 at least", d, own)
 		}

@@ -26,8 +26,7 @@ func newKeepWorld(t *testing.T, e env) *keepWorld {
 	return &keepWorld{e, t, zoho, base}
 }
 
-// adds saves a record of the user with an access token that expires after the given
-// duration.
+// adds saves a record of the user with an access token that expires after the given duration.
 func (w *keepWorld) adds(user string, expires time.Duration) {
 	w.t.Helper()
 	refresh, access := w.zoho.Tokens(zohoaccounts.Consent{ClientID: "1000.C", Email: user})
@@ -35,7 +34,8 @@ func (w *keepWorld) adds(user string, expires time.Duration) {
 		user, canary+"secret", refresh, access, time.Now().Add(expires).UnixMilli()), "save")
 }
 
-// keep runs the command and checks its exit code.
+// keep runs keep with --json, and returns the report. It checks the exit code, and that the output
+// contains no secret.
 func (w *keepWorld) keep(code int, args ...string) kept {
 	w.t.Helper()
 	r := w.tk(w.t, "", append([]string{"keep", "--json", "--jitter", "1ms", "--accounts-url", w.base}, args...)...)

@@ -51,7 +51,7 @@ func (s *screen) Write(p []byte) (int, error) {
 }
 
 // logsIn runs login with a browser. The browser answers at the redirect URL. With --paste or an
-// https redirect URL, it answers on standard input.
+// https redirect URL, logsIn writes the answer to standard input.
 func (e env) logsIn(t *testing.T, server http.RoundTripper, user browser, args ...string) result {
 	t.Helper()
 	in, typed := io.Pipe()
@@ -128,7 +128,8 @@ func (w *loginWorld) consents(consentURL string) string {
 	return to
 }
 
-// answers returns a browser that gets an answer whose parameters were modified by change.
+// answers returns a browser for a user who gives consent. change modifies the parameters of the
+// answer.
 func (w *loginWorld) answers(change func(url.Values)) browser {
 	return func(consentURL string) string {
 		u, err := url.Parse(w.consents(consentURL))
@@ -208,7 +209,7 @@ func TestLogin(t *testing.T) {
 						t.Errorf("asked was %v", w.asked)
 					}
 				}
-				// The refresh token in the record is usable.
+				// The refresh token in the record can be used.
 				w.ok(t, "", "ls")
 				var out bytes.Buffer
 				a := &app{schemes: allSchemes(), env: w.get, lookup: w.lookup, in: strings.NewReader(""), out: bufio.NewWriter(&out), errs: io.Discard, now: time.Now, http: &http.Client{Transport: w.Server}}

@@ -441,7 +441,6 @@ func TestErrorsAsJSON(t *testing.T) {
 	}
 }
 
-// TestWriteError checks that the program fails if its output cannot be written.
 func TestWriteError(t *testing.T) {
 	t.Parallel()
 	var errs bytes.Buffer

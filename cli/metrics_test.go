@@ -260,8 +260,8 @@ func TestDeployedMetrics(t *testing.T) {
 		}
 	})
 
-	// The program has the metrics of otelkeep, under the names that an OpenTelemetry collector
-	// exports to Prometheus.
+	// The program must have the metrics of otelkeep, under the names that an OpenTelemetry
+	// collector exports to Prometheus.
 	t.Run("otelkeep", func(t *testing.T) {
 		t.Parallel()
 		code, err := os.ReadFile("../otelkeep/otelkeep.go")

@@ -654,8 +654,8 @@ func TestMigrateStops(t *testing.T) {
 	if r.Written > 5 || r.Verified != 0 || len(r.Failed) == 0 || !strings.Contains(text, "denied") {
 		t.Errorf("%+v: %s", r, text)
 	}
-	// The second run has its own token, because a write that the first run has given up may
-	// reach the server only now, and must be denied too.
+	// A delayed write of the first run can reach the server during the second run, and must be
+	// denied too. The second run therefore has another token.
 	to["VAULT_TOKEN"] = server.Token("", 0, "test")
 	if r := migrates(t, from, to); r.Unchanged != 5 || r.Written != 7 || r.Verified != 12 {
 		t.Errorf("again: %+v", r)

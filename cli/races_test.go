@@ -169,8 +169,8 @@ func TestRacesThrottled(t *testing.T) {
 	noProbesLeft(t, e)
 }
 
-// TestRacesCalls checks that a measurement ends early when --calls calls are used up, and that a
-// value below 18 is rejected.
+// TestRacesCalls checks that a measurement ends early if it has used up the number of calls in
+// --calls, and that a number below 18 is rejected.
 func TestRacesCalls(t *testing.T) {
 	t.Parallel()
 	e, server := awsEnv(t)
@@ -187,8 +187,8 @@ func TestRacesCalls(t *testing.T) {
 	noProbesLeft(t, e)
 }
 
-// TestRacesRequests checks that a measurement ends early when its requests are used up, and
-// removes its temporary secrets.
+// TestRacesRequests checks that a measurement ends early if its requests are used up, and that the
+// measurement then removes its temporary secrets.
 func TestRacesRequests(t *testing.T) {
 	t.Parallel()
 	e, server := awsEnv(t)

@@ -131,7 +131,7 @@ func TestRmReportsWhatItDid(t *testing.T) {
 	}
 }
 
-// TestLsWidth checks that the line of a Zoho record with a derived ID fits on a terminal.
+// TestLsWidth checks that the line of a Zoho record with a derived ID has at most 80 columns.
 func TestLsWidth(t *testing.T) {
 	t.Parallel()
 	e, _ := vaultEnv(t)
@@ -167,9 +167,9 @@ func TestRmLooksFirst(t *testing.T) {
 	}
 }
 
-// TestSaveGivesTheUser checks on each kind of store that a record without a user gets the user with
-// whom its tokens are saved again, with a client and an issuer that it has not or that are its own.
-// A record with another client stays, and is named.
+// TestSaveGivesTheUser checks that save, with a user and the tokens of a record without a user,
+// gives the record to the user. If the record has another client or issuer, save must create a
+// second record, and print a note with the ID of the first.
 func TestSaveGivesTheUser(t *testing.T) {
 	t.Parallel()
 	const token = `{"access_token":"s3cret-a","refresh_token":"s3cret-r","token_type":"Bearer"}`
@@ -261,7 +261,6 @@ func TestWhoIsDeniedIsToldOfDoctor(t *testing.T) {
 	if text := e.tk(t, "", "doctor", "--permissions").err; strings.Contains(text, hint) {
 		t.Errorf("doctor --permissions: %s", text)
 	}
-	// import also prints the hint.
 	if text := e.fails(t, 7, sdkFile(t), "import", "-"); !strings.Contains(text, hint) {
 		t.Errorf("import: %s", text)
 	}
@@ -426,8 +425,8 @@ func characterDevice(t *testing.T) *os.File {
 	return device
 }
 
-// TestSaveDash checks that save reads standard input with and without the argument "-", and that
-// an empty standard input, or the null device, is a usage error without a prompt.
+// TestSaveDash checks that save accepts the argument "-". An empty standard input, or the null
+// device, must be a usage error without a prompt.
 func TestSaveDash(t *testing.T) {
 	t.Parallel()
 	e := fileStoreEnv(t)

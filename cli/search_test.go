@@ -23,8 +23,8 @@ func lsUsers(t *testing.T, r result) string {
 	return strings.Join(got, ",")
 }
 
-// TestLsSearches checks on each kind of store that ls lists the same records with --user or
-// --client as among all records, with pages too.
+// TestLsSearches checks that ls with --user or --client lists exactly the matching records of the
+// store, also in pages.
 func TestLsSearches(t *testing.T) {
 	t.Parallel()
 	eachStore(t, func(t *testing.T, e env) {
@@ -69,8 +69,8 @@ func TestLsSearches(t *testing.T) {
 }
 
 // TestSearchReadsOnlyTheUser checks that ls and forget, with a user, neither list the store nor
-// read records of other users. An unreadable record of another user must not matter. An
-// unreadable record of the user must be reported in the words of an ls of all records.
+// read records of other users. An unreadable record of another user must have no effect. For an
+// unreadable record of the user, the error must be that of an ls of all records.
 func TestSearchReadsOnlyTheUser(t *testing.T) {
 	t.Parallel()
 	e, server := vaultEnv(t)
@@ -125,8 +125,8 @@ func TestSearchReadsOnlyTheUser(t *testing.T) {
 	}
 }
 
-// TestSearchUnreadableRow checks that ls of a user reports an unreadable row of the user in the
-// words of an ls of all records, and ignores the unreadable rows of other users.
+// TestSearchUnreadableRow checks that ls of a user with an unreadable row fails with the error of
+// an ls of all records, and ignores the unreadable rows of other users.
 func TestSearchUnreadableRow(t *testing.T) {
 	t.Parallel()
 	e := fileStoreEnv(t)
@@ -145,8 +145,8 @@ func TestSearchUnreadableRow(t *testing.T) {
 	}
 }
 
-// TestSearchLacksKeys checks that ls with a user lists the whole store if the keys do not fit, so
-// that the result does not depend on labels.
+// TestSearchLacksKeys checks that ls with a user lists the whole store if the program has no keys,
+// so that the result does not depend on labels.
 func TestSearchLacksKeys(t *testing.T) {
 	t.Parallel()
 	e, _ := vaultEnv(t)
@@ -189,9 +189,9 @@ func TestSelectedWithoutSearch(t *testing.T) {
 	}
 }
 
-// TestOtherIssuers checks that a search by user and client that finds no record names the flags of
-// the user's records with another issuer or resource, in every command that searches so. A search
-// that finds a record, or whose user has no other record, does not name them.
+// TestOtherIssuers checks the error of a search by user and client that finds no record. The error
+// must name the flags that select the user's records of the client with another issuer or resource.
+// If the user has no such records, the error must name no flags.
 func TestOtherIssuers(t *testing.T) {
 	t.Parallel()
 	eachStore(t, func(t *testing.T, e env) {

@@ -13,7 +13,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
-// stands runs status, checks its exit code, and returns its output.
+// stands runs status with --json, and returns the states. It checks the exit code, and that the
+// output contains no secret.
 func (e env) stands(t *testing.T, code int, args ...string) []standing {
 	t.Helper()
 	r := e.tk(t, "", append([]string{"status", "--json"}, args...)...)

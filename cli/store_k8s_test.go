@@ -12,8 +12,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/k8sstore"
 )
 
-// kubeconfig writes a configuration with the contexts "here" and "there", and returns its
-// path.
+// kubeconfig writes a configuration with the contexts "here" and "there", and returns the path of
+// the file.
 func kubeconfig(t *testing.T, server *fakek8s.Server, token string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "config")

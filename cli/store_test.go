@@ -409,9 +409,9 @@ func TestFileURLs(t *testing.T) {
 	env{envStore: "ftp:x"}.ok(t, "", "get", "1", "--store", "file:"+name)
 }
 
-// TestServerWithoutTLS checks that the error says in plain words that a server does not speak TLS
-// if its address says https, for a server that speaks http and one that does not, and that the
-// client of Vault does not try again.
+// TestServerWithoutTLS checks the error about a server without TLS whose address says https. The
+// error must say so, for a server that speaks http and for another service. The client of Vault
+// must not try again.
 func TestServerWithoutTLS(t *testing.T) {
 	t.Parallel()
 	plain := httptest.NewServer(http.NotFoundHandler())

@@ -159,9 +159,9 @@ func TestTokenIssuer(t *testing.T) {
 	e.fails(t, 16, "", append(args, "--issuer", "https://other.example")...)
 }
 
-// TestTokenURLFromIssuer checks that the issuer of a record is its token endpoint if it is one, and
-// that the error names the flag for any other issuer. A keep of all records must not
-// send the client's secret in the environment to their issuers.
+// TestTokenURLFromIssuer checks that token and refresh use the issuer of a record if the issuer is
+// a token endpoint. For any other issuer, the error must name the flag --token-url. A keep of all
+// records must not send the client's secret in the environment to the issuers.
 func TestTokenURLFromIssuer(t *testing.T) {
 	t.Parallel()
 	zoho, base, refresh := accounts(t)
