@@ -14,8 +14,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// asking holds the ID and the flags that select a record, and the authorization server of the
-// record.
+// asking holds the ID and the flags that select records, and the flags that name the authorization
+// server of the records.
 type asking struct {
 	id, user, client string
 	issuer, resource string
@@ -48,8 +48,7 @@ func (f *asking) settle() {
 	}
 }
 
-// check calls settle. It returns a usage error unless the flags name exactly one of an ID and a
-// user.
+// check calls settle. It returns a usage error unless exactly one of an ID and --user is given.
 func (f *asking) check(command string) error {
 	f.settle()
 	if (f.id == "") == (f.user == "") {
@@ -76,8 +75,8 @@ func (f *asking) find(ctx context.Context, s *store) (t tokenstore.Token, err er
 
 // of returns the configuration of the authorization server of t: the server that the flags name,
 // or else the token endpoint that is the issuer of t, or else the Zoho server of t's API domain.
-// It returns a usage error if the flags are invalid or the server is unknown. Without --issuer, a
-// server that differs from the issuer of t is also a usage error.
+// It returns a usage error if the flags are invalid or the server is unknown. Without --issuer, it
+// also returns a usage error if t has an issuer, and the flags name a server of another issuer.
 func (f *asking) of(a *app, t tokenstore.Token) (initializer.Config, error) {
 	if server := f.serverOf(t); server.given() {
 		c, err := server.config(a)

@@ -113,7 +113,7 @@ type chained struct {
 	env
 
 	open  func(*testing.T) chained // returns a new store of the same kind
-	calls *atomic.Int64            // the number of calls to its server
+	calls *atomic.Int64            // the number of calls to the server of the store
 
 	// watch sets a function that is called before each write request is answered. watch is nil
 	// if the store has no server.

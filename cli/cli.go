@@ -169,7 +169,6 @@ func checkGiven(c *cobra.Command, args []string) error {
 	return err
 }
 
-// usesStore reports whether a command reads or writes a store.
 func usesStore(c *cobra.Command) bool {
 	name, _, _ := strings.Cut(nameOf(c), " ")
 	return !slices.Contains([]string{"completion", "help", "keys", "man", "policy", "version"}, name)

@@ -130,8 +130,8 @@ func (e restated) Unwrap() error { return e.error }
 // derivedID matches IDs that a store derives.
 var derivedID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[ugra][a-z2-7]{32}$`) })
 
-// shortID is the maximum length in bytes of an ID that errors quote even if no store derived it.
-// Tokens and keys of the known providers are longer.
+// shortID is the maximum length in bytes of an ID that errors quote although no store has derived
+// the ID. Tokens and keys of the known providers are longer.
 const shortID = 12
 
 // maybeToken reports whether text, an argument that should be a name or an ID, might be a token.

@@ -121,8 +121,8 @@ func (a *app) export(ctx context.Context, s migrate.Reader, name string, d codec
 	return unreadable
 }
 
-// exported returns a token file with the records of a store, verified by reading the file back.
-// The problems in the report are unreadable records.
+// exported returns a token file with the records of a store. It parses the file again to verify
+// the records. The problems in the report are unreadable records.
 func exported(ctx context.Context, s migrate.Reader, d codec.Dialect, keepIDs bool) ([]byte, *migrate.Report, error) {
 	f, err := newExportFile(d)
 	if err != nil {

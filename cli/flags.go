@@ -84,8 +84,8 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// flagError returns an error that describes err, an error about flags, without quoting values or
-// other texts that might be a secret.
+// flagError returns an error in place of err, an error about flags. The result quotes neither
+// values nor other texts that might be a secret.
 func flagError(c *cobra.Command, err error) error {
 	var (
 		unknown *pflag.NotExistError
@@ -112,7 +112,7 @@ func flagError(c *cobra.Command, err error) error {
 	return fmt.Errorf("unknown flag: %s%s", name, didYouMean(name, names))
 }
 
-// valuesOf describes the valid values of a flag.
+// valuesOf returns a description of the valid values of a flag.
 func valuesOf(f *pflag.Flag) string {
 	switch f.Value.Type() {
 	case "bool":

@@ -239,7 +239,7 @@ type forgotten struct {
 	Why     string `json:"why,omitempty"` // the reason if the record was not revoked or not deleted
 }
 
-// nothingHeld says why a record does not need to be revoked.
+// nothingHeld is the reason in the report if a record has no token to revoke.
 const nothingHeld = "it holds nothing that can be revoked"
 
 func (a *app) wouldForget(ctx context.Context, s *store, w wish) error {

@@ -316,7 +316,7 @@ func TestForgetWhileAnotherRefreshes(t *testing.T) {
 				case q.Kind == zohoaccounts.Revoke && len(w.zoho.Requests()) == 0:
 					revokedEarly = true
 				case q.Kind == zohoaccounts.Revoke && q.Form.Get("token") == string(ann.RefreshToken):
-					return &zohoaccounts.Fault{Status: http.StatusOK} // the answer of RFC 7009 for a token that was replaced
+					return &zohoaccounts.Fault{Status: http.StatusOK} // RFC 7009 requires this answer for a token that is invalid
 				}
 				return nil
 			})

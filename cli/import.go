@@ -63,8 +63,8 @@ The exit code is 0 only if every row was imported.`,
 	return c
 }
 
-// alone returns a usage error if a second file exists beside the token file, because import
-// does not read the fields in that file.
+// alone returns a usage error if a second file exists beside the token file, because import does
+// not read the fields in the second file.
 func alone(name string) error {
 	beside := name + filestore.Beside
 	if name == "-" || !files.Exists(beside) {
@@ -110,7 +110,7 @@ func (f *tokenFile) GetTokens(context.Context) ([]tokenstore.Token, error) { ret
 // label implements migrate.Options.Label.
 func (f *tokenFile) label(i int) string { return fmt.Sprintf("line %d", f.lines[i]) }
 
-// A rowError says why a row was not imported.
+// A rowError is the reason why a row was not imported.
 type rowError struct {
 	line int
 	user string
@@ -143,7 +143,6 @@ func (f *tokenFile) problemsOf(r *migrate.Report) []rowError {
 	return rows
 }
 
-// importFile saves the rows of a token file and prints a report.
 func (a *app) importFile(ctx context.Context, name string, f *tokenFile, o importOptions) error {
 	var s *store
 	bar := a.progress("importing", len(f.rows))

@@ -10,7 +10,7 @@ import (
 )
 
 // readAll reads r to its end. The error matches errInput if r has more than limit bytes. If ctx
-// is done, readAll returns its error, even while a read of a terminal or pipe is blocked.
+// is done, readAll returns ctx.Err(), even while a read of a terminal or pipe is blocked.
 func readAll(ctx context.Context, r io.Reader, limit int64) ([]byte, error) {
 	type result struct {
 		data []byte

@@ -167,8 +167,8 @@ func (a *app) keep(ctx context.Context, s *store, k keeping) error {
 	return w.print(errors.Join(err, unreadable))
 }
 
-// one refreshes a record and counts the outcome. It returns an error only if the store denies or
-// throttles the call, or if ctx is done.
+// one refreshes a record, and adds the outcome to the report. It returns an error only if the store
+// denies or throttles the call, or if ctx is done.
 func (w *keeper) one(ctx context.Context, t tokenstore.Token) error {
 	config, err := w.of(w.app, t)
 	if err != nil || w.enough() {
@@ -201,7 +201,6 @@ func (w *keeper) count(change func(*kept)) {
 	change(&w.report)
 }
 
-// note adds the outcome of a refresh to the report.
 func (w *keeper) note(t tokenstore.Token, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -213,7 +213,7 @@ func (a *app) changeKeys(name string, change func(*keys.Keys) (*keys.Keys, error
 
 var shellSafe = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_./:@%+=-]+$`) })
 
-// shellQuote returns s as one word for a shell.
+// shellQuote returns s as one word for a POSIX shell.
 func shellQuote(s string) string {
 	if shellSafe().MatchString(s) {
 		return s

@@ -25,7 +25,7 @@ import (
 // errNoConsent is the error of a login whose answer does not arrive within --wait.
 var errNoConsent = fmt.Errorf("no answer came in the time that --wait allows: %w", context.DeadlineExceeded)
 
-// An issuerCheck says which issuer an answer may name (RFC 9207).
+// An issuerCheck describes the issuer that an answer may name (RFC 9207).
 type issuerCheck struct {
 	issuer string // empty if it is unknown
 	always bool   // each answer of the server names the issuer
@@ -151,7 +151,7 @@ const maxAnswer = 64 << 10
 
 // pasted reads a line from in, which must be the address to which the browser was redirected. It
 // returns the parameters in the address. Errors about the line match errInput. If ctx is done,
-// pasted returns the error of ctx, even while the read is blocked.
+// pasted returns ctx.Err(), even while the read is blocked.
 func pasted(ctx context.Context, in io.Reader, redirect string) (url.Values, error) {
 	line := make(chan string, 1)
 	go func() {
@@ -240,7 +240,7 @@ func listen(ctx context.Context, redirect string) (*receiver, error) {
 			}
 		},
 		close: func() {
-			// The browser may still be receiving its page.
+			// The browser may still be receiving the page.
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 			defer cancel()
 			if err := server.Shutdown(ctx); errors.Is(err, context.DeadlineExceeded) {

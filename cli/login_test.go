@@ -144,8 +144,8 @@ func (w *loginWorld) answers(change func(url.Values)) browser {
 	}
 }
 
-// login runs the command login with the endpoints of the server, and checks that the output
-// contains no secrets.
+// login runs the command login for the client of the server, and checks that the output contains
+// no secrets.
 func (w *loginWorld) login(user browser, args ...string) result {
 	w.t.Helper()
 	r := w.logsIn(w.t, w.Server, user, append([]string{"--client", "app"}, args...)...)

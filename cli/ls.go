@@ -100,7 +100,6 @@ func (a *app) ls(ctx context.Context, s *store, l listed) error {
 	return err
 }
 
-// listing returns the records as a text table.
 func (a *app) listing(tokens []tokenstore.Token) *table {
 	t := &table{}
 	// Omit columns that would be empty: records of the SDKs have no issuer or resource.
@@ -120,7 +119,7 @@ func (a *app) listing(tokens []tokenstore.Token) *table {
 	return t
 }
 
-// kinds lists the kinds of tokens in a record.
+// kinds returns the kinds of tokens in a record, separated by spaces.
 func kinds(t tokenstore.Token) string {
 	var have []string
 	for _, k := range []struct {

@@ -72,8 +72,8 @@ func roff(text string) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// page returns the manual page of a command: the help of the command, in the order of man(7). The
-// page turns filling off, because the help already has line breaks.
+// page returns the manual page of a command in the format of man(7). The page turns filling off,
+// because the help already has line breaks.
 func page(c *cobra.Command) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(&b, format+"\n", args...) }

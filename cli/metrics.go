@@ -28,8 +28,8 @@ const (
 	labelStatus    = "http_response_status_code"
 )
 
-// metrics holds the metrics of serve. Metrics that otelkeep also measures have the same names,
-// labels and buckets as those of otelkeep in Prometheus.
+// metrics holds the metrics of serve. Metrics that package otelkeep has too have the names, labels
+// and buckets of otelkeep's metrics in Prometheus.
 type metrics struct {
 	registry  *prometheus.Registry
 	refreshes *prometheus.CounterVec

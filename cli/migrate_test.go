@@ -704,8 +704,8 @@ func TestMigrateManyIntoAFile(t *testing.T) {
 	}
 }
 
-// bigFile returns an environment with a token file as the store. The file has n records: with and
-// without a user, and with quotes, commas and Chinese characters in user names.
+// bigFile returns an environment with a token file of n records as the store. Some records have no
+// user, and some user names contain quotes, commas or Chinese characters.
 func bigFile(t *testing.T, n int) env {
 	t.Helper()
 	var rows strings.Builder

@@ -18,7 +18,7 @@ import (
 type probe struct {
 	token    tokenstore.Token // the token after the probe
 	status   int              // the HTTP status
-	replaced bool             // the token was refused or expired, and was replaced
+	replaced bool             // whether the access token was replaced
 	err      error
 }
 

@@ -86,7 +86,6 @@ type racesReport struct {
 	MostDollars  *float64 `json:"most_dollars"` // for MostRequests at list prices; null if there is no list price
 }
 
-// measure measures the service of a store, and prints the report.
 func (a *app) measure(ctx context.Context, s *store, r racing) error {
 	if s.driver == nil {
 		return usagef("a store of this kind has no service to measure")

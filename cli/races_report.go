@@ -23,7 +23,7 @@ func (a *app) printRaces(r racesReport, svg string) error {
 	return err
 }
 
-// stops describes why a measurement ended early, by the value of Measurement.Stopped.
+// stops maps the values of Measurement.Stopped to reasons why a measurement ended early.
 var stops = map[string]string{
 	"requests":            "it ended early: the requests were used up",
 	doctor.StoppedCalls:   "it ended early: the calls were used up",
@@ -91,7 +91,7 @@ type bin struct {
 	count int
 }
 
-// binsOf returns the lines of a histogram, without empty lines at its ends.
+// binsOf returns the lines of a histogram, without the lines with a count of 0 at both ends.
 func binsOf(l doctor.Lag) []bin {
 	all := make([]bin, 0, len(l.Buckets)+1)
 	for _, b := range l.Buckets {

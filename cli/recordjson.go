@@ -56,7 +56,8 @@ func toJSON(t tokenstore.Token, reveal bool) recordJSON {
 	return recordJSON(f)
 }
 
-// printRecord prints a record on standard output. Unless reveal is set, it masks the secrets.
+// printRecord prints a record on standard output. Unless reveal is set, printRecord masks the
+// secrets.
 func (a *app) printRecord(t tokenstore.Token, reveal bool) error {
 	r := toJSON(t, reveal)
 	if a.json {

@@ -79,8 +79,8 @@ func (a *app) open(ctx context.Context) (*store, error) {
 	return a.openURL(ctx, name)
 }
 
-// storeName returns the store URL from --store or the environment. A URL that the schemes of
-// this module accept contains no password.
+// storeName returns the store URL from --store or the environment. Reports quote the URL, because
+// the schemes of this module accept no URL with a password.
 func (a *app) storeName() string { return cmp.Or(a.storeURL, a.env(envStore)) }
 
 // openURL opens the store with the given URL. It returns a usage error if the program has no
@@ -224,7 +224,7 @@ func (s driverStore) Fits(ctx context.Context, tokens []tokenstore.Token) ([]err
 var emptyParam = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[?&]([a-z-]{1,20})=(&|$)`) })
 
 // checkRest returns a usage error if a parameter or the user in rest is empty. It also returns a
-// usage error if rest begins with exactly two slashes, and s.Form has no two slashes.
+// usage error if rest begins with exactly two slashes, and s.Form does not contain "//".
 func checkRest(s scheme.Scheme, rest string) error {
 	if m := emptyParam().FindStringSubmatch(rest); m != nil {
 		return usagef("the parameter %s of the store is empty", m[1])
@@ -254,7 +254,6 @@ func (a *app) changing() *app {
 	return &b
 }
 
-// withStore opens the store, calls use, and closes the store.
 func (a *app) withStore(ctx context.Context, use func(*store) error) (err error) {
 	s, err := a.open(ctx)
 	if err != nil {

@@ -56,8 +56,8 @@ func TestRemovedTokens(t *testing.T) {
 	}
 }
 
-// TestDatabaseURLs checks that invalid URLs of databases, and servers across a network
-// without TLS, are usage errors with a clear message.
+// TestDatabaseURLs checks that invalid URLs of databases, and servers across a network without
+// TLS, are usage errors that name the mistake.
 func TestDatabaseURLs(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ store, want string }{

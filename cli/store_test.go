@@ -163,8 +163,8 @@ func TestKeysFileIsChecked(t *testing.T) {
 	}
 }
 
-// TestKeysOfTokenFile checks that the program notes that a token file is not encrypted, if a
-// keys file is set.
+// TestKeysOfTokenFile checks that the program prints a note that a token file is not encrypted, if
+// the environment names a keys file.
 func TestKeysOfTokenFile(t *testing.T) {
 	t.Parallel()
 	e := env{envStore: "file:" + writeFile(t, "tokens.csv", header), envKeys: "unread"}
@@ -380,7 +380,7 @@ func TestAWSEnvironment(t *testing.T) {
 	}
 }
 
-// TestNoCredentialsOfAWS checks that missing credentials are a usage error with a clear message.
+// TestNoCredentialsOfAWS checks that missing credentials are a usage error.
 func TestNoCredentialsOfAWS(t *testing.T) {
 	nothing := filepath.Join(t.TempDir(), "nothing")
 	for name, value := range map[string]string{
@@ -410,8 +410,8 @@ func TestFileURLs(t *testing.T) {
 }
 
 // TestServerWithoutTLS checks the error about a server without TLS whose address says https. The
-// error must say so, for a server that speaks http and for another service. The client of Vault
-// must not try again.
+// error must say that the address is wrong, for a server that speaks http and for another service.
+// The client of Vault must not try again.
 func TestServerWithoutTLS(t *testing.T) {
 	t.Parallel()
 	plain := httptest.NewServer(http.NotFoundHandler())

@@ -104,7 +104,6 @@ func (a *app) token(ctx context.Context, s *store, f fetch) error {
 	return a.printToken(ctx, client, fresh, f)
 }
 
-// printToken prints a token in the form that the flags select.
 func (a *app) printToken(ctx context.Context, client *initializer.Client, t tokenstore.Token, f fetch) error {
 	source, err := client.TokenSource(ctx).Token()
 	if err != nil {

@@ -19,7 +19,7 @@ func fromRow(f codec.Fields, damage error) (tokenstore.Token, error) {
 	return t, tokenstore.Validate(t)
 }
 
-// parseFile parses a token file. Errors match errInput, and name the line but do not quote it.
+// parseFile parses a token file. Errors match errInput, and do not quote the text of the file.
 func parseFile(data []byte, d codec.Dialect) (*tokenfile.File, error) {
 	f, err := tokenfile.Parse(data, d)
 	if err != nil {
