@@ -177,7 +177,7 @@ func withoutToken(err error, arg string, may func(string) bool) error {
 }
 
 // isPlain reports whether text, the text of an error, says that a server does not speak TLS. It
-// returns false for the error of package vaultstore, which already says that the address is wrong.
+// returns false for an error of package vaultstore that already says that the address is wrong.
 // Some clients keep only the text of the cause, so isPlain cannot use errors.Is.
 func isPlain(text string) bool {
 	return strings.Contains(text, "does not look like a TLS handshake") ||
