@@ -58,7 +58,7 @@ func TestDoctorRepairLabel(t *testing.T) {
 		}
 	}
 	if got := e.ok(t, "", "get", "7"); !strings.Contains(got, "ann") {
-		t.Errorf("not mended: %s", got)
+		t.Errorf("not repaired: %s", got)
 	}
 }
 

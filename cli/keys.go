@@ -3,13 +3,12 @@ package cli
 import (
 	"errors"
 	"io/fs"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
 
 	"github.com/spf13/cobra"
-
-	"regexp"
 
 	"github.com/tokenkeep/tokenkeep/cli/internal/files"
 	"github.com/tokenkeep/tokenkeep/cli/scheme"
