@@ -21,7 +21,7 @@ import (
 // faultUsers is the number of records in the tests of faults.
 const faultUsers = 6
 
-// A victim is a store whose server or connections break. The writes of each record have numbers,
+// A victim is a store whose server or connections break. The writes of each record are numbered
 // from 1.
 type victim struct {
 	store tokenstore.TokenStore

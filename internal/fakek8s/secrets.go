@@ -75,7 +75,7 @@ func (s *Server) create(q *Request) (runtime.Object, error) {
 }
 
 // admit refuses a creation in a namespace that does not exist or is being deleted
-// (core: plugin/pkg/admission/namespace/lifecycle).
+// (apiserver: pkg/admission/plugin/namespace/lifecycle/admission.go).
 func (s *Server) admit(q *Request, name string) error {
 	switch deleted, exists := s.namespaces[q.Namespace]; {
 	case !exists:

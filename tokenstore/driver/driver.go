@@ -108,7 +108,8 @@
 //     ErrThrottled. A rejected call succeeds if it is repeated once the service accepts
 //     calls again.
 //
-// Two promises are needed to bind encrypted records to their store and name:
+// Two promises are needed to bind encrypted records to their store, and to the incarnation of
+// their secret:
 //
 //   - [DR-31] If Properties.Place is not empty, every driver that is opened with the
 //     same arguments has the same Place. A driver with another prefix has a different
