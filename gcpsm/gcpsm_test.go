@@ -1006,8 +1006,8 @@ func TestGetDamagedPayload(t *testing.T) {
 }
 
 // TestUpdateAfterRollback checks that a writer with stale metadata does not destroy a version
-// that a rollback has made the state again. The writer destroys versions only after its
-// commit, which fails.
+// that a rollback has made the state again. The writer destroys replaced versions only after a
+// successful commit, and its commit fails.
 func TestUpdateAfterRollback(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)

@@ -22,7 +22,8 @@ import (
 //
 // Create is meant for programs that save many records. If t has a UserName and a ClientID
 // but no ID, and Options.OtherNameKeys is empty, Create does not search for the record
-// first. For such tokens, a successful check of the store's keys counts for five seconds.
+// first. For five seconds after a check that the keys of s fit the store, Create saves such
+// tokens without another check.
 func (s *Store) Create(ctx context.Context, t Token) (saved Token, created bool, err error) {
 	f, created, err := s.createNew(ctx, t.Fields())
 	return FromFields(f), created, s.error("create", t.ID, err)
