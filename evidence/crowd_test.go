@@ -75,7 +75,7 @@ type crowded struct {
 	stored          bool
 	firstErr        error
 	mu              sync.Mutex
-	began, commited time.Time
+	began, committed time.Time
 }
 
 func (r *crowded) String() string {
@@ -92,7 +92,7 @@ func (r *crowded) count(method string, ok, throttled bool) {
 		r.throttled++
 	}
 	if ok && slices.Contains([]string{"PutSecretValue", "UpdateSecret", "write data", "patch"}, method) {
-		r.commited = time.Now()
+		r.committed = time.Now()
 	}
 }
 
@@ -314,7 +314,7 @@ func (c crowd) meet(t *testing.T) *crowded {
 			})
 		}
 		all.Wait()
-		r.took, r.last = lastDone.Sub(r.began), lastDone.Sub(r.commited)
+		r.took, r.last = lastDone.Sub(r.began), lastDone.Sub(r.committed)
 		now, err := store.FindTokenByID(t.Context(), saved.ID)
 		r.stored = err == nil && now.AccessToken == mintedToken
 	})
