@@ -66,15 +66,15 @@ func (c crowd) String() string {
 const roundTrip = 20 * time.Millisecond
 
 type crowded struct {
-	mints, failed   int
-	calls           map[string]int
-	throttled       int
-	reads           int           // largest number of reads of one waiting process
-	last            time.Duration // from the commit until the last process ended
-	took            time.Duration // from the start of the first process to the end of the last
-	stored          bool
-	firstErr        error
-	mu              sync.Mutex
+	mints, failed    int
+	calls            map[string]int
+	throttled        int
+	reads            int           // largest number of reads of one waiting process
+	last             time.Duration // from the commit until the last process ended
+	took             time.Duration // from the start of the first process to the end of the last
+	stored           bool
+	firstErr         error
+	mu               sync.Mutex
 	began, committed time.Time
 }
 
