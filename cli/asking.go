@@ -75,6 +75,7 @@ func (f *asking) find(ctx context.Context, s *store) (t tokenstore.Token, err er
 
 // of returns the configuration of the authorization server of t: the server that the flags name,
 // or else the token endpoint that is the issuer of t, or else the Zoho server of t's API domain.
+// The client's secret in the environment is only for a server or an issuer that the flags name.
 // It returns a usage error if the flags are invalid or the server is unknown. Without --issuer, it
 // also returns a usage error if t has an issuer, and the flags name a server of another issuer.
 func (f *asking) of(a *app, t tokenstore.Token) (initializer.Config, error) {
@@ -83,6 +84,11 @@ func (f *asking) of(a *app, t tokenstore.Token) (initializer.Config, error) {
 		c.Issuer = cmp.Or(t.Issuer, initializer.NoIssuer)
 		if c.OAuth2 != nil {
 			c.Resource = t.Resource
+		}
+		if !f.server.given() && f.issuer == "" && c.OAuth2 != nil {
+			// The secret in the environment is for a server that the user has named. A program that
+			// can write the record could name another server.
+			c.OAuth2.ClientSecret = string(t.ClientSecret)
 		}
 		if err == nil && t.Issuer != "" && f.issuer == "" && t.Issuer != initializer.IssuerOf(server.tokenURL) {
 			err = usagef("the record is of the issuer %s: give --issuer too, if that is the server that you name", clean(t.Issuer))
@@ -104,8 +110,8 @@ func (f *asking) of(a *app, t tokenstore.Token) (initializer.Config, error) {
 // is a token endpoint, the server is at that endpoint.
 func (f *asking) serverOf(t tokenstore.Token) authServer {
 	s := f.server
-	// If the flags selected all records, the client's secret in the environment would be sent to
-	// each issuer.
+	// The flags must select one record, because a keep of all records would otherwise send
+	// requests to the issuers of all of them.
 	if !s.given() && f.id+f.user != "" && t.ClientID != "" && isEndpoint(t.Issuer) {
 		s.tokenURL = t.Issuer
 	}

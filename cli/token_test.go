@@ -159,31 +159,42 @@ func TestTokenIssuer(t *testing.T) {
 	e.fails(t, 16, "", append(args, "--issuer", "https://other.example")...)
 }
 
-// TestTokenURLFromIssuer checks that token and refresh use the issuer of a record if the issuer is
-// a token endpoint. For any other issuer, the error must name the flag --token-url. A keep of all
-// records must not send the client's secret in the environment to the issuers.
+// TestTokenURLFromIssuer checks that the issuer of a record is its token endpoint if it is one, and
+// that the error names the flag for any other issuer. The server that a record names must not get
+// the client's secret in the environment, unless --issuer names the server too.
 func TestTokenURLFromIssuer(t *testing.T) {
 	t.Parallel()
 	zoho, base, refresh := accounts(t)
-	e := fileStoreEnv(t).with(envClientSecret, canary+"secret")
-	for user, issuer := range map[string]string{"ann": base + "/oauth/v2/token", "bob": base} {
-		e.ok(t, fmt.Sprintf(`{"user_name":%q,"client_id":"1000.C","refresh_token":%q,"issuer":%q}`, user, refresh, issuer), "save")
+	endpoint := base + "/oauth/v2/token"
+	e := fileStoreEnv(t)
+	for user, issuer := range map[string]string{"ann": endpoint, "bob": base} {
+		e.ok(t, fmt.Sprintf(`{"user_name":%q,"client_id":"1000.C","client_secret":%q,"refresh_token":%q,"issuer":%q}`, user, canary+"secret", refresh, issuer), "save")
 	}
-	if r := e.tk(t, "", "keep", "--jitter", "0s"); !strings.Contains(r.out, "2 skipped") || len(zoho.Requests()) != 0 {
+	e.ok(t, fmt.Sprintf(`{"user_name":"eve","client_id":"1000.C","refresh_token":%q,"issuer":%q}`, refresh, endpoint), "save")
+	foreign := e.with(envClientSecret, canary+"secret of another server")
+	if r := foreign.tk(t, "", "keep", "--jitter", "0s"); !strings.Contains(r.out, "3 skipped") || len(zoho.Requests()) != 0 {
 		t.Errorf("keep: %+v", r)
 	}
-	if got := strings.TrimSpace(e.ok(t, "", "token", "--user", "ann")); !zoho.Alive(got) {
+	if got := strings.TrimSpace(foreign.ok(t, "", "token", "--user", "ann")); !zoho.Alive(got) {
 		t.Error("the token is no good one")
 	}
-	if got := e.ok(t, "", "refresh", "--user", "ann"); !strings.Contains(got, "refreshed") {
+	if got := foreign.ok(t, "", "refresh", "--user", "ann"); !strings.Contains(got, "refreshed") {
 		t.Errorf("refresh: %s", got)
 	}
+	foreign.tk(t, "", "token", "--user", "eve")
+	for _, q := range zoho.Requests() {
+		if strings.Contains(fmt.Sprint(q), "another server") {
+			t.Error("the server of the record has got the secret in the environment")
+		}
+	}
 	for _, command := range []string{"token", "refresh"} {
-		if text := e.fails(t, 2, "", command, "--user", "bob"); !strings.Contains(text, "issuer "+base+" is unknown: give --token-url") {
+		if text := foreign.fails(t, 2, "", command, "--user", "bob"); !strings.Contains(text, "issuer "+base+" is unknown: give --token-url") {
 			t.Errorf("%s: %s", command, text)
 		}
 	}
-	e.ok(t, "", "token", "--user", "bob", "--token-url", base+"/oauth/v2/token", "--issuer", base)
+	own := e.with(envClientSecret, canary+"secret")
+	own.ok(t, "", "token", "--user", "eve", "--issuer", endpoint)
+	own.ok(t, "", "token", "--user", "bob", "--token-url", endpoint, "--issuer", base)
 }
 
 // TestExecCredentialType checks that a token whose type is not Bearer is not printed for
