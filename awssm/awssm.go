@@ -81,8 +81,8 @@ func NewDriver(client *secretsmanager.Client, prefix string, opts *Options) (dri
 		return nil, fmt.Errorf("awssm: %w", err)
 	}
 	return &secrets{
-		service: service{client: client, kms: o.KMSKeyID, tags: maps.Clone(o.Tags)},
-		prefix:  prefix, keep: o.KeepDeleted, now: wallClock,
+		service: service{client: client, kms: o.KMSKeyID, tags: maps.Clone(o.Tags), now: wallClock},
+		prefix:  prefix, keep: o.KeepDeleted,
 	}, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
@@ -40,6 +41,7 @@ type service struct {
 	client *secretsmanager.Client
 	kms    string
 	tags   map[string]string
+	now    func() time.Time
 }
 
 // call makes one call of the client. If driver.Retries(ctx) is false, a throttled call fails
@@ -368,20 +370,30 @@ func (s *service) batches(ctx context.Context, filters []types.Filter, each func
 	}
 }
 
-// readAll returns the states of at most batchSize listed secrets.
+// readAll returns the states of at most batchSize listed secrets. If the service throttles the
+// call or the read of a secret, the error matches ErrThrottled.
 func (s *service) readAll(ctx context.Context, entries []types.SecretListEntry) ([]state, error) {
 	in := &secretsmanager.BatchGetSecretValueInput{}
 	for _, e := range entries {
 		in.SecretIdList = append(in.SecretIdList, aws.ToString(e.ARN))
 	}
-	out, err := call(driver.WithoutRetries(ctx), "BatchGetSecretValue", s.client.BatchGetSecretValue, in, nil)
-	if err != nil && ctx.Err() == nil && ofOneSecret(err) {
-		return s.readEach(ctx, entries)
+	ctx = driver.WithoutRetries(ctx)
+	var states []state
+	out, err := call(ctx, "BatchGetSecretValue", s.client.BatchGetSecretValue, in, nil)
+	switch {
+	case err != nil && ctx.Err() == nil && ofOneSecret(err),
+		err == nil && len(out.SecretValues)+len(out.Errors) < len(entries): // some secrets are missing without a reason
+		states, err = s.readEach(ctx, entries)
+	case err == nil:
+		states, err = s.statesOf(ctx, out)
 	}
-	if err != nil {
-		return nil, err
+	for i, st := range states {
+		states[i].read = s.now()
+		if errors.Is(st.err, driver.ErrThrottled) {
+			return nil, st.err
+		}
 	}
-	return s.statesOf(ctx, out)
+	return states, err
 }
 
 // statesOf returns the states in the response to a batch.

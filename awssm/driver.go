@@ -62,7 +62,6 @@ type secrets struct {
 	service
 	prefix string
 	keep   bool
-	now    func() time.Time
 	seen   sightings
 	missed driverkit.Misses
 	pool   pool
@@ -114,13 +113,22 @@ func (s *secrets) secret(st state) (driver.Secret, error) {
 	if st.err != nil {
 		return driver.Secret{}, st.err
 	}
-	return driver.Secret{Payload: driver.Payload{Data: st.data}, Version: s.sighted(st.place, st.lacks), Updated: st.created}, nil
+	return driver.Secret{Payload: driver.Payload{Data: st.data}, Version: s.sightedAt(st.read, st.place, st.lacks), Updated: st.created}, nil
 }
 
 // sighted records that the driver has just read or written the version at, and returns that
 // version. lacks holds the labels for which the secret has no room.
 func (s *secrets) sighted(at place, lacks []driver.Label) driver.Version {
-	s.seen.add(at.version(), sighting{s.now(), lacks})
+	return s.sightedAt(time.Time{}, at, lacks)
+}
+
+// sightedAt is like sighted for a version that the driver has read at the given time. The zero
+// time means now.
+func (s *secrets) sightedAt(when time.Time, at place, lacks []driver.Label) driver.Version {
+	if when.IsZero() {
+		when = s.now()
+	}
+	s.seen.add(at.version(), sighting{when, lacks})
 	return at.version()
 }
 

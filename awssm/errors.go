@@ -130,7 +130,7 @@ func classify(err error) error {
 		return classifyAnswer(err, answer)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return driver.ErrUnavailable
-	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, new(*tls.CertificateVerificationError)), errors.As(err, new(tls.RecordHeaderError)):
+	case fetched && isTLS(err):
 		return driver.ErrRefused // the address or the certificate is wrong; nothing was sent
 	case errors.Is(err, errUnreadable), errors.As(err, &quota), errors.As(err, &transport),
 		errors.As(err, &network), errors.Is(err, net.ErrClosed), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
@@ -142,6 +142,12 @@ func classify(err error) error {
 		return errCredentials
 	}
 	return nil
+}
+
+// isTLS reports whether err says that the client and the server do not agree on TLS, or that the
+// client does not trust the server's certificate.
+func isTLS(err error) bool {
+	return errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, new(tls.RecordHeaderError))
 }
 
 // classifyAnswer returns the class of err, which wraps the error response answer, or nil if err

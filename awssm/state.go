@@ -82,6 +82,7 @@ type state struct {
 	data    []byte
 	lacks   []driver.Label // labels of the record for which the secret had no room
 	err     error          // why data is nil
+	read    time.Time      // when the state was read, if it may have waited since; else zero
 
 	tombstone *tombstone // set if the record was deleted
 }

@@ -270,14 +270,23 @@ func TestListConcurrently(t *testing.T) {
 			wants(t, e, 130)
 		},
 		"an unreadable secret": func(t *testing.T, e *env) {
-			e.server.Inject(on("BatchGetSecretValue", 4, fakeaws.Fault{Status: 200, Body: `{"SecretValues": [], "Errors": [
-				{"SecretId": "arn:aws:secretsmanager:us-east-1:1:secret:` + app + `/n200-abcdef", "ErrorCode": "AccessDeniedException", "Message": "no"},
-				{"SecretId": "gone", "ErrorCode": "ResourceNotFoundException", "Message": "no"}]}`}))
+			gone := strings.Repeat(`{"SecretId": "gone", "ErrorCode": "ResourceNotFoundException", "Message": "no"},`, 19)
+			e.server.Inject(on("BatchGetSecretValue", 4, fakeaws.Fault{Status: 200, Body: `{"SecretValues": [], "Errors": [` + gone + `
+				{"SecretId": "arn:aws:secretsmanager:us-east-1:1:secret:` + app + `/n200-abcdef", "ErrorCode": "AccessDeniedException", "Message": "no"}]}`}))
 			wants(t, e, 110, "n200")
 		},
 		"a batch that fails for one secret": func(t *testing.T, e *env) {
 			e.server.Inject(on("BatchGetSecretValue", 3, fakeaws.Fault{Code: "ResourceNotFoundException"}))
 			e.counts("List", "BatchGetSecretValue 7, GetSecretValue 20, ListSecrets 2", yielding(e.List(t.Context()), 130))
+		},
+		"a batch without some of its secrets": func(t *testing.T, e *env) {
+			e.server.Inject(on("BatchGetSecretValue", 3, fakeaws.Fault{Status: 200, Body: `{"SecretValues": [], "Errors": []}`}))
+			wants(t, e, 130)
+		},
+		"a throttled secret": func(t *testing.T, e *env) {
+			e.server.Inject(on("BatchGetSecretValue", 4, fakeaws.Fault{Status: 200, Body: `{"SecretValues": [], "Errors": [` +
+				strings.Repeat(`{"SecretId": "x", "ErrorCode": "KMSThrottlingException", "Message": "no"},`, 19) + `{"SecretId": "x", "ErrorCode": "KMSThrottlingException", "Message": "no"}]}`}))
+			wants(t, e, 130)
 		},
 		"throttled": func(t *testing.T, e *env) {
 			var refused atomic.Int64

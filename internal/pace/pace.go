@@ -49,7 +49,7 @@ type Pacer struct {
 
 	began, since time.Time // the start of Each, and of the epoch
 	all, done    int       // accepted calls since began, and since the epoch began
-	success      time.Time // the time of the last accepted call, or began
+	throttling   time.Time // when the first call since the last accepted call was throttled; else zero
 }
 
 // New returns a Pacer that makes at most the given number of concurrent calls; 0 means 64.
@@ -117,7 +117,7 @@ func (p *Pacer) Speed() float64 {
 func (p *Pacer) begin(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.began, p.since, p.success = now, now, now
+	p.began, p.since, p.throttling = now, now, time.Time{}
 	p.all, p.done = 0, 0
 }
 
@@ -138,9 +138,12 @@ func (p *Pacer) repeat(ctx context.Context, epoch int, call func() error) error 
 // acquire waits until a call may begin, and begins the call.
 func (p *Pacer) acquire(ctx context.Context) (epoch int, err error) {
 	for {
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
 		epoch, wait, changed := p.enter(time.Now())
 		if changed == nil {
-			return epoch, ctx.Err()
+			return epoch, nil
 		}
 		if err := pause(ctx, wait, changed); err != nil {
 			return 0, err
@@ -181,12 +184,16 @@ func (p *Pacer) release(epoch int, err error, now time.Time) (again bool, _ erro
 		close(p.changed)
 		p.changed = nil
 	}
-	switch {
-	case err == nil || !p.throttled(err):
+	if err == nil || !p.throttled(err) {
 		p.succeed(now)
 		return false, err
-	case now.Sub(p.success) > patience:
-		return false, fmt.Errorf("the service has throttled every call for %v: %w", now.Sub(p.success).Round(time.Second), err)
+	}
+	if p.throttling.IsZero() {
+		p.throttling = now
+	}
+	switch since := now.Sub(p.throttling); {
+	case since > patience:
+		return false, fmt.Errorf("the service has throttled every call for %v: %w", since.Round(time.Second), err)
 	case epoch == p.epoch: // a call of an earlier epoch does not show that the current rate is too high
 		p.reduce(now)
 	}
@@ -195,7 +202,7 @@ func (p *Pacer) release(epoch int, err error, now time.Time) (again bool, _ erro
 
 // succeed records that the service has not throttled a call.
 func (p *Pacer) succeed(now time.Time) {
-	p.success, p.pause = now, 0
+	p.throttling, p.pause = time.Time{}, 0
 	p.done++
 	p.all++
 	p.width = min(p.width+1/p.width, p.most)

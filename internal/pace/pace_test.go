@@ -184,3 +184,31 @@ func TestEach_Shut(t *testing.T) {
 		}
 	})
 }
+
+// TestAll_Slow checks that a call that lasts longer than the patience of a Pacer does not count as
+// throttled, and that a Pacer can be used again after its context was done.
+func TestAll_Slow(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := pace.New(throttled, 2)
+		done, cancel := context.WithCancel(t.Context())
+		cancel()
+		for range 3 {
+			if err := p.Each(done, 4, func(context.Context, int) error { return nil }); !errors.Is(err, context.Canceled) {
+				t.Errorf("with a context that is done: %v", err)
+			}
+		}
+		refused := false
+		err := p.Each(t.Context(), 2, func(_ context.Context, i int) error {
+			<-time.After(10 * time.Minute)
+			if i == 1 && !refused {
+				refused = true
+				return errThrottled
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
