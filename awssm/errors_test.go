@@ -57,7 +57,7 @@ func TestErrorsGetTheirClass(t *testing.T) {
 		{"a secret that is being deleted", saying("InvalidRequestException", "You tried to perform the operation on a secret that's currently marked deleted."), driver.ErrNotFound},
 		{"the same, as LocalStack has it", saying("InvalidRequestException", "An error occurred (InvalidRequestException) when calling the GetSecretValue operation: You tried to                 perform the operation on a secret that's currently marked deleted."), driver.ErrNotFound},
 		{"a certificate of others", &url.Error{Op: "Post", URL: "https://aws", Err: &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}}, driver.ErrRefused},
-		{"a certificate of others, of the server of credentials", fmt.Errorf("get credentials: %w", &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}), driver.ErrCredentials},
+		{"a certificate of others, of the server of credentials", fmt.Errorf("get credentials: %w", &url.Error{Op: "Post", URL: "https://sts", Err: &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}}), driver.ErrUnavailable},
 		{"a server without TLS", &url.Error{Op: "Post", URL: "https://aws", Err: http.ErrSchemeMismatch}, driver.ErrRefused},
 		{"a key that is pending deletion", saying("InvalidRequestException", "You can't use the KMS key because it is pending deletion."), driver.ErrRefused},
 		{"the same, in the words of KMS", saying("KMSInvalidStateException", "key/1 is pending deletion."), driver.ErrRefused},

@@ -52,6 +52,7 @@ var classes = []class{
 	{14, "refused", tokenstore.ErrRefused, "the configuration of the store or OAuth server forbids it; an operator must act"},
 	{14, "refused", initializer.ErrClient, ""},
 	{14, "refused", initializer.ErrRefused, ""},
+	{14, "refused", initializer.ErrTokenType, ""},
 	{16, "reauth_required", initializer.ErrReauthRequired, "the user has to authorize the client again"},
 	{8, "unavailable", tokenstore.ErrUnavailable, "store or OAuth server could not be reached, failed, or throttled the call: try again"},
 	{8, "unavailable", initializer.ErrServer, ""},

@@ -179,7 +179,7 @@ func (d dropping) GetTokens(ctx context.Context) ([]tokenstore.Token, error) {
 	for i, t := range tokens {
 		f := t.Fields()
 		for field, text := range f.All() {
-			if !slices.Contains(d.names, field.Column) || field.Name == "TokenType" && !sentBySDKs(text) {
+			if !slices.Contains(d.names, field.Column) || field.Name == "TokenType" && !bearer(text) {
 				continue
 			}
 			_ = field.Set(&f, "")
@@ -187,11 +187,6 @@ func (d dropping) GetTokens(ctx context.Context) ([]tokenstore.Token, error) {
 		tokens[i] = tokenstore.FromFields(f)
 	}
 	return tokens, err
-}
-
-// sentBySDKs reports whether the SDKs send tokens of the given type correctly.
-func sentBySDKs(tokenType string) bool {
-	return strings.EqualFold(tokenType, "Bearer") || strings.EqualFold(tokenType, "Zoho-oauthtoken")
 }
 
 // errorsOf returns an error with the problems and failures of r, or nil if r has none.

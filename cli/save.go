@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -76,9 +77,18 @@ expires_in, but no member that only records have, such as user_name.`
 func (a *app) save(ctx context.Context, s *store, t tokenstore.Token, reveal bool) error {
 	given := t.ID
 	if t.ID == "" && t.UserName != "" {
-		t.ID = a.unclaimed(ctx, s, t)
+		id, err := a.unclaimed(ctx, s, t)
+		if err != nil {
+			return withoutToken(err, given, maybeToken)
+		}
+		t.ID = id
 	}
 	saved, err := s.SaveToken(ctx, t)
+	if given != t.ID && (errors.Is(err, tokenstore.ErrInvalidToken) || errors.Is(err, tokenstore.ErrIDMismatch)) {
+		// Another process has deleted the record meanwhile, or has given it to another user.
+		t.ID = given
+		saved, err = s.SaveToken(ctx, t)
+	}
 	if err != nil {
 		return withoutToken(err, given, maybeToken)
 	}
@@ -88,8 +98,9 @@ func (a *app) save(ctx context.Context, s *store, t tokenstore.Token, reveal boo
 // unclaimed returns the ID of the record without a user that has the access token, or the client
 // and refresh token, of t. It returns "" if there is no such record. A save of t with this ID gives
 // the record to the user of t, instead of creating a second record (TS-20 in package tokenstore).
-// If the record has another client, issuer or resource, unclaimed prints a note and returns "".
-func (a *app) unclaimed(ctx context.Context, s *store, t tokenstore.Token) string {
+// If the record has another client, issuer or resource, unclaimed prints a note and returns "". If
+// several records match, unclaimed returns "".
+func (a *app) unclaimed(ctx context.Context, s *store, t tokenstore.Token) (id string, err error) {
 	byRefresh := tokenstore.Token{ClientID: t.ClientID, Issuer: t.Issuer, Resource: t.Resource, RefreshToken: t.RefreshToken}
 	for _, like := range []tokenstore.Token{{AccessToken: t.AccessToken}, byRefresh} {
 		if like.AccessToken == "" && (like.RefreshToken == "" || like.ClientID == "") {
@@ -97,17 +108,19 @@ func (a *app) unclaimed(ctx context.Context, s *store, t tokenstore.Token) strin
 		}
 		found, err := s.FindToken(ctx, like)
 		switch {
-		case err != nil: // the save itself reports a fault of the store
-			continue
+		case errors.Is(err, tokenstore.ErrNotFound), errors.Is(err, tokenstore.ErrAmbiguous), errors.Is(err, tokenstore.ErrDenied):
+			continue // a save needs no permission to search
+		case err != nil:
+			return "", err
 		case found.UserName != "":
-			return ""
+			return "", nil
 		case !settable(found.ClientID, t.ClientID), !settable(found.Issuer, t.Issuer), !settable(found.Resource, t.Resource):
 			a.note("the record %s without a user has the same token, and another client, issuer or resource: 'tokenkeep get %s' shows it", clean(found.ID), clean(found.ID))
-			return ""
+			return "", nil
 		}
-		return found.ID
+		return found.ID, nil
 	}
-	return ""
+	return "", nil
 }
 
 // settable reports whether a save can set the field of a record without a user to the value: a

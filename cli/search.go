@@ -31,7 +31,8 @@ func (s *store) find(ctx context.Context, like tokenstore.Token) (tokenstore.Tok
 	}
 	var flags []string
 	for _, o := range others {
-		if o.UserName == like.UserName && (like.ClientID == "" || o.ClientID == like.ClientID) {
+		same := o.Issuer == like.Issuer && o.Resource == like.Resource // in a stale search
+		if o.UserName == like.UserName && (like.ClientID == "" || o.ClientID == like.ClientID) && !same {
 			flags = append(flags, flagsOf(o))
 		}
 	}

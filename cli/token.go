@@ -13,8 +13,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// zohoType is the type of Zoho's tokens. Zoho also accepts these tokens as Bearer.
-const zohoType = "Zoho-oauthtoken"
+// bearer reports whether a server accepts a token of the given type in the scheme Bearer. Zoho's
+// servers accept their own type so.
+func bearer(tokenType string) bool {
+	return strings.EqualFold(tokenType, "Bearer") || strings.EqualFold(tokenType, "Zoho-oauthtoken")
+}
 
 // A fetch holds the flags of token.
 type fetch struct {
@@ -116,7 +119,7 @@ func (a *app) printToken(ctx context.Context, client *initializer.Client, t toke
 	switch {
 	case f.header:
 		a.printf("Authorization: %s %s\n", source.Type(), string(t.AccessToken))
-	case f.exec && !strings.EqualFold(source.Type(), "Bearer") && source.Type() != zohoType:
+	case f.exec && !bearer(source.Type()):
 		return fmt.Errorf("%w: Kubernetes sends an ExecCredential as Bearer, and the token has the type %s", initializer.ErrTokenType, clean(source.Type()))
 	case f.exec:
 		status := map[string]string{"token": string(t.AccessToken)}

@@ -207,7 +207,7 @@ func TestExecCredentialType(t *testing.T) {
 			kind, canary+kind, canary+"r"+kind, fmt.Sprint(time.Now().Add(time.Hour).UnixMilli()), kind), "save")
 	}
 	e.ok(t, "", "token", "--user", "Bearer", "--exec-credential")
-	if r := e.tk(t, "", "token", "--user", "DPoP", "--exec-credential"); r.code == 0 || r.out != "" || !strings.Contains(r.err, "DPoP") {
+	if r := e.tk(t, "", "token", "--user", "DPoP", "--exec-credential"); r.code != 14 || r.out != "" || !strings.Contains(r.err, "DPoP") {
 		t.Errorf("%+v", r)
 	}
 	if got := e.ok(t, "", "token", "--user", "DPoP", "--header"); !strings.Contains(got, "DPoP "+canary) {
