@@ -16,7 +16,7 @@ func budgets(service string, n int) map[string]map[string]int {
 	renew := map[string]int{"aws": 4, "gcp": 6, "vault": 5, "k8s": 3}[service]
 	save := map[string]int{"aws": 3, "gcp": 4, "vault": 4, "k8s": 2}[service]
 	return map[string]map[string]int{
-		tokenkeep: {coldStart: 1, byID: 1, byClient: 1, byUser: index, byRefresh: index, byAccess: index, saveAccess: save, renewToken: renew, listAll: all},
+		tokenkeep: {coldStart: 1, byID: 1, byClient: 1, byUser: index, byRefresh: index, byAccess: index, saveAccess: save, renewToken: renew, listAll: ownListBudget(service, n)},
 		perUser:   {coldStart: 1, byClient: 1, saveAccess: 1, renewToken: 2, listAll: all},
 		oneBlob:   {coldStart: 1, byClient: 1, byUser: 1, byRefresh: 1, byAccess: 1, saveAccess: 2, renewToken: 2, listAll: 1},
 		listScan:  {byUser: all, byRefresh: all, byAccess: all},

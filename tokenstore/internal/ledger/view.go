@@ -304,9 +304,15 @@ func (v *View) found(ctx context.Context, named driver.Named) error {
 func (v *View) entries() []Entry {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	var entries []Entry
-	for _, name := range slices.Sorted(maps.Keys(v.known)) {
-		entries = append(entries, v.known[name])
+	var few [8]Name // a View rarely has more entries, and then needs no memory for the names
+	names := few[:0]
+	for name := range v.known {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	entries := make([]Entry, len(names))
+	for i, name := range names {
+		entries[i] = v.known[name]
 	}
 	return entries
 }
