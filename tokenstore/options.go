@@ -70,8 +70,8 @@ type Options struct {
 // An Observer holds functions that a store calls to report its work. See package observe.
 type Observer = observe.Observer
 
-// NoKey, as an element of Options.OtherNameKeys or Options.IndexKeys, stands for digests
-// without a key. A program lists NoKey together with a key while its store changes from
+// NoKey stands for digests without a key, as an element of Options.OtherNameKeys or
+// Options.IndexKeys. A program lists NoKey together with a key while its store changes from
 // digests without a key to that key, or back.
 const NoKey = "tokenkeep: no key"
 
