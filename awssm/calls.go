@@ -265,8 +265,8 @@ func (s *service) batch(ctx context.Context, filters []types.Filter, each func(s
 // errMany means that a search has more results than it reads in consecutive batches.
 var errMany = errors.New("the search has more results")
 
-// all is like batch for the secrets under prefix, except those whose path ours rejects. If
-// there are more than aFewBatches, all reads the remaining secrets in concurrent batches.
+// all is like batch for the secrets under prefix. If there are more than aFewBatches, all reads
+// the remaining secrets in concurrent batches, and leaves out those whose path ours rejects.
 func (s *service) all(ctx context.Context, prefix string, ours func(path string) bool, each func(state) error) error {
 	filters, seen, batches := []types.Filter{below(prefix)}, map[string]bool{}, 0
 	err := s.batches(ctx, filters, func(states []state, more bool) error {
