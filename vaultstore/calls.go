@@ -70,6 +70,11 @@ type request struct {
 	body   any    // sent as JSON unless nil
 	secret []byte // the part of body that errors must not quote
 	active bool   // whether to request a response of the active node
+
+	// applied counts the requests that Vault may have applied, unless applied is nil. The client
+	// repeats failed requests, so one call can send several. applied counts no request that Vault
+	// has denied, as Vault denies a write with an expired token.
+	applied *atomic.Int64
 }
 
 // do makes a call and decodes the response into out, unless out is nil. If the token is
@@ -136,8 +141,7 @@ func (v *vault) sendOnce(ctx context.Context, token string, q request, out any) 
 	// The client derives a context with its timeout, and never cancels that context.
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
-	//nolint:staticcheck // No other method takes a token for one call and returns the body of a 404.
-	answer, err := v.client.RawRequestWithContext(inner, r)
+	answer, err := v.counted(inner, r, q.applied)
 	if answer != nil && answer.Body != nil {
 		defer func() { _ = answer.Body.Close() }()
 	}
@@ -160,6 +164,29 @@ func (v *vault) sendOnce(ctx context.Context, token string, q request, out any) 
 		return fmt.Errorf("%w: %s /v1/%s: the answer is not Vault's", driver.ErrUnavailable, q.method, q.path)
 	}
 	return nil
+}
+
+// counted sends r, and adds the number of requests that Vault may have applied to applied, unless
+// applied is nil. A node applies no request that the node denies or redirects to another node.
+func (v *vault) counted(ctx context.Context, r *api.Request, applied *atomic.Int64) (*api.Response, error) {
+	var sent atomic.Int64
+	if applied != nil {
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { sent.Add(1) }})
+	}
+	address := r.URL
+	//nolint:staticcheck // No other method takes a token for one call and returns the body of a 404.
+	answer, err := v.client.RawRequestWithContext(ctx, r)
+	if applied == nil {
+		return answer, err
+	}
+	if r.URL != address { // the client has followed a redirect
+		sent.Add(-1)
+	}
+	if answer != nil && answer.StatusCode == http.StatusForbidden {
+		sent.Add(-1)
+	}
+	applied.Add(sent.Load())
+	return answer, err
 }
 
 func (v *vault) request(token string, q request) (*api.Request, error) {
@@ -442,7 +469,7 @@ func (s *secrets) configured(ctx context.Context) error {
 // exist, as KV version 2 does. The data of that write is not a record. If the server accepts
 // the write, the error matches errNotKV2.
 func (s *secrets) compares(ctx context.Context) error {
-	_, err := s.put(ctx, probeName, never, field{fieldDeleted, "a look at the mount"})
+	_, err := s.put(ctx, probeName, never, field{fieldDeleted, "a look at the mount"}, nil)
 	switch {
 	case errors.Is(err, driver.ErrConflict):
 		return nil
@@ -512,19 +539,29 @@ func (s *secrets) read(ctx context.Context, name string, number int, active bool
 // write stores f as the version after number. The error matches ErrConflict if number is not
 // the newest version.
 func (s *secrets) write(ctx context.Context, name string, number int, f field) (driver.Version, error) {
-	if err := s.writes(ctx); err != nil {
-		return "", err
-	}
-	return s.put(ctx, name, number, f)
+	v, _, err := s.commit(ctx, name, number, f)
+	return v, err
 }
 
-// put is like write, but does not check the version of the engine first.
-func (s *secrets) put(ctx context.Context, name string, number int, f field) (driver.Version, error) {
+// commit is like write, but also returns the number of requests for the write that Vault may have
+// applied. The client repeats failed requests, so sent can be more than 1.
+func (s *secrets) commit(ctx context.Context, name string, number int, f field) (v driver.Version, sent int64, err error) {
+	if err := s.writes(ctx); err != nil {
+		return "", 0, err
+	}
+	var applied atomic.Int64
+	v, err = s.put(ctx, name, number, f, &applied)
+	return v, applied.Load(), err
+}
+
+// put is like write, but does not check the version of the engine first. put adds the number of
+// requests that Vault may have applied to applied, unless applied is nil.
+func (s *secrets) put(ctx context.Context, name string, number int, f field, applied *atomic.Int64) (driver.Version, error) {
 	var answer struct {
 		Data metadata `json:"data"`
 	}
 	err := s.do(ctx, request{
-		method: http.MethodPut, path: s.data(name), secret: []byte(f.value),
+		method: http.MethodPut, path: s.data(name), secret: []byte(f.value), applied: applied,
 		body: map[string]any{"data": map[string]string{f.name: f.value}, "options": map[string]int{"cas": number}},
 	}, &answer)
 	switch {
@@ -538,16 +575,6 @@ func (s *secrets) put(ctx context.Context, name string, number int, f field) (dr
 		return "", fmt.Errorf("%s: %w: it has made version %d of version %d", s.data(name), errNotKV2, answer.Data.Version, number)
 	}
 	return version(answer.Data.Version, answer.Data.CreatedTime), nil
-}
-
-// commit is like write, but also returns the number of requests that the client has sent. The
-// client repeats failed requests, so sent can be more than 1. sent also counts the requests of
-// a login.
-func (s *secrets) commit(ctx context.Context, name string, number int, f field) (v driver.Version, sent int64, err error) {
-	var n atomic.Int64
-	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { n.Add(1) }})
-	v, err = s.write(traced, name, number, f)
-	return v, n.Load(), err
 }
 
 // attach adds an index entry of the named secret for each label.

@@ -130,8 +130,7 @@ func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (dr
 }
 
 // prepare checks that the engine is suitable for writes, and adds the index entries of the
-// secret for labels. Callers call prepare before commit, because commit would otherwise count
-// the requests of the check.
+// secret for labels.
 func (s *secrets) prepare(ctx context.Context, name string, labels []driver.Label) error {
 	if err := s.writes(ctx); err != nil {
 		return err

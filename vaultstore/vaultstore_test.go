@@ -10,6 +10,7 @@ import (
 	"iter"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"regexp"
 	"slices"
@@ -745,22 +746,81 @@ func TestRepeatedWriteAfterOthers(t *testing.T) {
 	}
 }
 
-// TestStaleWriteVersionGone checks that a stale write that the client has sent only once never
-// causes ErrUnavailable, even if Vault has removed the version after the base.
+// TestStaleWriteVersionGone checks that a stale write never causes ErrUnavailable if Vault could
+// apply only one of its requests, even if Vault has removed the version after the base.
 func TestStaleWriteVersionGone(t *testing.T) {
 	t.Parallel()
-	e := newEnv(t, nil)
+	expire := func(e *env) { e.server.Advance(2 * time.Hour) }
+	bao := &fakevault.Options{OpenBao: true}
+	for what, c := range map[string]struct {
+		server *fakevault.Options
+		before func(*env) // runs before each stale write
+	}{
+		"one request":                      {nil, func(*env) {}},
+		"a login":                          {nil, expire},
+		"a look-up of the token, a login":  {bao, expire},
+		"a redirection to the active node": {nil, func(e *env) { e.redirect(e.server.URL) }},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			e := newLoginEnv(t, c.server, time.Hour, "app")
+			base := e.create("0")
+			s := base
+			for i := range 20 {
+				s = e.update(s, fmt.Sprint(i+1))
+			}
+			c.before(e)
+			_, err := e.Update(t.Context(), name, base, driver.Payload{Data: []byte("stale")})
+			is(t, "Update", err, driver.ErrConflict)
+			c.before(e)
+			is(t, "Delete", e.Delete(t.Context(), name, base), driver.ErrConflict)
+			c.before(e)
+			_, err = e.Create(t.Context(), name, driver.Payload{Data: []byte("stale")})
+			is(t, "Create", err, driver.ErrExists)
+			e.holds(s)
+		})
+	}
+}
+
+// TestStaleWriteRepeatedBeforeLogin checks that the outcome of a stale write is unknown if Vault
+// could apply a request before Vault denied the repetition of that request.
+func TestStaleWriteRepeatedBeforeLogin(t *testing.T) {
+	t.Parallel()
+	e := newLoginEnv(t, nil, time.Hour, "app")
 	base := e.create("0")
 	s := base
 	for i := range 20 {
 		s = e.update(s, fmt.Sprint(i+1))
 	}
+	var seen atomic.Int64
+	e.server.Inject(func(q *fakevault.Request) *fakevault.Fault {
+		if q.Operation+" "+q.Class != "write data" {
+			return nil
+		}
+		switch seen.Add(1) {
+		case 1:
+			return &fakevault.Fault{Status: 500}
+		case 2:
+			return &fakevault.Fault{Status: 403, Errors: []string{"permission denied", "invalid token"}}
+		}
+		return nil
+	})
 	_, err := e.Update(t.Context(), name, base, driver.Payload{Data: []byte("stale")})
-	is(t, "Update", err, driver.ErrConflict)
-	is(t, "Delete", e.Delete(t.Context(), name, base), driver.ErrConflict)
-	_, err = e.Create(t.Context(), name, driver.Payload{Data: []byte("stale")})
-	is(t, "Create", err, driver.ErrExists)
+	is(t, "Update", err, driver.ErrUnavailable)
 	e.holds(s)
+}
+
+// redirect makes the client call a node that redirects each request to url, as a standby node does
+// that may not forward requests.
+func (e *env) redirect(url string) {
+	e.Helper()
+	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, url+r.URL.RequestURI(), http.StatusTemporaryRedirect)
+	}))
+	e.Cleanup(node.Close)
+	if err := e.client.SetAddress(node.URL); err != nil {
+		e.Fatal(err)
+	}
 }
 
 func TestWriteUnknownOutcome(t *testing.T) {
