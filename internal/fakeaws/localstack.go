@@ -64,11 +64,8 @@ func (c *call) batchOfLocalStack() (any, *refusal) {
 		if is.gone || !c.meets(x, is) {
 			continue
 		}
-		switch {
-		case is.stages[current] == nil:
-			return nil, &refusal{"ResourceNotFoundException", "Secrets Manager can't find the specified secret value for VersionId: AWSCURRENT", 404}
-		case !is.deletion.IsZero():
-			return nil, refuse("InvalidRequestException", "An error occurred (InvalidRequestException) when calling the GetSecretValue operation: You tried to                 perform the operation on a secret that's currently marked deleted.")
+		if bad := failsBatch(is); bad != nil {
+			return nil, bad
 		}
 	}
 	found, next, bad := c.page(maxBatch, false)
@@ -78,6 +75,9 @@ func (c *call) batchOfLocalStack() (any, *refusal) {
 	values := []map[string]any{}
 	for _, x := range found {
 		is := x.was(c.read)
+		if bad := failsBatch(is); bad != nil {
+			return nil, bad // reads lag more than lists, and show an earlier state
+		}
 		v := is.stages[current]
 		if v.raw {
 			return nil, &refusal{"InternalError", "exception while calling secretsmanager.BatchGetSecretValue: Object of type bytes is not JSON serializable", 500}
@@ -85,4 +85,16 @@ func (c *call) batchOfLocalStack() (any, *refusal) {
 		values = append(values, value(x, is, v))
 	}
 	return paged(map[string]any{"SecretValues": values, "Errors": []any{}}, next), nil
+}
+
+// failsBatch returns the refusal of a BatchGetSecretValue that reads a secret in the state is, or
+// nil if the secret has a value. A secret that a lagging read does not show has none.
+func failsBatch(is view) *refusal {
+	switch {
+	case is.stages[current] == nil:
+		return &refusal{"ResourceNotFoundException", "Secrets Manager can't find the specified secret value for VersionId: AWSCURRENT", 404}
+	case !is.deletion.IsZero():
+		return refuse("InvalidRequestException", "An error occurred (InvalidRequestException) when calling the GetSecretValue operation: You tried to                 perform the operation on a secret that's currently marked deleted.")
+	}
+	return nil
 }

@@ -3,6 +3,7 @@ package fakeaws_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tokenkeep/tokenkeep/internal/fakeaws"
 )
@@ -51,6 +52,35 @@ func TestLocalStack(t *testing.T) {
 			}
 			if text, _ := out["Message"].(string); code == "InternalError" && !strings.Contains(text, "Object of type bytes is not JSON serializable") {
 				t.Errorf("the text is %q", text)
+			}
+		})
+	}
+}
+
+// TestLocalStackBatchOfLaggingReads checks that BatchGetSecretValue refuses a secret that lists show
+// and lagging reads do not show, or show in an earlier state.
+func TestLocalStackBatchOfLaggingReads(t *testing.T) {
+	t.Parallel()
+	for what, prepare := range map[string]func(*client){
+		"a new secret": func(c *client) {
+			c.ok("CreateSecret", object{"Name": "a", "SecretString": "x", "ClientRequestToken": token(1)})
+		},
+		"a new value": func(c *client) {
+			c.ok("CreateSecret", object{"Name": "a", "ClientRequestToken": token(1)})
+			c.Advance(time.Hour)
+			c.ok("PutSecretValue", object{"SecretId": "a", "SecretString": "x", "ClientRequestToken": token(2)})
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			c := newClient(t, &fakeaws.Options{LocalStack: true, ReadLag: time.Minute})
+			prepare(c)
+			if code, out := c.do("BatchGetSecretValue", batch); code != "ResourceNotFoundException" {
+				t.Errorf("a batch is answered with %q: %v", code, out)
+			}
+			c.Advance(time.Hour)
+			if code, out := c.do("BatchGetSecretValue", batch); code != "" {
+				t.Errorf("a batch after the lag is answered with %q: %v", code, out)
 			}
 		})
 	}
