@@ -141,20 +141,46 @@ func (a *app) login(ctx context.Context) error {
 }
 
 // begin exchanges code for tokens, and stores the tokens. It returns an error if the exchange
-// fails or the tokens cannot be stored.
+// fails, or if the tokens cannot be stored within storeTime.
 func (a *app) begin(ctx context.Context, code, verifier string) error {
 	conf := a.config()
 	conf.Token.GrantToken = tokenstore.Secret(code)
 	conf.ExchangeOptions = []oauth2.AuthCodeOption{oauth2.VerifierOption(verifier)}
-	if _, err := initializer.New(ctx, conf); err != nil {
+	client, err := initializer.New(ctx, conf)
+	if client == nil {
 		return err
 	}
-	_, err := fmt.Fprintln(a.out, "You are logged in.")
+	if err := persist(ctx, client, err); err != nil {
+		return fmt.Errorf("log in again: %w", err)
+	}
+	_, err = fmt.Fprintln(a.out, "You are logged in.")
 	return err
 }
 
+// storeTime is the maximum time for which the program tries to store tokens before it ends.
+const storeTime = 30 * time.Second
+
+// persist returns nil once the tokens of client are stored. err is the error of initializer.New,
+// which matches tokenstore.ErrNotPersisted if the store failed after the server had issued the
+// tokens. The tokens can be used, and only this process has them. If the server has replaced the
+// refresh token, the end of the process would lose the login. persist therefore tries to store the
+// tokens for storeTime, and then returns err.
+func persist(ctx context.Context, client *initializer.Client, err error) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	for !client.Persisted() {
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(time.Second): // Token tries to store the tokens at most once a second
+		}
+		_, _ = client.Token(ctx)
+	}
+	return nil
+}
+
 // get sends a GET request for url, and prints the body of the response. It returns an error if
-// the status is not 200.
+// the status is not 200, or if a new token cannot be stored within storeTime.
 func (a *app) get(ctx context.Context, url string) error {
 	client, err := initializer.New(ctx, a.config())
 	if errors.Is(err, initializer.ErrReauthRequired) {
@@ -163,6 +189,10 @@ func (a *app) get(ctx context.Context, url string) error {
 	if client == nil {
 		return err
 	}
+	return errors.Join(a.send(ctx, client, url), persist(ctx, client, err))
+}
+
+func (a *app) send(ctx context.Context, client *initializer.Client, url string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err

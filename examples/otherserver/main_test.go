@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/examples/internal/readme"
 	"github.com/tokenkeep/tokenkeep/initializer"
 	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
 )
 
@@ -196,5 +198,73 @@ func TestWithoutALoginThereIsNoToken(t *testing.T) {
 	}
 	if n := len(server.Requests()); n != 0 {
 		t.Errorf("there were %d requests", n)
+	}
+}
+
+// A failing is a store that refuses some saves. It has no method Refresh, so the Client saves the
+// tokens itself.
+type failing struct {
+	tokenstore.TokenStore
+	fails func() bool
+}
+
+func (f failing) SaveToken(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
+	if f.fails() {
+		return tokenstore.Token{}, tokenstore.NewError("save", "failing", t.ID, tokenstore.ErrDenied)
+	}
+	return f.TokenStore.SaveToken(ctx, t)
+}
+
+// TestStoreFails checks that login and get store new tokens although the store refuses the first
+// save after the server has issued the tokens, and that login reports the error if the store
+// refuses all saves.
+func TestStoreFails(t *testing.T) {
+	t.Parallel()
+	a, _, server := start(t, filepath.Join(t.TempDir(), "tokens.csv"))
+	var refusals, issued int // the number of refusals that follow, once there are more requests than issued
+	requests := func() int { return server.Count(zohoaccounts.Exchange, zohoaccounts.Refresh) }
+	refuse := func(n int) { refusals, issued = n, requests() }
+	good := a.store
+	a.store = failing{good, func() bool {
+		if requests() <= issued || refusals == 0 {
+			return false
+		}
+		refusals--
+		return true
+	}}
+	code := func() string {
+		return server.Code(zohoaccounts.Consent{ClientID: "client", Email: "ann@example.com"})
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	refuse(1 << 30)
+	if err := a.begin(ctx, code(), ""); !errors.Is(err, tokenstore.ErrNotPersisted) {
+		t.Errorf("login without a working store returns %v", err)
+	}
+	refuse(1)
+	if err := a.begin(t.Context(), code(), ""); err != nil {
+		t.Fatalf("login returns %v", err)
+	}
+	if err := a.expire(t); err != nil {
+		t.Fatal(err)
+	}
+	server.Advance(time.Minute)
+	refuse(1)
+	if err := a.get(t.Context(), api); err != nil {
+		t.Fatalf("get returns %v", err)
+	}
+	if refusals != 0 {
+		t.Error("the store has refused no save of get")
+	}
+	a.store = good
+	if err := a.expire(t); err != nil {
+		t.Fatal(err)
+	}
+	server.Advance(time.Minute)
+	if err := a.get(t.Context(), api); err != nil {
+		t.Errorf("the next get returns %v", err)
+	}
+	if n := server.Refused("invalid_grant"); n != 0 {
+		t.Errorf("%d requests were refused", n)
 	}
 }

@@ -117,11 +117,37 @@ func (c *command) login(ctx context.Context, conf initializer.Config) error {
 	}
 	conf.Token.ClientSecret = tokenstore.Secret(answers[0])
 	conf.Token.GrantToken = tokenstore.Secret(answers[1])
-	if _, err := initializer.New(ctx, conf); err != nil {
+	client, err := initializer.New(ctx, conf)
+	if client == nil {
 		return err
 	}
-	_, err := fmt.Fprintf(c.out, "\n%s is logged in\n", conf.Token.UserName)
+	if err := persist(ctx, client, err); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(c.out, "\n%s is logged in\n", conf.Token.UserName)
 	return err
+}
+
+// storeTime is the maximum time for which login tries to store the tokens.
+const storeTime = 30 * time.Second
+
+// persist returns nil once the tokens of client are stored. err is the error of initializer.New,
+// which matches tokenstore.ErrNotPersisted if Vault failed after Zoho had issued the tokens. The
+// tokens can be used, and only this process has them. The user would need another one-time code if
+// the process ended. persist therefore tries to store the tokens for storeTime, and then returns
+// err.
+func persist(ctx context.Context, client *initializer.Client, err error) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	for !client.Persisted() {
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(time.Second): // Token tries to store the tokens at most once a second
+		}
+		_, _ = client.Token(ctx)
+	}
+	return nil
 }
 
 func (c *command) leads(ctx context.Context, conf initializer.Config) error {

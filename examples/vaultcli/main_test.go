@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/initializer"
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
 	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
@@ -52,9 +55,14 @@ func newMachine(t *testing.T) *machine {
 
 func (m *machine) run(input string, args ...string) (string, error) {
 	m.t.Helper()
+	return m.runWith(m.t.Context(), input, args...)
+}
+
+func (m *machine) runWith(ctx context.Context, input string, args ...string) (string, error) {
+	m.t.Helper()
 	var out bytes.Buffer
 	c := &command{in: strings.NewReader(input), out: &out, env: func(key string) string { return m.env[key] }, http: m.accounts.Client()}
-	err := c.run(m.t.Context(), args)
+	err := c.run(ctx, args)
 	return out.String(), err
 }
 
@@ -182,5 +190,43 @@ func TestOtherArgumentsAreExplained(t *testing.T) {
 		if _, err := m.run("", args...); !errors.Is(err, errUsage) {
 			t.Errorf("%q: %v", args, err)
 		}
+	}
+}
+
+// TestLoginStoreFails checks that login stores the tokens although Vault refuses the first write
+// after Zoho has issued the tokens, and that it reports the error if Vault refuses all writes.
+func TestLoginStoreFails(t *testing.T) {
+	t.Parallel()
+	for what, refusals := range map[string]int64{"once": 1, "always": 1 << 30} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			m := newMachine(t)
+			var writes atomic.Int64
+			m.vault.Inject(func(q *fakevault.Request) *fakevault.Fault {
+				if q.Operation != "write" || q.Class != "data" || m.accounts.Count(zohoaccounts.Exchange) == 0 || writes.Add(1) > refusals {
+					return nil
+				}
+				return &fakevault.Fault{Status: 403, Errors: []string{"permission denied"}}
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			defer cancel()
+			out, err := m.runWith(ctx, "client-secret\n"+m.code()+"\n", "login", user)
+			if refusals > 1 {
+				if !errors.Is(err, tokenstore.ErrNotPersisted) || strings.Contains(out, "is logged in") {
+					t.Errorf("login printed %q: %v", out, err)
+				}
+				return
+			}
+			if err != nil || !strings.Contains(out, user+" is logged in") {
+				t.Fatalf("login printed %q: %v", out, err)
+			}
+			m.twoLeads()
+			if out, err := m.run("", "leads", user); err != nil || out != "Boyle\nPatricia\n" {
+				t.Errorf("leads printed %q: %v", out, err)
+			}
+			if n := m.accounts.Count(zohoaccounts.Exchange, zohoaccounts.Refresh); n != 1 {
+				t.Errorf("there were %d requests for tokens", n)
+			}
+		})
 	}
 }
