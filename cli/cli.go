@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -99,13 +98,13 @@ Secrets are masked unless --reveal is given, and are never taken from arguments.
 		&cobra.Group{ID: groupFiles, Title: "Token files of the Zoho SDKs:"},
 		&cobra.Group{ID: groupUpkeep, Title: "Upkeep:"},
 	)
-	root.AddCommand(
+	root.AddCommand(onStore(
 		a.lsCommand(), a.getCommand(), a.saveCommand(), a.rmCommand(), a.forgetCommand(),
 		a.loginCommand(), a.tokenCommand(), a.refreshCommand(), a.statusCommand(), a.serveCommand(),
 		a.importCommand(), a.exportCommand(), a.migrateCommand(),
 		a.keepCommand(), a.doctorCommand(), a.rekeyCommand(),
-		a.keysCommand(), a.manCommand(), a.versionCommand(),
-	)
+	)...)
+	root.AddCommand(a.keysCommand(), a.manCommand(), a.versionCommand())
 	if policies := a.policyCommand(); policies.HasSubCommands() {
 		root.AddCommand(policies)
 	}
@@ -169,9 +168,22 @@ func checkGiven(c *cobra.Command, args []string) error {
 	return err
 }
 
+// storeAnnotation is the annotation of a command that uses a store.
+const storeAnnotation = "store"
+
+// onStore annotates commands that use a store, and returns the commands.
+func onStore(commands ...*cobra.Command) []*cobra.Command {
+	for _, c := range commands {
+		c.Annotations = map[string]string{storeAnnotation: ""}
+	}
+	return commands
+}
+
+// usesStore reports whether rootCommand has added c with onStore. The root itself takes --store,
+// and then shows its help.
 func usesStore(c *cobra.Command) bool {
-	name, _, _ := strings.Cut(nameOf(c), " ")
-	return !slices.Contains([]string{"completion", "help", "keys", "man", "policy", "version"}, name)
+	_, uses := c.Annotations[storeAnnotation]
+	return uses || !c.HasParent()
 }
 
 // hasEmpty reports whether v is the empty string, or a list that contains the empty string.

@@ -75,6 +75,23 @@ func TestNegativeDurations(t *testing.T) {
 	}
 }
 
+// TestStoreOfEveryCommand checks that --store is refused by the commands that use no store, and only
+// by these, whatever the commands are called.
+func TestStoreOfEveryCommand(t *testing.T) {
+	t.Parallel()
+	without := []string{"help", "keys", "man", "policy", "version"}
+	paths := map[*cobra.Command][]string{}
+	everyCommand((&app{schemes: allSchemes(), env: env{}.get}).rootCommand(), func(c *cobra.Command, path []string) { paths[c] = path })
+	for c := range paths {
+		c.Use = "renamed"
+	}
+	for c, path := range paths {
+		if want := len(path) == 0 || !slices.Contains(without, path[0]); usesStore(c) != want {
+			t.Errorf("tokenkeep %s: usesStore returns %v", strings.Join(path, " "), !want)
+		}
+	}
+}
+
 // TestEmptyArguments checks that every command, except completion and help, rejects an empty
 // argument.
 func TestEmptyArguments(t *testing.T) {

@@ -20,6 +20,7 @@ type searcher interface {
 
 // find returns the record that like describes. If there is none, but the user has records of the
 // same client with another issuer or resource, the error names the flags that select those records.
+// If like has no client, the records can be of several clients, and the error names these too.
 func (s *store) find(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	t, err := s.FindToken(ctx, like)
 	if like.UserName == "" || !errors.Is(err, tokenstore.ErrNotFound) {
@@ -29,18 +30,36 @@ func (s *store) find(ctx context.Context, like tokenstore.Token) (tokenstore.Tok
 	if failed != nil {
 		return t, err // the user asked for the record, not for advice
 	}
-	var flags []string
-	for _, o := range others {
+	others = slices.DeleteFunc(others, func(o tokenstore.Token) bool {
 		same := o.Issuer == like.Issuer && o.Resource == like.Resource // in a stale search
-		if o.UserName == like.UserName && (like.ClientID == "" || o.ClientID == like.ClientID) && !same {
-			flags = append(flags, flagsOf(o))
-		}
-	}
-	slices.Sort(flags)
-	if flags = slices.Compact(flags); len(flags) == 0 {
+		return same || o.UserName != like.UserName || like.ClientID != "" && o.ClientID != like.ClientID
+	})
+	if len(others) == 0 {
 		return t, err
 	}
-	return t, fmt.Errorf("%w; records of this user and client have another issuer or resource: give %s", err, strings.Join(flags, ", or "))
+	who := "this user and client"
+	several := slices.ContainsFunc(others, func(o tokenstore.Token) bool { return o.ClientID != others[0].ClientID })
+	if several {
+		who = "this user and several clients"
+	}
+	var flags []string
+	for _, o := range others {
+		flag := flagsOf(o)
+		if several {
+			flag = clientFlag(o) + " " + flag
+		}
+		flags = append(flags, flag)
+	}
+	slices.Sort(flags)
+	return t, fmt.Errorf("%w; records of %s have another issuer or resource: give %s", err, who, strings.Join(slices.Compact(flags), ", or "))
+}
+
+// clientFlag returns the flag that names the client of a record.
+func clientFlag(t tokenstore.Token) string {
+	if t.ClientID == "" {
+		return "no --client and"
+	}
+	return "--client " + clean(t.ClientID)
 }
 
 // flagsOf returns the flags that name the issuer and the resource of a record.

@@ -217,3 +217,19 @@ func TestOtherIssuers(t *testing.T) {
 		e.ok(t, "", "get", "--user", "ann", "--client", "c", "--issuer", "https://a.example")
 	})
 }
+
+// TestOtherIssuersOfSeveralClients checks that the error of a search by a user without a client
+// tells the records of different clients apart, and that the flags in the error find the records.
+func TestOtherIssuersOfSeveralClients(t *testing.T) {
+	t.Parallel()
+	eachStore(t, func(t *testing.T, e env) {
+		for client, issuer := range map[string]string{"c": "https://a.example", "d": "https://a.example", "e": "https://b.example"} {
+			e.ok(t, fmt.Sprintf(`{"user_name":"ann","client_id":%q,"access_token":"a of %s","issuer":%q}`, client, client, issuer), "save")
+		}
+		const want = "give --client c --issuer https://a.example, or --client d --issuer https://a.example, or --client e --issuer https://b.example"
+		if text := e.fails(t, 3, "", "get", "--user", "ann", "--issuer", "https://z.example"); !strings.Contains(text, want) {
+			t.Errorf("get: %s", text)
+		}
+		e.ok(t, "", "get", "--user", "ann", "--client", "d", "--issuer", "https://a.example")
+	})
+}

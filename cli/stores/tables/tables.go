@@ -87,8 +87,11 @@ func openTable(ctx context.Context, o *scheme.Opening, db *sql.DB, dialect sqlst
 // noTable returns an empty store in place of a table that does not exist, or an error if
 // o.MustExist is set. If err, the error of closing the database, is not nil, noTable returns err.
 func noTable(ctx context.Context, o *scheme.Opening, table, at string, err error) (*scheme.Opened, error) {
-	s, emptyErr := emptyTable(ctx, table, at)
-	if err = errors.Join(err, emptyErr); err != nil {
+	if err != nil {
+		return nil, err
+	}
+	s, err := emptyTable(ctx, table, at)
+	if err != nil {
 		return nil, err
 	}
 	if o.MustExist {
