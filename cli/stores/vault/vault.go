@@ -162,10 +162,7 @@ func retryVault(ctx context.Context, answer *http.Response, err error) (bool, er
 		return false, err
 	}
 	if answer != nil && answer.StatusCode == http.StatusServiceUnavailable {
-		body, err := io.ReadAll(answer.Body)
-		if err != nil {
-			return false, err
-		}
+		body, _ := io.ReadAll(answer.Body) // if the connection breaks, the received part is the answer
 		_ = answer.Body.Close()
 		answer.Body = io.NopCloser(bytes.NewReader(body))
 		if bytes.Contains(body, []byte("Vault is sealed")) {
