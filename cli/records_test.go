@@ -123,7 +123,7 @@ func TestRmReportsWhatItDid(t *testing.T) {
 		e.ok(t, `{"user_name":"`+user+`","access_token":"t"}`, "save")
 	}
 	r := e.tk(t, "", "rm", "1", "77", "2", "--json")
-	if got := decode[removal](t, r.out); r.code != 10 || len(got.Removed) != 2 || got.Before != 3 || got.After != 1 || got.Store != e[envStore] || !strings.Contains(r.err, `\"77\"`) {
+	if got := decode[removal](t, r.out); r.code != 10 || len(got.Removed) != 2 || got.Before != 2 || got.After != 0 || got.Store != e[envStore] || !strings.Contains(r.err, `\"77\"`) {
 		t.Errorf("%+v", r)
 	}
 	if got := e.ok(t, "", "rm", "--all", "--yes", "--json"); !decode[removal](t, got).All {
@@ -145,6 +145,23 @@ func TestLsWidth(t *testing.T) {
 	}
 }
 
+// TestRmTwoIDsOfOneRecord checks that rm counts a record once if two IDs find it.
+func TestRmTwoIDsOfOneRecord(t *testing.T) {
+	t.Parallel()
+	e, _ := vaultEnv(t)
+	before := decode[recordJSON](t, e.ok(t, `{"client_id":"c","refresh_token":"s3cret"}`, "save", "--json")).ID
+	after := decode[recordJSON](t, e.ok(t, `{"id":"`+before+`","user_name":"ann","client_id":"c"}`, "save", "--json")).ID
+	if before == after {
+		t.Fatalf("the record has the ID %s alone", before)
+	}
+	for _, args := range [][]string{{"rm", before, after, "--dry-run", "--json"}, {"rm", before, after, "--json"}} {
+		if got := decode[removal](t, e.ok(t, "", args...)); got.Before != 1 || len(got.Removed) > 1 || !got.DryRun && got.After != 0 {
+			t.Errorf("%s: %+v", args, got)
+		}
+	}
+	e.fails(t, 3, "", "get", before)
+}
+
 // TestRmLooksFirst checks that rm announces a removal only of records that exist, and counts a
 // repeated ID once.
 func TestRmLooksFirst(t *testing.T) {
@@ -156,10 +173,10 @@ func TestRmLooksFirst(t *testing.T) {
 	if r := e.tk(t, "", "rm", "zzz"); r.code != 3 || r.out != "" || strings.Count(r.err, `"zzz"`) != 1 || !strings.Contains(r.err, "not found") {
 		t.Errorf("no such record: %+v", r)
 	}
-	if r := e.tk(t, "", "rm", "zzz", "--json"); r.code != 3 || decode[removal](t, r.out).Before != 1 {
+	if r := e.tk(t, "", "rm", "zzz", "--json"); r.code != 3 || decode[removal](t, r.out).Before != 0 || decode[removal](t, r.out).After != 0 {
 		t.Errorf("no such record, as JSON: %+v", r)
 	}
-	if r := e.tk(t, "", "rm", "zzz", "1"); r.code != 10 || !strings.HasPrefix(r.out, "removing 1 record of ") || !strings.Contains(r.out, "removed 1 of 2 records") {
+	if r := e.tk(t, "", "rm", "zzz", "1"); r.code != 10 || !strings.HasPrefix(r.out, "removing 1 record of ") || !strings.Contains(r.out, "removed 1 of 1 record ") {
 		t.Errorf("one of two: %+v", r)
 	}
 	if got := e.ok(t, "", "rm", "2", "2"); !strings.Contains(got, "removed 1 of 1 record") {

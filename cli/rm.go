@@ -80,7 +80,7 @@ func (a *app) rm(ctx context.Context, s *store, ids []string, all, dryRun bool) 
 type removal struct {
 	Store   string   `json:"store"`
 	DryRun  bool     `json:"dry_run"`
-	Before  int      `json:"before"`            // number of records to remove
+	Before  int      `json:"before"`            // number of records to remove; an ID without a record does not count
 	Removed []string `json:"removed,omitempty"` // the IDs of removed records, if IDs were given
 	All     bool     `json:"removed_all,omitempty"`
 	After   int      `json:"after"` // number of the records to remove that still exist
@@ -161,8 +161,8 @@ func (a *app) removeAll(ctx context.Context, s *store) error {
 }
 
 func (a *app) remove(ctx context.Context, s *store, ids []string) error {
-	r := removal{Store: a.storeName(), Before: len(ids), Removed: []string{}}
 	found, errs := present(ctx, s, ids)
+	r := removal{Store: a.storeName(), Before: len(found), Removed: []string{}}
 	if len(found) > 0 {
 		a.announce("removing %s of %s", records(len(found)), clean(r.Store))
 	}
@@ -190,19 +190,24 @@ func (a *app) remove(ctx context.Context, s *store, ids []string) error {
 	return a.printRemoval(r, err)
 }
 
-// present returns the IDs that have a record, and an error for each other ID, because DeleteToken
-// returns no error for an unknown ID. After an error that concerns the whole store, present looks
-// up no further IDs.
+// present returns one ID for each record that has one of the IDs, and an error for each ID without a
+// record, because DeleteToken returns no error for an unknown ID. After an error that concerns the
+// whole store, present looks up no further IDs.
 func present(ctx context.Context, s *store, ids []string) (found []string, errs []error) {
+	seen := map[string]bool{}
 	for _, id := range ids {
-		if _, err := s.FindTokenByID(ctx, id); err != nil {
+		t, err := s.FindTokenByID(ctx, id)
+		if err != nil {
 			errs = append(errs, withoutToken(err, id, maybeToken))
 			if bulk.Lasting(err) {
 				break
 			}
 			continue
 		}
-		found = append(found, id)
+		if !seen[t.ID] {
+			found = append(found, id)
+		}
+		seen[t.ID] = true
 	}
 	return found, errs
 }
