@@ -62,6 +62,9 @@ var whyNot = []error{
 	fmt.Errorf("%w: version 3 is disabled", driver.ErrRefused),
 	fmt.Errorf("%w: status 503", driver.ErrUnavailable),
 	fmt.Errorf("%w: no version", driver.ErrNotFound),
+	fmt.Errorf("%w: between two pages", driver.ErrConflict),
+	fmt.Errorf("%w: twice", driver.ErrExists),
+	fmt.Errorf("%w: the key service: %w", driver.ErrCorrupt, context.DeadlineExceeded),
 	errors.New("no class"),
 }
 
@@ -82,8 +85,8 @@ func TestUnreadableRecord(t *testing.T) {
 			switch {
 			case err == nil:
 				read = append(read, tok.ID)
-			case errors.As(err, &u) && errors.Is(err, tokenstore.ErrNotFound):
-				t.Errorf("%v: a record that is there is called absent: %v", reason, err)
+			case errors.As(err, &u) && !isUnreadable(u):
+				t.Errorf("%v: All yields an error of another class: %v", reason, err)
 			case errors.As(err, &u) && u.Name == bad.ID && tok == token{ID: bad.ID} && strings.Contains(err.Error(), reason.Error()):
 				unread = append(unread, tok.ID)
 			default:
@@ -129,6 +132,132 @@ func TestUnreadableRecord(t *testing.T) {
 	}
 }
 
+// isUnreadable reports whether err matches exactly one class that the documentation of an
+// UnreadableError names, and no error of package context.
+func isUnreadable(err *tokenstore.UnreadableError) bool {
+	count := 0
+	for _, class := range []error{tokenstore.ErrCorrupt, tokenstore.ErrDenied, tokenstore.ErrRefused, tokenstore.ErrUnavailable} {
+		if errors.Is(err, class) {
+			count++
+		}
+	}
+	for _, other := range []error{tokenstore.ErrNotFound, tokenstore.ErrConflict, driver.ErrExists, context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, other) {
+			return false
+		}
+	}
+	return count == 1
+}
+
+// TestUnreadableRecordOfAContext checks that an operation ends with the error if a driver yields
+// an error of package context for a secret. The service may have enforced the caller's deadline
+// before the context is done.
+func TestUnreadableRecordOfAContext(t *testing.T) {
+	t.Parallel()
+	memory := memstore.NewDriver()
+	bad := saved(t, storeOn(t, memory, nil), annsToken)
+	reason := fmt.Errorf("read the secret: %w", context.DeadlineExceeded)
+	s := storeOn(t, closed{memory, map[string]error{bad.ID: reason}}, nil)
+	var u *tokenstore.UnreadableError
+	if tokens, err := s.GetTokens(t.Context()); !errors.Is(err, context.DeadlineExceeded) || errors.As(err, &u) {
+		t.Errorf("GetTokens returns %d tokens and %v", len(tokens), err)
+	}
+	if err := s.DeleteTokens(t.Context()); !errors.Is(err, context.DeadlineExceeded) || errors.As(err, &u) {
+		t.Errorf("DeleteTokens returns %v", err)
+	}
+	for f, err := range s.Check(t.Context(), nil) {
+		if f.Kind == doctor.KindUnreadable || err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Check yields %+v and %v", f, err)
+		}
+	}
+}
+
+// A closing is a driver whose lists yield all secrets, and whose later reads of some secrets fail.
+type closing struct{ closed }
+
+func (c closing) List(ctx context.Context) iter.Seq2[driver.Named, error] { return c.Secrets.List(ctx) }
+
+// TestUnreadableRecordAfterList checks that Check reports a record once, with the error, if the
+// record becomes unreadable after Check has listed the record.
+func TestUnreadableRecordAfterList(t *testing.T) {
+	t.Parallel()
+	memory := memstore.NewDriver()
+	before, after := []byte("an earlier index key"), []byte("the present index key")
+	bad := saved(t, storeOn(t, memory, &tokenstore.Options{IndexKeys: [][]byte{before}}), annsToken)
+	reason := fmt.Errorf("%w: its key is disabled", driver.ErrRefused)
+	s := storeOn(t, closing{closed{memory, map[string]error{bad.ID: reason}}}, &tokenstore.Options{IndexKeys: [][]byte{after, before}})
+	var u *tokenstore.UnreadableError
+	found := 0
+	for _, f := range check(t, s, doctor.CheckOptions{Repair: true}) {
+		if f.Kind != doctor.KindUnreadable || f.Name != bad.ID || f.Remedy != doctor.RemedyManual {
+			t.Errorf("Check reports %s", describe(f))
+			continue
+		}
+		if found++; !errors.Is(f.Err, tokenstore.ErrRefused) || !errors.As(f.Err, &u) || u.Name != bad.ID {
+			t.Errorf("the finding has the error %v, want %v", f.Err, reason)
+		}
+	}
+	if found != 1 {
+		t.Errorf("Check reports the record %d times, want once", found)
+	}
+}
+
+// A cut is a driver whose lists end with an error after all secrets.
+type cut struct {
+	driver.Secrets
+	reason error
+}
+
+func (c cut) List(ctx context.Context) iter.Seq2[driver.Named, error] {
+	return func(yield func(driver.Named, error) bool) {
+		for named, err := range c.Secrets.List(ctx) {
+			if !yield(named, err) {
+				return
+			}
+		}
+		yield(driver.Named{}, c.reason)
+	}
+}
+
+// TestListEndsWithAnError checks that an error without a name, of any class, is the last result of
+// an iteration over all records.
+func TestListEndsWithAnError(t *testing.T) {
+	t.Parallel()
+	before, after := []byte("an earlier index key"), []byte("the present index key")
+	for _, reason := range whyNot {
+		memory := memstore.NewDriver()
+		saved(t, storeOn(t, memory, &tokenstore.Options{IndexKeys: [][]byte{before}}), annsToken)
+		s := storeOn(t, cut{memory, reason}, &tokenstore.Options{IndexKeys: [][]byte{after, before}})
+		var ends []error
+		end := func(op string, last error, named bool, err error) error {
+			if last != nil {
+				t.Errorf("%v: %s continues after the error %v", reason, op, last)
+			}
+			if err != nil && (named || !strings.Contains(err.Error(), reason.Error())) {
+				t.Errorf("%v: %s yields %v", reason, op, err)
+			}
+			return err
+		}
+		var last error
+		for r, err := range s.Rekey(t.Context(), nil) {
+			last = end("Rekey", last, r.Name != "", err)
+		}
+		ends, last = append(ends, last), nil
+		for f, err := range s.Check(t.Context(), &doctor.CheckOptions{Repair: true}) {
+			last = end("Check", last, err != nil && f.Name != "", err)
+		}
+		ends, last = append(ends, last), nil
+		for tok, err := range s.All(t.Context()) {
+			last = end("All", last, tok.ID != "", err)
+		}
+		for i, err := range append(ends, last) {
+			if err == nil {
+				t.Errorf("%v: iteration %d ends without an error", reason, i)
+			}
+		}
+	}
+}
+
 // TestUnreadableRecordAlias checks that a search or save fails with ErrRefused if a redirect
 // leads to a record that the service refuses to return. A search for another record must
 // succeed.
@@ -157,6 +286,9 @@ func TestUnreadableRecordAlias(t *testing.T) {
 	for f, err := range s.Check(t.Context(), nil) {
 		if err != nil {
 			t.Errorf("Check ends with %v after %s", err, f.Kind)
+		}
+		if f.Kind == doctor.KindPromotionUnfinished && !errors.Is(f.Err, tokenstore.ErrRefused) {
+			t.Errorf("Check reports %s", describe(f))
 		}
 	}
 }

@@ -21,6 +21,7 @@ type problem struct {
 	remedy Remedy
 	action string
 	repair func(context.Context) error // nil if only an operator can decide
+	err    error                       // the error that the finding reports, or nil
 }
 
 // diagnose returns the problems of e, which r has just read.
@@ -47,7 +48,7 @@ func (c *checker) moved(ctx context.Context, r *ledger.View, e ledger.Entry, to 
 	gone := errors.Is(err, driver.ErrNotFound) || err == nil && u.Born != to.Born
 	switch {
 	case c.passes(ctx, to.Name, err):
-		return []problem{{kind: KindPromotionUnfinished, remedy: RemedyManual,
+		return []problem{{kind: KindPromotionUnfinished, remedy: RemedyManual, err: ledger.Unreadable(ledger.Name(to.Name), err),
 			detail: fmt.Sprintf("it leads to %q, which cannot be read", to.Name)}}, nil
 	case gone:
 		return []problem{c.dead(e, to)}, nil
@@ -126,7 +127,7 @@ func (c *checker) joining(ctx context.Context, r *ledger.View, u ledger.Entry) (
 		from, err := r.Reread(ctx, ledger.Name(ref.Name))
 		switch {
 		case c.passes(ctx, ref.Name, err):
-			problems = append(problems, problem{kind: KindPromotionUnfinished, remedy: RemedyManual,
+			problems = append(problems, problem{kind: KindPromotionUnfinished, remedy: RemedyManual, err: ledger.Unreadable(ledger.Name(ref.Name), err),
 				detail: fmt.Sprintf("%q was about to become part of it, and cannot be read", ref.Name)})
 		case errors.Is(err, driver.ErrNotFound), err == nil && (from.Born != ref.Born || from.Alias != nil):
 			stale = append(stale, ref)

@@ -17,8 +17,8 @@ type Checker interface {
 	// The iteration ends with an error if the store cannot be reached or listed, or if ctx is
 	// done. It ends with an error matching tokenstore.ErrInvalidToken if opts is invalid. The
 	// findings yielded before an error remain valid. A record that cannot be read is a finding
-	// of KindUnreadable, with the reason in Detail. If a repair fails, Finding.Err holds the
-	// error of the repair.
+	// of KindUnreadable, with the reason in Finding.Err. If a repair fails, Finding.Err holds
+	// the error of the repair.
 	Check(ctx context.Context, opts *CheckOptions) iter.Seq2[Finding, error]
 }
 

@@ -128,6 +128,8 @@ func (k *rekeyer) pass(ctx context.Context) (rewritten int, err error) {
 	}
 	for e, err := range k.ledger.Entries(ctx) {
 		switch {
+		case err != nil && ledger.OnlyUnreadable(err) == nil:
+			return rewritten, err // the list has ended, whatever the class of err
 		case err != nil:
 			err = k.tell(ctx, Rekeyed{Name: string(e.Name)}, err)
 		case e.Alias == nil && k.current(e):

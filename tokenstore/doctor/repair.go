@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,6 +44,9 @@ func (x *examination) attempt(ctx context.Context) error {
 	for {
 		problems, id, err := x.look(ctx)
 		if err != nil {
+			if x.repaired == 0 && x.passes(ctx, x.name, err) {
+				x.findings = nil // nothing shows that the faults of the earlier state remain
+			}
 			return err
 		}
 		x.record(problems, id)
@@ -66,6 +70,7 @@ func (x *examination) attempt(ctx context.Context) error {
 			x.failed[p.kind] = err
 		default:
 			x.repaired++
+			x.findings[slices.IndexFunc(x.findings, func(f Finding) bool { return f.Kind == p.kind })].Repaired = true
 		}
 	}
 }
@@ -77,8 +82,6 @@ func (x *examination) look(ctx context.Context) (problems []problem, id string, 
 	switch {
 	case errors.Is(err, driver.ErrNotFound):
 		return nil, "", nil
-	case x.passes(ctx, x.name, err):
-		return []problem{{kind: KindUnreadable, remedy: RemedyManual, detail: whyUnreadable(err)}}, "", nil
 	case err != nil:
 		return nil, "", err
 	}
@@ -97,7 +100,7 @@ func (x *examination) record(problems []problem, id string) {
 			x.findings = append(x.findings, Finding{Kind: p.kind, Name: x.name, ID: id, Detail: p.detail})
 		}
 		f := &x.findings[i]
-		f.Remedy, f.Action, f.Err, f.Repaired = p.remedy, p.action, x.failed[p.kind], false
+		f.Remedy, f.Action, f.Err, f.Repaired = p.remedy, p.action, cmp.Or(x.failed[p.kind], p.err), false
 	}
 	if x.repaired == 0 {
 		// A fault that disappeared without a repair was an intermediate state of another

@@ -30,27 +30,32 @@ func (e *UnreadableError) Error() string {
 // Unwrap returns e.Err.
 func (e *UnreadableError) Unwrap() error { return e.Err }
 
-// readClasses are the classes that the error of a read may have.
-var readClasses = []error{
-	driver.ErrConflict, driver.ErrDenied, driver.ErrRefused, driver.ErrUnavailable, driver.ErrCorrupt,
-	context.Canceled, context.DeadlineExceeded,
-}
+// readClasses are the classes that the reason of an UnreadableError may have.
+var readClasses = []error{driver.ErrDenied, driver.ErrRefused, driver.ErrUnavailable, driver.ErrCorrupt}
+
+// otherErrors are the classes and the errors of package context that the reason of an
+// UnreadableError must not match. They would say that the secret is absent, that a write was
+// refused, or that the caller's context is done.
+var otherErrors = []error{driver.ErrNotFound, driver.ErrExists, driver.ErrConflict, context.Canceled, context.DeadlineExceeded}
 
 // Unreadable returns an *UnreadableError for the named secret with the reason err. If err
-// wraps an *UnreadableError, Unreadable returns the wrapped error. If err matches none of
-// readClasses, the reason matches driver.ErrUnavailable.
+// wraps an *UnreadableError, Unreadable returns the wrapped error. The reason matches
+// driver.ErrUnavailable if err matches none of readClasses. If err matches one of otherErrors,
+// the reason contains only the text of err.
 func Unreadable(name Name, err error) *UnreadableError {
 	var u *UnreadableError
 	if errors.As(err, &u) {
 		return u
 	}
+	class := driver.ErrUnavailable
+	if i := slices.IndexFunc(readClasses, func(c error) bool { return errors.Is(err, c) }); i >= 0 {
+		class = readClasses[i]
+	}
 	switch {
-	case errors.Is(err, driver.ErrNotFound):
-		// The driver has listed the secret. If the secret counted as absent, a save would
-		// create a second secret.
-		err = fmt.Errorf("%w: %v", driver.ErrUnavailable, err)
-	case !isOneOf(err, readClasses...):
-		err = fmt.Errorf("%w: %w", driver.ErrUnavailable, err)
+	case isOneOf(err, otherErrors...):
+		err = fmt.Errorf("%w: %v", class, err)
+	case !errors.Is(err, class):
+		err = fmt.Errorf("%w: %w", class, err)
 	}
 	return &UnreadableError{Name: string(name), Err: err}
 }
@@ -68,10 +73,13 @@ func OfOne(err error) bool {
 		errors.Is(err, driver.ErrDenied) && !errors.Is(err, driver.ErrCredentials)
 }
 
-// OfListed converts err, which a driver has yielded with name, to an *UnreadableError. If name
-// is empty or ctx is done, err ends the iteration, and OfListed returns err unchanged.
+// OfListed converts err, which a driver has yielded with name, to an *UnreadableError. If name is
+// empty, ctx is done, or err is an error of package context without a class, err ends the
+// iteration, and OfListed returns err unchanged. A service that enforces the deadline of ctx can
+// report the end of ctx before ctx is done.
 func OfListed(ctx context.Context, name string, err error) error {
-	if err == nil || name == "" || ctx.Err() != nil {
+	ended := isOneOf(err, context.Canceled, context.DeadlineExceeded) && !isOneOf(err, readClasses...)
+	if err == nil || name == "" || ctx.Err() != nil || ended {
 		return err
 	}
 	return Unreadable(Name(name), err)
