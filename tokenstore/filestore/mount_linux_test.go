@@ -307,6 +307,39 @@ func TestTwoMountsOfOneFile(t *testing.T) {
 	}
 }
 
+// TestMountedReleaseOfALateCall checks that Refresh returns soon after its deadline if it keeps a
+// refusal while another program has locked the mounted file for a long write.
+func TestMountedReleaseOfALateCall(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	file := hostFile(t)
+	s := openAt(t, container(t, file))
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	other, err := os.OpenFile(file, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	begun := time.Now()
+	_, err = s.Refresh(ctx, "1", "access1", func(context.Context, tokenstore.Token) (tokenstore.Token, error) {
+		if locked, err := tryLockByte(other, writeByte, false); !locked {
+			t.Errorf("the file is not locked: %v", err)
+		}
+		return tokenstore.Token{}, &tokenstore.RefreshError{Code: "invalid_grant", Permanent: true}
+	})
+	if refused := new(tokenstore.RefreshError); !errors.As(err, &refused) {
+		t.Errorf("Refresh returns %v", err)
+	}
+	if took := time.Since(begun); took > s.file.lockTimeout/2 {
+		t.Errorf("Refresh returns after %v", took)
+	}
+	if _, leased, err := s.file.Peek(t.Context(), "1"); leased || err != nil {
+		t.Errorf("the right is still held: %v", err)
+	}
+}
+
 func TestMountedConformance(t *testing.T) {
 	if !inNamespace(t) {
 		return

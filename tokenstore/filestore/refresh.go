@@ -69,7 +69,7 @@ func (l *refreshLock) SetNote(_ context.Context, text string) error {
 }
 
 // Release implements rowstore.Lock.
-func (l *refreshLock) Release(keep bool) {
+func (l *refreshLock) Release(ctx context.Context, keep bool) {
 	if !keep {
 		l.lock.remove()
 		return
@@ -77,7 +77,7 @@ func (l *refreshLock) Release(keep bool) {
 	l.lock.unlock()
 	// A process that deletes the record while the lock is held leaves the note to this process. A
 	// process that deletes the record later removes the note itself.
-	if is, err := l.read(context.Background()); err == nil && !holds(is.file, l.id) {
+	if is, err := l.read(ctx); err == nil && !holds(is.file, l.id) {
 		l.forgetRefusal(l.id)
 	}
 }

@@ -139,7 +139,11 @@ func (d *mysql) lockTable(ctx context.Context, conn *sql.Conn) (release func(), 
 	case !got:
 		return nil, context.DeadlineExceeded
 	}
-	return func() { d.unlock(ctx, conn, name) }, nil
+	return func() {
+		end, cancel := ending(ctx)
+		defer cancel()
+		d.unlock(end, conn, name)
+	}, nil
 }
 
 func (d *mysql) tryLock(ctx context.Context, db *sql.DB, id string) (*held, error) {
@@ -153,7 +157,7 @@ func (d *mysql) tryLock(ctx context.Context, db *sql.DB, id string) (*held, erro
 		_ = conn.Close()
 		return nil, err
 	}
-	return &held{conn: conn, unlock: func() {
+	return &held{conn: conn, unlock: func(ctx context.Context) {
 		d.unlock(ctx, conn, name)
 		_ = conn.Close()
 	}}, nil
@@ -180,10 +184,10 @@ func (d *mysql) lock(ctx context.Context, conn *sql.Conn, name string, wait time
 	return got.Int64 == 1, nil
 }
 
+// unlock releases a named lock. If that fails, unlock closes conn, and the server then releases
+// the lock.
 func (d *mysql) unlock(ctx context.Context, conn *sql.Conn, name string) {
-	end, cancel := ending(ctx)
-	defer cancel()
-	if _, err := conn.ExecContext(end, "DO RELEASE_LOCK(?)", name); err != nil {
+	if _, err := conn.ExecContext(ctx, "DO RELEASE_LOCK(?)", name); err != nil {
 		discard(conn)
 	}
 }

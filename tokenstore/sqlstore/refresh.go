@@ -23,7 +23,7 @@ func (db *database) Lock(ctx context.Context, id string) (rowstore.Lock, error) 
 		if err = l.ready(ctx); err == nil {
 			return l, nil
 		}
-		l.held.unlock()
+		l.Release(ctx, true)
 		// If the server is read-only, try again: the connection may date from before a failover.
 		if readOnly := (readOnlyError{}); !errors.As(err, &readOnly) {
 			break
@@ -57,7 +57,9 @@ type held struct {
 	// connection.
 	conn *sql.Conn
 
-	unlock func()
+	// unlock releases the lock. If ctx is done before the server has released the lock of conn, unlock
+	// closes conn, and the server then releases the lock.
+	unlock func(ctx context.Context)
 }
 
 // A refreshLock is the rowstore.Lock of a record.
@@ -137,10 +139,10 @@ func (l *refreshLock) change(ctx context.Context, change func(context.Context, *
 }
 
 // Release implements rowstore.Lock.
-func (l *refreshLock) Release(keep bool) {
+func (l *refreshLock) Release(ctx context.Context, keep bool) {
+	ctx, cancel := context.WithTimeout(ctx, endTimeout)
+	defer cancel()
 	if !keep && l.noted {
-		ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
-		defer cancel()
 		err := l.change(ctx, func(ctx context.Context, x *tx) (bool, error) {
 			return true, x.dropNotes(ctx, refusalNote(l.id))
 		})
@@ -148,5 +150,5 @@ func (l *refreshLock) Release(keep bool) {
 			l.logger.WarnContext(ctx, "sqlstore: what was kept of a refusal could not be removed", "id", l.id)
 		}
 	}
-	l.held.unlock()
+	l.held.unlock(ctx)
 }

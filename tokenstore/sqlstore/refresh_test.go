@@ -62,7 +62,7 @@ func TestRefreshLockHeld(t *testing.T) {
 		if err != nil || held == nil {
 			t.Fatalf("the lock is %v, error %v", held, err)
 		}
-		defer held.unlock()
+		defer held.unlock(t.Context())
 		_, err = s.Refresh(t.Context(), record.ID, "old", func(_ context.Context, t tokenstore.Token) (tokenstore.Token, error) {
 			return t, errors.New("mint was called")
 		})

@@ -120,7 +120,7 @@ func (d *sqlite) tryLock(_ context.Context, db *sql.DB, id string) (*held, error
 		if _, busy := inMemory.LoadOrStore(key, true); busy {
 			return nil, nil
 		}
-		return &held{unlock: func() { inMemory.Delete(key) }}, nil
+		return &held{unlock: func(context.Context) { inMemory.Delete(key) }}, nil
 	}
 	about, err := os.Stat(d.path)
 	if err != nil {
@@ -130,7 +130,7 @@ func (d *sqlite) tryLock(_ context.Context, db *sql.DB, id string) (*held, error
 	if f == nil {
 		return nil, err
 	}
-	return &held{unlock: func() { lockfile.Remove(f) }}, nil
+	return &held{unlock: func(context.Context) { lockfile.Remove(f) }}, nil
 }
 
 func (d *sqlite) lockPath(id string) string {

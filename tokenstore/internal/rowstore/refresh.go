@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	attempts = 10          // maximum number of attempts of a refresh while other callers replace the credentials
-	keepTime = time.Second // limit for storing a refusal after the caller's context is done
+	attempts    = 10          // maximum number of attempts of a refresh while other callers replace the credentials
+	releaseTime = time.Second // limit for storing a refusal and releasing the right after the caller's context is done
 
 	// Bounds of the pauses between attempts to take a lock that another process holds.
 	firstPoll = 500 * time.Microsecond
@@ -144,9 +144,9 @@ func (r *right) Commit(ctx context.Context, plan func(codec.Fields) rules.Refres
 
 // Release implements refreshing.Right.
 func (r *right) Release(ctx context.Context, keep *stored.Failure) {
+	ctx, cancel := refreshing.Outlast(ctx, releaseTime, r.record.o.LockTimeout)
+	defer cancel()
 	if keep != nil && keep != r.kept {
-		ctx, cancel := refreshing.Outlast(ctx, keepTime, r.record.o.LockTimeout)
-		defer cancel()
 		text, err := json.Marshal(keep)
 		if err == nil {
 			err = r.lock.SetNote(ctx, string(text))
@@ -155,5 +155,5 @@ func (r *right) Release(ctx context.Context, keep *stored.Failure) {
 			r.record.o.Logger.WarnContext(ctx, r.record.name+": a refusal could not be kept", "id", r.record.id)
 		}
 	}
-	r.lock.Release(keep != nil)
+	r.lock.Release(ctx, keep != nil)
 }

@@ -76,8 +76,9 @@ type Lock interface {
 	// SetNote stores a text about the record.
 	SetNote(ctx context.Context, text string) error
 
-	// Release releases the right, and removes the note unless keep is set.
-	Release(keep bool)
+	// Release releases the right, and removes the note unless keep is set. Once ctx is done,
+	// Release waits for nothing, and the note may remain.
+	Release(ctx context.Context, keep bool)
 }
 
 // A Store is a TokenStore on a Table.

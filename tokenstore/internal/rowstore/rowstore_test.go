@@ -173,7 +173,7 @@ func (l *lock) SetNote(_ context.Context, text string) error {
 	return nil
 }
 
-func (l *lock) Release(keep bool) {
+func (l *lock) Release(_ context.Context, keep bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !keep {
