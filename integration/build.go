@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// keepBuilds is the time for which a build of a program stays in the cache. Another branch may
-// need an older build.
+// keepBuilds is the time for which a build of a program stays in the cache after its last use.
+// Another branch may need an older build.
 const keepBuilds = 14 * 24 * time.Hour
 
 // Functions that return the paths of the programs that run Vault and Kubernetes.
@@ -43,7 +43,7 @@ func built(folder, env string) func() (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if _, err := os.Stat(path); err == nil {
+		if cached(path) {
 			return path, nil
 		}
 		if testing.Short() {
@@ -165,8 +165,19 @@ func buildTo(folder, path string) error {
 	return os.Rename(built, path)
 }
 
-// removeOld removes from dir all programs and remains of killed builds that are older than
-// keepBuilds, except the program at the path except. It ignores errors.
+// cached reports whether there is a build at path. It sets the times of the build, by which
+// removeOld tells when the build was used last.
+func cached(path string) bool {
+	if _, err := os.Stat(path); err != nil {
+		return false
+	}
+	now := time.Now()
+	_ = os.Chtimes(path, now, now) // a cache that cannot be written is not cleaned up either
+	return true
+}
+
+// removeOld removes from dir all programs that were not used, and all remains of killed builds,
+// for keepBuilds, except the program at the path except. It ignores errors.
 func removeOld(dir, except string) {
 	for _, pattern := range []string{"vaultdev-*", "kubedev-*", "fakes-*", "build-*"} {
 		old, _ := filepath.Glob(filepath.Join(dir, pattern))

@@ -58,7 +58,7 @@ func SharedMySQL(t testing.TB) *MySQL {
 			return nil, fmt.Errorf("%s cannot be read", mariadb.EnvDSN) // the error could quote a password
 		}
 		version, err := mysqlVersion(ctx, given)
-		return &Server{Addr: given.Addr, what: "server " + given.Addr, about: version + ", real"}, err
+		return (&Server{Addr: given.Addr, what: "server " + given.Addr, about: version + ", real"}).unless(err)
 	})
 	server.Watch(t)
 	if !server.own() {
@@ -172,7 +172,7 @@ func runMySQL(ctx context.Context) (*Server, error) {
 	config := rootConfig()
 	config.Addr = addr
 	version, err := mysqlVersion(ctx, config)
-	return &Server{Addr: addr, what: run.what(), about: version + ", " + image.about, run: run}, err
+	return (&Server{Addr: addr, what: run.what(), about: version + ", " + image.about, run: run}).unless(err)
 }
 
 func mysqlVersion(ctx context.Context, config *mysql.Config) (string, error) {
@@ -346,10 +346,10 @@ func mysqlProcess(ctx context.Context, reason string) (*Server, error) {
 		ready:   func(ctx context.Context) (string, error) { return config.Addr, untilReady(ctx, config) },
 	}
 	if _, err := p.start(ctx); err != nil {
-		return nil, fmt.Errorf("%w\n%s", err, tail(p.output.String(), 4<<10))
+		return nil, errors.Join(fmt.Errorf("%w\n%s", err, tail(p.output.String(), 4<<10)), os.RemoveAll(scratch))
 	}
 	version, err := mysqlVersion(ctx, config)
-	return &Server{Addr: config.Addr, what: "process " + program, about: version + ", real (" + reason + ")", run: p}, err
+	return (&Server{Addr: config.Addr, what: "process " + program, about: version + ", real (" + reason + ")", run: p}).unless(err)
 }
 
 // untilReady waits until a login with config succeeds. If ctx ends first, untilReady returns the

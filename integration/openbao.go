@@ -3,7 +3,6 @@ package integration
 import (
 	"cmp"
 	"context"
-	"errors"
 	"net/http"
 	"os"
 	"testing"
@@ -59,8 +58,9 @@ func runOpenBao(ctx context.Context, token string) (*Server, error) {
 		return nil, err
 	}
 	health, err := healthOf(ctx, "http://"+addr)
-	if err != nil {
-		return nil, errors.Join(err, run.stop(context.WithoutCancel(ctx)))
+	server := &Server{Addr: addr, what: run.what(), run: run}
+	if err == nil {
+		server.about = "OpenBao " + health.Version + ", " + i.about
 	}
-	return &Server{Addr: addr, what: run.what(), about: "OpenBao " + health.Version + ", " + i.about, run: run}, nil
+	return server.unless(err)
 }

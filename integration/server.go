@@ -160,6 +160,15 @@ func (s *Server) cleanUp(t testing.TB) {
 	})
 }
 
+// unless returns s if err, the error of the last step of the start of s, is nil. Otherwise, unless
+// stops s and returns the error, because the caller has no server to stop.
+func (s *Server) unless(err error) (*Server, error) {
+	if err != nil {
+		return nil, errors.Join(err, s.stop())
+	}
+	return s, nil
+}
+
 func (s *Server) stop() error {
 	if s.run == nil {
 		return nil

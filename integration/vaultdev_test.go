@@ -191,7 +191,7 @@ func TestOldBuildsGo(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	long := time.Now().Add(-2 * keepBuilds)
-	for _, name := range []string{"vaultdev-old", "vaultdev-new", "vaultdev-this", "build-old", "other"} {
+	for _, name := range []string{"vaultdev-old", "vaultdev-new", "vaultdev-this", "kubedev-old", "kubedev-used", "build-old", "other"} {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, nil, 0o600); err != nil {
 			t.Fatal(err)
@@ -202,6 +202,9 @@ func TestOldBuildsGo(t *testing.T) {
 			}
 		}
 	}
+	if !cached(filepath.Join(dir, "kubedev-used")) || cached(filepath.Join(dir, "kubedev-absent")) {
+		t.Error("cached does not tell which builds there are")
+	}
 	removeOld(dir, filepath.Join(dir, "vaultdev-this"))
 	left, err := filepath.Glob(filepath.Join(dir, "*"))
 	if err != nil {
@@ -210,7 +213,7 @@ func TestOldBuildsGo(t *testing.T) {
 	for i, path := range left {
 		left[i] = filepath.Base(path)
 	}
-	if got := strings.Join(left, " "); got != "other vaultdev-new vaultdev-this" {
+	if got := strings.Join(left, " "); got != "kubedev-used other vaultdev-new vaultdev-this" {
 		t.Errorf("left: %s", got)
 	}
 }
