@@ -90,7 +90,7 @@ var rules = map[string]rule{
 	"cli/stores/tables":     {ours: []string{"cli/internal/display", "cli/internal/files", "cli/scheme", "tokenstore", "tokenstore/sqlstore"}, theirs: []string{"github.com/go-sql-driver/mysql", "modernc.org/sqlite"}},
 	"cli/stores/vault":      {ours: []string{"cli/internal/policies", "cli/scheme", "vaultstore"}, theirs: []string{"github.com/hashicorp/vault/api"}},
 	"cli/stores":            {ours: []string{"cli/scheme", "cli/stores/aws", "cli/stores/gcp", "cli/stores/k8s", "cli/stores/tables", "cli/stores/vault"}},
-	"cli":                   {ours: []string{"agent", "cli/internal/calls", "cli/internal/display", "cli/internal/files", "cli/scheme", "codec", "codec/tokenfile", "initializer", "internal/bulk", "internal/forget", "internal/pace", "internal/sdkid", "keys", "tokenstore", "tokenstore/doctor", "tokenstore/driver", "tokenstore/driverkit", "tokenstore/filestore", "tokenstore/memstore", "tokenstore/migrate", "tokenstore/observe"}, theirs: []string{"github.com/prometheus/client_golang/", "github.com/spf13/", "golang.org/x/oauth2"}},
+	"cli":                   {ours: []string{"agent", "cli/internal/calls", "cli/internal/display", "cli/internal/files", "cli/scheme", "codec", "codec/tokenfile", "initializer", "internal/bulk", "internal/forget", "internal/pace", "internal/sdkid", "keys", "tokenstore", "tokenstore/doctor", "tokenstore/driver", "tokenstore/driverkit", "tokenstore/filestore", "tokenstore/memstore", "tokenstore/migrate", "tokenstore/observe"}, theirs: []string{"github.com/prometheus/client_golang/", "github.com/spf13/", "golang.org/x/oauth2", "golang.org/x/term"}},
 	"cmd/tokenkeep":         {ours: []string{"cli", "cli/stores"}},
 
 	// Fake servers and tools for tests.

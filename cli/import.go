@@ -43,7 +43,7 @@ The exit code is 0 only if every row was imported.`,
 			if err != nil {
 				return err
 			}
-			data, err := a.readFile(c.Context(), args[0], maxFile)
+			data, err := a.readFile(c.Context(), args[0], maxFile, typedFile)
 			if err != nil {
 				return err
 			}

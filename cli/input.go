@@ -26,16 +26,25 @@ func readAll(ctx context.Context, r io.Reader, limit int64) ([]byte, error) {
 		return nil, ctx.Err()
 	case r := <-done:
 		if r.err == nil && int64(len(r.data)) > limit {
-			return nil, fmt.Errorf("%w: longer than %d MiB", errInput, limit>>20)
+			return nil, tooLong(limit)
 		}
 		return r.data, r.err
 	}
 }
 
-// readFile reads a file of at most limit bytes, or standard input if the name is "-".
-func (a *app) readFile(ctx context.Context, name string, limit int64) ([]byte, error) {
+// tooLong returns the error for an input of more than limit bytes.
+func tooLong(limit int64) error {
+	if limit < 1<<20 {
+		return fmt.Errorf("%w: longer than %d KiB", errInput, limit>>10)
+	}
+	return fmt.Errorf("%w: longer than %d MiB", errInput, limit>>20)
+}
+
+// readFile reads a file of at most limit bytes, or standard input if the name is "-". what
+// describes the text that a user types at a terminal.
+func (a *app) readFile(ctx context.Context, name string, limit int64, what typing) ([]byte, error) {
 	if name == "-" {
-		return readAll(ctx, a.in, limit)
+		return a.readInput(ctx, limit, what)
 	}
 	f, err := os.Open(name)
 	if err != nil {
@@ -46,19 +55,9 @@ func (a *app) readFile(ctx context.Context, name string, limit int64) ([]byte, e
 	return data, withoutToken(err, name, maybeTokenFile)
 }
 
-// noteTyping prints a remark about the expected input if standard input is a terminal.
-func (a *app) noteTyping() {
-	if isTerminal(a.in) {
-		a.note("reading a record as JSON from standard input, which shows what is typed; end it with Ctrl-D")
-	}
-}
-
 // readRecord reads a record from a file; "-" is standard input.
 func (a *app) readRecord(ctx context.Context, name string) (tokenstore.Token, error) {
-	if name == "-" {
-		a.noteTyping()
-	}
-	data, err := a.readFile(ctx, name, maxRecord)
+	data, err := a.readFile(ctx, name, maxRecord, typedRecord)
 	if err != nil {
 		return tokenstore.Token{}, err
 	}

@@ -100,14 +100,15 @@ func (c *consent) moveTo(accounts, location string) error {
 	return fmt.Errorf("%w: the user is of a data center that is not known: give --accounts-url and --api-url", errInput)
 }
 
-// showConsent prints the consent URL on standard error.
+// showConsent prints the consent URL on standard error. At a terminal, readTyped prints the
+// request for the address, once what the user types is hidden.
 func (a *app) showConsent(consentURL string, paste bool) {
 	if a.json {
 		a.noteJSON(map[string]string{"consent_url": consentURL})
 		return
 	}
 	then := ""
-	if paste {
+	if paste && !isTerminal(a.in) {
 		then = "\nThen copy the address that the browser shows to here, and press Enter:"
 	}
 	_, _ = fmt.Fprintf(a.errs, "Open this address in a browser, and allow the access:\n\n  %s\n%s\n", consentURL, then)
@@ -141,7 +142,7 @@ type receiver struct {
 // the redirect URL.
 func (c *consent) receiver(ctx context.Context) (*receiver, error) {
 	if c.paste {
-		return &receiver{c.redirect, func(ctx context.Context) (url.Values, error) { return pasted(ctx, c.a.in, c.redirect) }, func() {}}, nil
+		return &receiver{c.redirect, c.pasted, func() {}}, nil
 	}
 	return listen(ctx, c.redirect)
 }
@@ -149,23 +150,17 @@ func (c *consent) receiver(ctx context.Context) (*receiver, error) {
 // maxAnswer is the maximum length in bytes of the address to which the browser is redirected.
 const maxAnswer = 64 << 10
 
-// pasted reads a line from in, which must be the address to which the browser was redirected. It
-// returns the parameters in the address. Errors about the line match errInput. If ctx is done,
-// pasted returns ctx.Err(), even while the read is blocked.
-func pasted(ctx context.Context, in io.Reader, redirect string) (url.Values, error) {
-	line := make(chan string, 1)
-	go func() {
-		text, _ := bufio.NewReader(io.LimitReader(in, maxAnswer)).ReadString('\n')
-		line <- strings.TrimSpace(text)
-	}()
-	var text string
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case text = <-line:
+// pasted reads a line from standard input, which must be the address to which the browser was
+// redirected. It returns the parameters in the address. Errors about the line match errInput. If
+// ctx is done, pasted returns ctx.Err(), even while the read is blocked.
+func (c *consent) pasted(ctx context.Context) (url.Values, error) {
+	line, err := c.a.readLine(ctx)
+	if err != nil {
+		return nil, err
 	}
+	text := strings.TrimSpace(line)
 	got, err := url.Parse(text)
-	want, _ := url.Parse(redirect)
+	want, _ := url.Parse(c.redirect)
 	switch {
 	case text == "":
 		return nil, fmt.Errorf("%w: standard input has no address", errInput)
@@ -177,6 +172,27 @@ func pasted(ctx context.Context, in io.Reader, redirect string) (url.Values, err
 		return nil, fmt.Errorf("%w: the address has parameters that cannot be read", errInput)
 	}
 	return values, nil
+}
+
+// readLine reads an address from standard input, up to the first line end. It omits the part of
+// an address that is longer than maxAnswer, unless a user types it at a terminal.
+func (a *app) readLine(ctx context.Context) (string, error) {
+	if isTerminal(a.in) {
+		data, err := a.readInput(ctx, maxAnswer, typedAddress)
+		line, _, _ := strings.Cut(string(data), "\n")
+		return line, err
+	}
+	lines := make(chan string, 1)
+	go func() {
+		text, _ := bufio.NewReader(io.LimitReader(a.in, maxAnswer)).ReadString('\n')
+		lines <- text
+	}()
+	select {
+	case <-ctx.Done():
+		return "", ctx.Err()
+	case line := <-lines:
+		return line, nil
+	}
 }
 
 // answered is the page that the browser shows after the redirect.

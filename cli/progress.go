@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"time"
 
@@ -44,21 +43,6 @@ func (a *app) progress(what string, all int) *bar {
 		b.log, b.drawn = true, b.began
 	}
 	return b
-}
-
-// isTerminal reports whether stream is an *os.File on a character device, but not the null device,
-// because the null device ends at once and shows nothing.
-func isTerminal(stream any) bool {
-	f, ok := stream.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return false
-	}
-	null, err := os.Stat(os.DevNull)
-	return err != nil || !os.SameFile(info, null)
 }
 
 // set sets the number of completed steps. It shows the bar if redraw has passed since the last

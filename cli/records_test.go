@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -410,36 +409,21 @@ func TestParseRecord(t *testing.T) {
 	}
 }
 
-// TestTypedRecord checks that a command prints a remark before it reads a record from a
-// character device, such as a terminal.
-func TestTypedRecord(t *testing.T) {
+// TestNotTyped checks that a command reads input without a prompt unless the input is a terminal.
+func TestNotTyped(t *testing.T) {
 	t.Parallel()
-	device := characterDevice(t)
-	const want = "tokenkeep: reading a record as JSON from standard input, which shows what is typed; end it with Ctrl-D\n"
-	for _, args := range [][]string{{"save"}, {"get", "--like", "-"}} {
-		var errs strings.Builder
-		run(t.Context(), append(args, "--store", "mem:"), env{}.lookup, device, io.Discard, &errs)
-		if !strings.HasPrefix(errs.String(), want) || strings.Count(errs.String(), want) != 1 {
-			t.Errorf("%v: %s", args, &errs)
-		}
-	}
 	if text := (env{}).fails(t, 2, "", "save", "--store", "mem:"); strings.Contains(text, "Ctrl-D") {
 		t.Errorf("from a pipe: %s", text)
 	}
-}
-
-// characterDevice opens a character device that counts as a terminal.
-func characterDevice(t *testing.T) *os.File {
-	t.Helper()
-	if runtime.GOOS == "windows" {
-		t.Skip("there is no /dev/zero")
-	}
-	device, err := os.OpenFile("/dev/zero", os.O_RDWR, 0)
+	record, err := os.Open(writeFile(t, "record.json", `{"user_name":"ann","access_token":"a"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = device.Close() })
-	return device
+	defer func() { _ = record.Close() }()
+	var errs strings.Builder
+	if code := run(t.Context(), []string{"save", "--store", "mem:"}, env{}.lookup, record, io.Discard, &errs); code != 0 || errs.String() != "" {
+		t.Errorf("from a file: exit code %d, %s", code, &errs)
+	}
 }
 
 // TestSaveDash checks that save accepts the argument "-". An empty standard input, or the null

@@ -30,8 +30,7 @@ func (a *app) saveCommand() *cobra.Command {
 			return noArgs(c, args)
 		},
 		RunE: func(c *cobra.Command, _ []string) error {
-			a.noteTyping()
-			data, err := a.readFile(c.Context(), "-", maxRecord)
+			data, err := a.readInput(c.Context(), maxRecord, typedRecord)
 			if err != nil {
 				return err
 			}

@@ -411,11 +411,13 @@ func TestProgress(t *testing.T) {
 	if b := a.progress("importing", 4); !b.log {
 		t.Error("the bar of a terminal is shown where there is none")
 	}
-	if a.errs = characterDevice(t); a.progress("importing", 4).log {
-		t.Error("lines are shown on a device")
-	}
 	if a.json = true; a.progress("importing", 4) != nil {
 		t.Error("progress is shown with --json")
+	}
+	_, terminal := openTerminal(t)
+	a.errs, a.json = terminal, false
+	if a.progress("importing", 4).log {
+		t.Error("lines are shown on a terminal")
 	}
 }
 
@@ -478,10 +480,10 @@ func TestSlowStore(t *testing.T) {
 }
 
 // TestSlowStoreOnTerminal checks that a command times its calls only if standard error is a
-// character device and --json is not set.
+// terminal and --json is not set.
 func TestSlowStoreOnTerminal(t *testing.T) {
 	t.Parallel()
-	terminal := characterDevice(t)
+	_, terminal := openTerminal(t)
 	for _, test := range []struct {
 		errs io.Writer
 		json bool
