@@ -5,16 +5,12 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
-
-	"github.com/spf13/cobra"
 
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
@@ -26,58 +22,6 @@ const (
 	cliDoc       = "../docs/cli.md"
 	migratingDoc = "../docs/migrating.md"
 )
-
-var globalFlags = regexp.MustCompile(`\n\nGlobal Flags:\n((?: +-.*\n?)+)`)
-
-// TestCLIDocument checks that docs/cli.md contains the help of all visible commands, and the
-// global flags once.
-func TestCLIDocument(t *testing.T) {
-	t.Parallel()
-	a := &app{schemes: allSchemes(), env: env{}.get}
-	root := a.rootCommand()
-	root.InitDefaultHelpCmd()
-	var commands strings.Builder
-	shared := map[string]bool{}
-	var document func(c *cobra.Command)
-	document = func(c *cobra.Command) {
-		if c.Hidden || c.Name() == "help" || c.Name() == "completion" {
-			return
-		}
-		path := strings.Fields(c.CommandPath())[1:]
-		args := slices.Concat(path, []string{"--help"})
-		if !c.Runnable() {
-			args = slices.Concat([]string{"help"}, path)
-		}
-		help := strings.TrimSpace(env{}.ok(t, "", args...))
-		if flags := globalFlags.FindStringSubmatch(help); flags != nil {
-			shared[strings.TrimRight(flags[1], "\n")] = true
-			help = globalFlags.ReplaceAllString(help, "\n")
-		}
-		_, _ = fmt.Fprintf(&commands, "## %s\n\n```text\n%s\n```\n\n", c.CommandPath(), strings.TrimSpace(help))
-		for _, sub := range c.Commands() {
-			document(sub)
-		}
-	}
-	document(root)
-	flags := slices.Collect(maps.Keys(shared))
-	if len(flags) != 1 {
-		t.Fatalf("the commands have different global flags: %q", flags)
-	}
-	want := "# tokenkeep: the command line\n\n" +
-		"This page has the text that `tokenkeep help` prints for each command and topic. A test compares the two.\n\n" +
-		"`go install github.com/tokenkeep/tokenkeep/cmd/tokenkeep@latest` installs the command. `source <(tokenkeep completion bash)` completes\n" +
-		"its words; zsh, fish and powershell work too. `tokenkeep man DIR` writes manual pages.\n\n" +
-		"## Global flags\n\nEvery command has these flags too. They are left out below.\n\n```text\n" + flags[0] + "\n```\n\n" +
-		strings.TrimSuffix(commands.String(), "\n")
-	if *update {
-		if err := os.WriteFile(cliDoc, []byte(want), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if readFile(t, cliDoc) != want {
-		t.Error("docs/cli.md is not what the help says: run the test with -update")
-	}
-}
 
 // fixtures maps the heading of each section with commands in docs/migrating.md to two file
 // names. The commands use a file of the first name, with the content of the second file.

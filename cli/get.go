@@ -21,7 +21,7 @@ func (a *app) getCommand() *cobra.Command {
 		Short:   "Show one record",
 		Long: `Shows the record with an ID, the record of a user, or the one that a JSON object
 describes. Tokens to search by are read from standard input or a file, which keeps them
-out of the process list and the shell history:
+out of the process list and the shell history. A terminal hides them:
 
   tokenkeep get u4fzq…
   tokenkeep get --user ann@example.com:6001 --client 1000.ABC

@@ -200,7 +200,7 @@ func TestChartFlags(t *testing.T) {
 	}
 	var help string
 	for section := range strings.SplitSeq(string(text), "\n## ") {
-		if heading, _, _ := strings.Cut(section, "\n"); heading == "Global flags" || heading == "tokenkeep serve" {
+		if heading, _, _ := strings.Cut(section, "\n"); heading == "Global flags" || heading == "Flags of a record and its server" || heading == "tokenkeep serve" {
 			help += section
 		}
 	}
