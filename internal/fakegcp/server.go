@@ -1,6 +1,7 @@
 package fakegcp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,6 +47,9 @@ type Options struct {
 	// "labels", "annotations", "version_aliases", "etag". A server that drops "etag" does
 	// not compare the etags in requests.
 	Drops []string
+
+	// NoSocket makes a Server without a socket and an Addr. Its clients use Direct.
+	NoSocket bool
 }
 
 // A Lag is the age of the state that reads return, at most a day. An access to a payload by the
@@ -98,8 +102,7 @@ type Server struct {
 	fakeserver.Clock
 	fakeserver.Log[Call, Fault]
 
-	grpc *grpc.Server
-	done chan struct{}
+	stop func()
 
 	mu      sync.Mutex
 	lag     Lag
@@ -148,36 +151,41 @@ func New(opts *Options) *Server {
 	if opts != nil {
 		o = *opts
 	}
-	if o.Addr == "" {
-		o.Addr = "127.0.0.1:0"
-	}
-	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", o.Addr)
-	if err != nil {
-		panic(fmt.Sprintf("fakegcp: %v", err))
-	}
 	s := &Server{
-		Addr:    listener.Addr().String(),
-		done:    make(chan struct{}),
+		stop:    func() {},
 		lag:     o.Lag,
 		quota:   o.Quota,
 		drops:   o.Drops,
 		secrets: map[string]*secret{},
 	}
 	s.SetClock(o.Now)
-	s.grpc = grpc.NewServer(grpc.UnaryInterceptor(s.intercept))
-	secretmanagerpb.RegisterSecretManagerServiceServer(s.grpc, s)
-	go func() {
-		defer close(s.done)
-		_ = s.grpc.Serve(listener)
-	}()
+	if !o.NoSocket {
+		s.listen(cmp.Or(o.Addr, "127.0.0.1:0"))
+	}
 	return s
 }
 
-// Close stops the server and closes its connections.
-func (s *Server) Close() {
-	s.grpc.Stop()
-	<-s.done
+// listen starts to serve calls at addr. It panics if the server cannot listen.
+func (s *Server) listen(addr string) {
+	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", addr)
+	if err != nil {
+		panic(fmt.Sprintf("fakegcp: %v", err))
+	}
+	s.Addr = listener.Addr().String()
+	server, done := grpc.NewServer(grpc.UnaryInterceptor(s.intercept)), make(chan struct{})
+	secretmanagerpb.RegisterSecretManagerServiceServer(server, s)
+	go func() {
+		defer close(done)
+		_ = server.Serve(listener)
+	}()
+	s.stop = func() {
+		server.Stop()
+		<-done
+	}
 }
+
+// Close stops the server and closes its connections.
+func (s *Server) Close() { s.stop() }
 
 // ClientOptions returns the options that make secretmanager.NewClient use the server.
 func (s *Server) ClientOptions() []option.ClientOption {

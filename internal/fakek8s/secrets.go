@@ -281,11 +281,11 @@ func (s *Server) decode(q *Request, into runtime.Object) error {
 		return nil
 	}
 	kind, _, err := mime.ParseMediaType(q.Header.Get("Content-Type"))
-	info, known := runtime.SerializerInfoForMediaType(s.codecs.SupportedMediaTypes(), kind)
+	info, known := runtime.SerializerInfoForMediaType(codecs().SupportedMediaTypes(), kind)
 	if err != nil || !known {
 		return apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, strings.ToLower(q.Verb), secrets, q.Name, "the body of the request was in an unknown format", 0, false)
 	}
-	if _, _, err := s.codecs.DecoderToVersion(info.Serializer, v1.SchemeGroupVersion).Decode(q.Body, nil, into); err != nil {
+	if _, _, err := codecs().DecoderToVersion(info.Serializer, v1.SchemeGroupVersion).Decode(q.Body, nil, into); err != nil {
 		return apierrors.NewBadRequest("the body cannot be decoded")
 	}
 	return nil

@@ -41,6 +41,9 @@ type Options struct {
 	// TLS makes the server use https with a self-signed certificate. A client with a
 	// kubectl configuration sends a token only over TLS.
 	TLS bool
+
+	// NoSocket makes a Server without a socket and a URL. Its clients call ServeHTTP.
+	NoSocket bool
 }
 
 // A Server simulates an API server. Its methods are safe for concurrent use. The
@@ -55,8 +58,7 @@ type Server struct {
 	fakeserver.Clock
 	fakeserver.Log[Request, Fault]
 
-	codecs serializer.CodecFactory
-	stop   func()
+	stop func()
 
 	mu         sync.Mutex
 	revision   int64                // the revision of the last write
@@ -101,6 +103,16 @@ type Fault struct {
 	Hold <-chan struct{}
 }
 
+// codecs returns the codecs of all servers. They never change, and their construction takes longer
+// than that of the rest of a server.
+var codecs = sync.OnceValue(func() serializer.CodecFactory {
+	scheme := runtime.NewScheme()
+	if err := v1.AddToScheme(scheme); err != nil {
+		panic(fmt.Sprintf("fakek8s: %v", err))
+	}
+	return serializer.NewCodecFactory(scheme)
+})
+
 // New starts a server. Close stops the server. New panics if the server cannot listen.
 func New(opts *Options) *Server {
 	s := &Server{
@@ -110,11 +122,10 @@ func New(opts *Options) *Server {
 	if opts != nil {
 		s.SetClock(opts.Now)
 	}
-	scheme := runtime.NewScheme()
-	if err := v1.AddToScheme(scheme); err != nil {
-		panic(fmt.Sprintf("fakek8s: %v", err))
+	if opts != nil && opts.NoSocket {
+		s.stop = func() {}
+		return s
 	}
-	s.codecs = serializer.NewCodecFactory(scheme)
 	if opts != nil && opts.TLS {
 		server := httptest.NewTLSServer(s)
 		s.URL, s.stop = server.URL, func() { server.CloseClientConnections(); server.Close() }
@@ -256,11 +267,11 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, o runtime.Object,
 	if strings.HasPrefix(r.Header.Get("Accept"), runtime.ContentTypeProtobuf) {
 		kind = runtime.ContentTypeProtobuf
 	}
-	info, _ := runtime.SerializerInfoForMediaType(s.codecs.SupportedMediaTypes(), kind)
+	info, _ := runtime.SerializerInfoForMediaType(codecs().SupportedMediaTypes(), kind)
 	w.Header().Set("Content-Type", kind)
 	w.Header().Set("Cache-Control", "no-cache, private")
 	w.WriteHeader(code)
-	_ = s.codecs.EncoderForVersion(info.Serializer, v1.SchemeGroupVersion).Encode(o, w)
+	_ = codecs().EncoderForVersion(info.Serializer, v1.SchemeGroupVersion).Encode(o, w)
 }
 
 // dry reports whether a request is a dry run (docs: reference/using-api/api-concepts,

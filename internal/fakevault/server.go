@@ -48,6 +48,9 @@ type Options struct {
 	// OpenBao makes the server send the error texts of OpenBao, which do not distinguish an
 	// invalid token from a missing permission.
 	OpenBao bool
+
+	// NoSocket makes a Server without a socket and a URL. Its clients call ServeHTTP.
+	NoSocket bool
 }
 
 // A Forward is the behavior of a server for a request with the header X-Vault-Forward, which
@@ -138,6 +141,10 @@ func New(opts *Options) *Server {
 	s.tokens[RootToken] = &token{id: RootToken, policies: []string{"root"}}
 	s.Mount("", "secret", Config{})
 
+	if s.opts.NoSocket {
+		s.stop = func() {}
+		return s
+	}
 	var err error
 	if s.URL, s.stop, err = fakeserver.Serve(s); err != nil {
 		panic(fmt.Sprintf("fakevault: %v", err))
