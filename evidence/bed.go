@@ -25,6 +25,7 @@ import (
 	"google.golang.org/api/option"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -174,13 +175,22 @@ func newBed(service string, now func() time.Time, quotas bool) (*bed, error) {
 	case "aws":
 		return awsBed(m, now, quotas), nil
 	case "gcp":
-		return gcpBed(m, now, quotas)
+		return gcpBed(m, now, quotas, false)
 	case "vault":
 		return vaultBed(m, now)
 	case "k8s":
 		return k8sBed(m, now)
 	}
 	return nil, fmt.Errorf("there is no service %q", service)
+}
+
+// newBubbleBed is like newBed, but its clients also call Google Cloud in the caller's goroutine.
+// No goroutine waits for a socket, so that the clock of a testing/synctest bubble advances.
+func newBubbleBed(service string, now func() time.Time, quotas bool) (*bed, error) {
+	if service == "gcp" {
+		return gcpBed(&meter{counts: map[string]int{}}, now, quotas, true)
+	}
+	return newBed(service, now, quotas)
 }
 
 // An inProcess is an http.RoundTripper that passes requests to a handler in this process. The
@@ -335,13 +345,14 @@ func (b bareAWS) all(ctx context.Context) iter.Seq2[[]byte, error] {
 
 const project = "projects/evidence"
 
-func gcpBed(m *meter, now func() time.Time, quotas bool) (*bed, error) {
-	opts := &fakegcp.Options{Now: now}
+// gcpBed starts Google Cloud. If direct is true, the fake has no socket.
+func gcpBed(m *meter, now func() time.Time, quotas, direct bool) (*bed, error) {
+	opts := &fakegcp.Options{Now: now, NoSocket: direct}
 	if quotas {
 		opts.Quota = fakegcp.Documented()
 	}
 	server := fakegcp.New(opts)
-	counting := grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	counting := func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 		if err := m.call(ctx, method[strings.LastIndexByte(method, '/')+1:]); err != nil {
 			return err
 		}
@@ -350,8 +361,8 @@ func gcpBed(m *meter, now func() time.Time, quotas bool) (*bed, error) {
 			m.refused.Add(1)
 		}
 		return err
-	})
-	client, err := secretmanager.NewClient(context.Background(), append(server.ClientOptions(), option.WithGRPCDialOption(counting))...)
+	}
+	client, err := gcpClient(server, direct, counting)
 	if err != nil {
 		server.Close()
 		return nil, err
@@ -370,6 +381,19 @@ func gcpBed(m *meter, now func() time.Time, quotas bool) (*bed, error) {
 			server.Close()
 		},
 	}, nil
+}
+
+// gcpClient returns a client of server whose calls go through counting. If direct is true, the
+// calls use no socket.
+func gcpClient(server *fakegcp.Server, direct bool, counting grpc.UnaryClientInterceptor) (*secretmanager.Client, error) {
+	if !direct {
+		return secretmanager.NewClient(context.Background(), append(server.ClientOptions(), option.WithGRPCDialOption(grpc.WithChainUnaryInterceptor(counting)))...)
+	}
+	conn, err := grpc.NewClient("passthrough:///unused", grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithChainUnaryInterceptor(counting, server.Direct()))
+	if err != nil {
+		return nil, err
+	}
+	return secretmanager.NewClient(context.Background(), option.WithGRPCConn(conn))
 }
 
 type bareGCP struct{ client *secretmanager.Client }
@@ -429,9 +453,9 @@ func (b bareGCP) all(ctx context.Context) iter.Seq2[[]byte, error] {
 const vaultEntry = 1 << 20
 
 func vaultBed(m *meter, now func() time.Time) (*bed, error) {
-	server := fakevault.New(&fakevault.Options{Now: now})
+	server := fakevault.New(&fakevault.Options{Now: now, NoSocket: true})
 	config := api.DefaultConfig()
-	config.Address = server.URL
+	config.Address = "http://vault.example"
 	config.MaxRetries = 0
 	config.HttpClient = &http.Client{Transport: inProcess{m, server, vaultMethod}}
 	client, err := api.NewClient(config)
@@ -517,9 +541,9 @@ func (b bareVault) all(ctx context.Context) iter.Seq2[[]byte, error] {
 const secretSize = 1 << 20
 
 func k8sBed(m *meter, now func() time.Time) (*bed, error) {
-	server := fakek8s.New(&fakek8s.Options{Now: now})
+	server := fakek8s.New(&fakek8s.Options{Now: now, NoSocket: true})
 	client, err := corev1.NewForConfig(&rest.Config{
-		Host: server.URL, BearerToken: fakek8s.AdminToken, QPS: -1, Transport: inProcess{m, server, k8sVerb},
+		Host: "http://kubernetes.example", BearerToken: fakek8s.AdminToken, QPS: -1, Transport: inProcess{m, server, k8sVerb},
 	})
 	if err != nil {
 		server.Close()

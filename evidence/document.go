@@ -169,7 +169,7 @@ func (r *results) faults(d *document) {
 		"- the operation has its whole effect or none, and has its effect if it reported success;\n" +
 		"- the error of the operation is of a documented class;\n" +
 		"- a repetition of the operation succeeds.")
-	d.text("A second part draws an operation, two faults and the two calls at random, and makes the same checks.")
+	d.text("A second part draws an operation, two faults and the two calls at random, and makes the same checks. It runs on a virtual clock, on which a time-out takes no time.")
 	rows := [][]string{{"service", "runs with one fault", "went wrong", "runs with two faults", "went wrong"}}
 	single := 0
 	for _, service := range services {

@@ -150,3 +150,27 @@ func TestReadVirtual(t *testing.T) {
 		t.Errorf("%+v, error %v; want %+v", v, err, want)
 	}
 }
+
+func TestReadByService(t *testing.T) {
+	t.Parallel()
+	read := func(wrong string, more string) (map[string]doubled, error) {
+		out := more
+		for _, service := range services {
+			out += `{"Action":"attr","Test":"TestTwoFaults/` + service + `","Key":"doubles","Value":"{\"Service\":\"` + service + `\",\"Wrong\":[` + wrong + `]}"}` + "\n"
+		}
+		return readByService([]byte(out), attrDoubles, func(d doubled) (string, bool) { return d.Service, len(d.Wrong) > 0 })
+	}
+	const failed = `{"Action":"fail","Test":"TestTwoFaults/gcp"}` + "\n"
+	if all, err := read("", `{"Action":"output","Test":"TestTwoFaults"}`+"\n"); err != nil || len(all) != len(services) || all["gcp"].Service != "gcp" {
+		t.Errorf("without failures: %v, %v", all, err)
+	}
+	if all, err := read(`{\"Seed\":7}`, failed); err != nil || len(all["k8s"].Wrong) != 1 || all["k8s"].Wrong[0].Seed != 7 {
+		t.Errorf("with a failed run: %v, %v", all, err)
+	}
+	if _, err := read("", failed); err == nil {
+		t.Error("a failed test without a failed run is no error")
+	}
+	if _, err := readByService([]byte(failed), attrDoubles, func(d doubled) (string, bool) { return d.Service, true }); err == nil {
+		t.Error("a service without a result is no error")
+	}
+}

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"testing"
+	"testing/synctest"
 )
 
 var (
@@ -35,10 +37,14 @@ func TestTwoFaults(t *testing.T) {
 	for _, service := range services {
 		t.Run(service, func(t *testing.T) {
 			t.Parallel()
-			wrong, err := doubles(t.Context(), service, *pairs, *firstSeed)
+			wrong, err := doubles(t.Context(), service, *pairs, *firstSeed, func(f func(context.Context) error) (err error) {
+				synctest.Test(t, func(t *testing.T) { err = f(t.Context()) })
+				return err
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
+			report(t, attrDoubles, doubled{service, wrong})
 			for _, w := range wrong {
 				t.Errorf("%s, %s: %s\n\tgo test -run 'TestTwoFaults/%s' -evidence.doubles 1 -evidence.seed %d", w.Service, w.Operation, w.What, w.Service, w.Seed)
 			}

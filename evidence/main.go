@@ -8,16 +8,17 @@
 // their own clock, and inject faults. Evidence does not measure the real services. The
 // document states this limit.
 //
-//   - matrix injects each fault at each call of each operation, and pairs of faults at random.
-//     It then checks the records with a new store, like a new process.
+//   - matrix injects each fault at each call of each operation. It then checks the records with
+//     a new store, like a new process. TestTwoFaults does the same with random pairs of faults.
 //   - histories checks with porcupine that the results of concurrent clients are
 //     linearizable, and that the check detects broken services.
-//   - month runs the fakes' clock through thirty days of hourly refreshes.
+//   - TestMonth runs the fakes' clock through thirty days of hourly refreshes.
 //   - compare runs tokenkeep and its alternatives with the same delay of each call, and counts
 //     the calls. It also starts many instances that find the same token expired.
 //   - scale compares the calls and times of operations among ten records and among ten
 //     thousand.
-//   - virtual runs the tests of quotas and peers on a virtual clock, and reads their results.
+//   - virtual runs the tests of quotas and peers, TestTwoFaults and TestMonth, and reads their
+//     results. These tests run on a virtual clock, because only tests can use testing/synctest.
 //   - inprocess measures parts of operations that make no calls to a service.
 //   - coldstart compares a process that gets one token with this module to a process that
 //     uses the SDK alone.
@@ -240,16 +241,16 @@ func (r *results) measure(ctx context.Context, kept string) error {
 			r.Virtual, err = measureVirtual(ctx)
 			return err
 		}},
-		{"month", func() error {
-			return onAll(&r.Usage, func(service string) (usage, error) { return month(ctx, service, r.records) })
+		{"month", func() (err error) {
+			r.Usage, err = measureMonth(ctx, r.records)
+			return err
 		}},
 		{"faults at every call", func() error {
 			return onAll(&r.Cells, func(service string) ([]cell, error) { return matrix(ctx, service) })
 		}},
-		{"two faults", func() error {
-			return onAll(&r.Doubled, func(service string) ([]double, error) {
-				return doubles(ctx, service, r.doubles, r.seed)
-			})
+		{"two faults", func() (err error) {
+			r.Doubled, err = measureDoubles(ctx, r.doubles, r.seed)
+			return err
 		}},
 		{"linearizability", func() error {
 			return onAll(&r.History, func(service string) (histories, error) { return r.linearize(ctx, service) })

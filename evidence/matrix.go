@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tokenkeep/tokenkeep/tokenstore"
+	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
@@ -268,7 +269,7 @@ func matrix(ctx context.Context, service string) ([]cell, error) {
 		var mu sync.Mutex
 		err = parallel(len(jobs), func(i int) error {
 			j := jobs[i]
-			if err := try(ctx, service, op, planned{j.at, fault(j.fault)}); err != nil {
+			if err := try(ctx, service, newBed, op, planned{j.at, fault(j.fault)}); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
 				row[j.fault].Failures = append(row[j.fault].Failures, fmt.Sprintf("call %d: %v", j.at, err))
@@ -291,8 +292,10 @@ type double struct {
 }
 
 // doubles makes the given number of runs, each with two faults in one operation, and
-// returns the failed runs. seed determines the faults and the operations.
-func doubles(ctx context.Context, service string, runs int, seed uint64) ([]double, error) {
+// returns the failed runs. seed determines the faults and the operations. inBubble
+// calls its argument in a new testing/synctest bubble, and returns the error. Each run has a
+// bubble, so that the runs neither wait in real time nor depend on the load of the machine.
+func doubles(ctx context.Context, service string, runs int, seed uint64, inBubble func(func(context.Context) error) error) ([]double, error) {
 	calls := map[string]int{}
 	for _, op := range operations {
 		n, err := countCalls(ctx, service, op)
@@ -309,7 +312,8 @@ func doubles(ctx context.Context, service string, runs int, seed uint64) ([]doub
 		op := operations[r.IntN(len(operations))]
 		n := calls[op.name] + 2 // a fault can cause further calls
 		plan := []planned{{r.IntN(n), fault(r.IntN(int(faults)))}, {r.IntN(n), fault(r.IntN(int(faults)))}}
-		if err := try(ctx, service, op, plan...); err != nil {
+		err := inBubble(func(ctx context.Context) error { return try(ctx, service, newBubbleBed, op, plan...) })
+		if err != nil {
 			mu.Lock()
 			defer mu.Unlock()
 			wrong = append(wrong, double{at, service, op.name, fmt.Sprintf("%v at %d, %v at %d: %v", plan[0].fault, plan[0].at, plan[1].fault, plan[1].at, err)})
@@ -360,12 +364,15 @@ type trial struct {
 	dead, struck atomic.Bool
 }
 
-// try runs an operation with the planned faults, and checks the state that the operation
-// leaves.
-func try(ctx context.Context, service string, op operation, plan ...planned) error {
+// A start is newBed or newBubbleBed.
+type start func(service string, now func() time.Time, quotas bool) (*bed, error)
+
+// try runs an operation on a bed of start with the planned faults, and checks the state that the
+// operation leaves.
+func try(ctx context.Context, service string, start start, op operation, plan ...planned) error {
 	ctx, cancel := context.WithTimeout(ctx, cellTime)
 	defer cancel()
-	b, err := newBed(service, nil, false)
+	b, err := start(service, nil, false)
 	if err != nil {
 		return err
 	}
@@ -427,9 +434,9 @@ func (t *trial) until(ctx context.Context) (context.Context, context.CancelFunc)
 	if t.has(fault.killed) {
 		go func() {
 			for !t.dead.Load() && ctx.Err() == nil {
-				<-time.After(time.Millisecond)
+				_ = driverkit.Sleep(ctx, time.Millisecond)
 			}
-			<-time.After(20 * time.Millisecond)
+			_ = driverkit.Sleep(ctx, 20*time.Millisecond)
 			stop()
 		}()
 	}

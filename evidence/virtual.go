@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"time"
 )
 
@@ -25,6 +27,8 @@ const (
 	attrCrowd     = "crowd"
 	attrPeer      = "peer"
 	attrMigration = "migration"
+	attrMonth     = "month"
+	attrDoubles   = "doubles"
 )
 
 // A crowdResult is the outcome of processes that find the same token expired.
@@ -68,11 +72,8 @@ type migration struct {
 // because only tests can use package testing/synctest. If tests fail, the result lists the
 // failed tests, and the error is nil.
 func measureVirtual(ctx context.Context) (virtual, error) {
-	cmd := exec.CommandContext(ctx, "go", "test", "-json", "-count=1", "-timeout=1h", "-run=^(TestCrowd|TestPeers|TestMigrate_Quota)$", ".", "-evidence.crowd")
-	cmd.Dir = sourceFolder()
-	out, err := cmd.Output()
-	var failed *exec.ExitError
-	if err != nil && !errors.As(err, &failed) {
+	out, err := goTest(ctx, nil, "-timeout=1h", "-run=^(TestCrowd|TestPeers|TestMigrate_Quota)$", ".", "-evidence.crowd")
+	if err != nil {
 		return virtual{}, err
 	}
 	v, err := readVirtual(out)
@@ -82,29 +83,113 @@ func measureVirtual(ctx context.Context) (virtual, error) {
 	return v, err
 }
 
+// goTest runs go test -json with the flags args, and returns its output. A failed test is no
+// error. env adds to the environment.
+func goTest(ctx context.Context, env []string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-json", "-count=1"}, args...)...)
+	cmd.Dir, cmd.Env = sourceFolder(), append(os.Environ(), env...)
+	out, err := cmd.Output()
+	if failed := (*exec.ExitError)(nil); errors.As(err, &failed) {
+		err = ctx.Err()
+	}
+	return out, err
+}
+
+// measureMonth runs TestMonth with go test, and returns the results by service.
+func measureMonth(ctx context.Context, records int) (map[string]usage, error) {
+	return byService(ctx, "^TestMonth$", attrMonth, func(u usage) (string, bool) { return u.Service, u.Refused > 0 },
+		"-evidence.records="+strconv.Itoa(records))
+}
+
+// A doubled holds the failed runs with two faults on a service.
+type doubled struct {
+	Service string
+	Wrong   []double
+}
+
+// measureDoubles runs TestTwoFaults with go test, and returns the failed runs by service.
+func measureDoubles(ctx context.Context, runs int, seed uint64) (map[string][]double, error) {
+	all, err := byService(ctx, "^TestTwoFaults$", attrDoubles, func(d doubled) (string, bool) { return d.Service, len(d.Wrong) > 0 },
+		"-evidence.doubles="+strconv.Itoa(runs), "-evidence.seed="+strconv.FormatUint(seed, 10))
+	wrong := map[string][]double{}
+	for service, d := range all {
+		wrong[service] = d.Wrong
+	}
+	return wrong, err
+}
+
+// byService runs the tests that match pattern, and returns the result of readByService. The fakes
+// allocate much and keep little, so that a rare garbage collection saves time.
+func byService[T any](ctx context.Context, pattern, key string, about func(T) (string, bool), flags ...string) (map[string]T, error) {
+	out, err := goTest(ctx, []string{"GOGC=800", "GOMEMLIMIT=2GiB"}, append([]string{"-timeout=24h", "-run=" + pattern, "."}, flags...)...)
+	if err != nil {
+		return nil, err
+	}
+	return readByService(out, key, about)
+}
+
+// readByService returns the values of the attribute key in out, the output of go test -json, by
+// service. about returns the service of a value, and reports whether the value explains a failed
+// test. readByService returns an error if a service has no value, or if no value explains a failed
+// test.
+func readByService[T any](out []byte, key string, about func(T) (string, bool)) (map[string]T, error) {
+	var values []T
+	failed, err := readAttributes(out, func(k, value string) error {
+		if k != key {
+			return nil
+		}
+		return appendJSON(&values, value)
+	})
+	if err != nil {
+		return nil, err
+	}
+	all, explained := map[string]T{}, false
+	for _, v := range values {
+		service, wrong := about(v)
+		all[service], explained = v, explained || wrong
+	}
+	if len(all) < len(services) || len(failed) > 0 && !explained {
+		return nil, fmt.Errorf("the tests failed or have no results:\n%s", out)
+	}
+	return all, nil
+}
+
 // readVirtual returns the results and the names of failed tests in out, the output of go test
 // -json.
 func readVirtual(out []byte) (v virtual, err error) {
+	v.Failed, err = readAttributes(out, func(key, value string) error {
+		switch key {
+		case attrCrowd:
+			return appendJSON(&v.Crowds, value)
+		case attrPeer:
+			return appendJSON(&v.Peers, value)
+		case attrMigration:
+			return appendJSON(&v.Migrations, value)
+		}
+		return nil
+	})
+	return v, err
+}
+
+// readAttributes calls read for each attribute in out, the output of go test -json. It returns
+// the names of failed tests.
+func readAttributes(out []byte, read func(key, value string) error) (failed []string, err error) {
 	for line := range bytes.Lines(out) {
 		var e struct{ Action, Test, Key, Value string }
 		if err := json.Unmarshal(line, &e); err != nil {
-			return v, fmt.Errorf("go test: %w: %s", err, line)
+			return failed, fmt.Errorf("go test: %w: %s", err, line)
 		}
 		switch {
 		case e.Action == "fail" && e.Test != "":
-			v.Failed = append(v.Failed, e.Test)
-		case e.Action == "attr" && e.Key == attrCrowd:
-			err = appendJSON(&v.Crowds, e.Value)
-		case e.Action == "attr" && e.Key == attrPeer:
-			err = appendJSON(&v.Peers, e.Value)
-		case e.Action == "attr" && e.Key == attrMigration:
-			err = appendJSON(&v.Migrations, e.Value)
+			failed = append(failed, e.Test)
+		case e.Action == "attr":
+			err = read(e.Key, e.Value)
 		}
 		if err != nil {
-			return v, err
+			return failed, err
 		}
 	}
-	return v, nil
+	return failed, nil
 }
 
 // appendJSON decodes data, and appends the value to *to.
