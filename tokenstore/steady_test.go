@@ -26,6 +26,9 @@ func (s *Store) OnPause(f func()) {
 	}
 }
 
+// SetNonces makes s use the nonces that next returns.
+func (s *Store) SetNonces(next func() string) { s.ledger.NewNonce = next }
+
 // Punctually removes the random parts of the waits for a lease. s then tries to take a lease
 // without an initial wait.
 func (s *Store) Punctually() {

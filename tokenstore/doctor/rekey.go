@@ -46,7 +46,7 @@ type Rekeyed struct {
 // of a tokenstore.Store. leaseTTL is the duration of the leases that Rekey takes.
 func Rekey(ctx context.Context, l *ledger.Ledger, leaseTTL time.Duration, opts *RekeyOptions) iter.Seq2[Rekeyed, error] {
 	return func(yield func(Rekeyed, error) bool) {
-		k := rekeyer{checker: checker{ledger: l}, leaseTTL: leaseTTL, yield: yield, told: map[string]bool{}, lease: ledger.Nonce()}
+		k := rekeyer{checker: checker{ledger: l}, leaseTTL: leaseTTL, yield: yield, told: map[string]bool{}, lease: l.NewNonce()}
 		if opts != nil {
 			k.dry = opts.DryRun
 		}

@@ -206,7 +206,7 @@ func (r *record) other() *stored.Lease {
 }
 
 func (r *record) take(ctx context.Context) (refreshing.Right, error) {
-	h := &held{record: r, turn: r.newTurn(ctx), nonce: ledger.Nonce()}
+	h := &held{record: r, turn: r.newTurn(ctx), nonce: r.Ledger.NewNonce()}
 	r.view = nil
 	r.watched.giveUp(h.lease.ID) // an attempt that fails may still store the lease
 	var err error
@@ -260,7 +260,7 @@ func (l *Leases) newTurn(ctx context.Context) turn {
 		until, length = min(until, left), min(length, left+l.margin())
 		t.mint = min(t.mint, left-min(callMargin, left/6))
 	}
-	t.lease = stored.Lease{ID: ledger.Nonce(), Until: t.wall.Add(until).UnixMilli(), For: length.Milliseconds() + 1}
+	t.lease = stored.Lease{ID: l.Ledger.NewNonce(), Until: t.wall.Add(until).UnixMilli(), For: length.Milliseconds() + 1}
 	return t
 }
 
@@ -348,7 +348,7 @@ func (h *held) Commit(ctx context.Context, plan func(codec.Fields) rules.Refresh
 	if err != nil && !ledger.Retryable(err) {
 		// This attempt may have been applied, and another writer may be removing the labels
 		// of the attempt. Do not add labels with the same nonce again.
-		h.nonce = ledger.Nonce()
+		h.nonce = h.Ledger.NewNonce()
 	}
 	return stored, err
 }

@@ -27,7 +27,7 @@ type Writer struct {
 }
 
 // Writer returns a Writer with a random nonce.
-func (l *Ledger) Writer() *Writer { return l.WriterOf(Nonce()) }
+func (l *Ledger) Writer() *Writer { return l.WriterOf(l.NewNonce()) }
 
 // WriterOf returns a Writer with the given nonce. Writers with the same nonce add the same
 // labels.
@@ -56,7 +56,7 @@ func (w *Writer) write(ctx context.Context, name Name, base Entry, r stored.Reco
 	if base.Name == "" || how == leaveReplaced {
 		r.NoAccess = w.NoAccess
 	}
-	mine := Nonce()
+	mine := w.NewNonce()
 	r.Nonces = append([]string{mine}, r.Nonces...)
 	r.Nonces = r.Nonces[:min(len(r.Nonces), maxNonces)]
 	now := w.Now().UnixMilli()

@@ -51,6 +51,9 @@ type Ledger struct {
 	// driverkit.Sleep, and tests replace Wait.
 	Wait func(context.Context, time.Duration) error
 
+	// NewNonce returns a nonce. New sets NewNonce to Nonce, and tests replace NewNonce.
+	NewNonce func() string
+
 	keysFit  atomic.Bool          // set if the store is known to have a marker that the keys fit
 	encrypts atomic.Pointer[bool] // whether the codec encrypts; nil until keyed has tested the codec
 
@@ -63,7 +66,7 @@ func New(d driver.Secrets, c Config) *Ledger {
 	if placed, ok := c.Codec.(codec.Placed); ok {
 		c.Codec = placed.At(properties.Place)
 	}
-	l := &Ledger{Config: c, Properties: properties, Wait: driverkit.Sleep, many: make(chan namerAt, 1)}
+	l := &Ledger{Config: c, Properties: properties, Wait: driverkit.Sleep, NewNonce: Nonce, many: make(chan namerAt, 1)}
 	l.Driver, l.Leaser = observed.Secrets(d, c.Observer), observed.Leaser(d, c.Observer)
 	l.Sweeper, l.Inspector = observed.Sweeper(d, c.Observer), observed.Inspector(d, c.Observer)
 	l.Labeler, _ = d.(driver.Labeler)

@@ -83,7 +83,7 @@ func (l *Ledger) keyed() (bool, error) {
 
 // form returns an empty record in the form that l writes.
 func (l *Ledger) form() ([]byte, error) {
-	return l.encode(markerName, stored.Record{Born: Nonce()})
+	return l.encode(markerName, stored.Record{Born: l.NewNonce()})
 }
 
 func (l *Ledger) reads(form []byte) error {
@@ -303,7 +303,7 @@ func (l *Ledger) nextMarker(ctx context.Context, m storedMarker, change func(*ma
 	next := m.marker
 	changed := !m.exists
 	if !m.exists {
-		next = marker{Version: markerVersion, Salt: Nonce()}
+		next = marker{Version: markerVersion, Salt: l.NewNonce()}
 		if err := l.describe(ctx, &next); err != nil {
 			return nil, err
 		}
@@ -343,7 +343,7 @@ func (l *Ledger) describe(ctx context.Context, m *marker) error {
 	for _, key := range l.IndexKeys {
 		m.Labels = append(m.Labels, m.digest("label", key))
 	}
-	plain, err := stored.Encode(stored.Record{Born: Nonce()})
+	plain, err := stored.Encode(stored.Record{Born: l.NewNonce()})
 	if err == nil && l.reads(plain) == nil {
 		m.Records = append(m.Records, plain)
 	}
@@ -351,7 +351,7 @@ func (l *Ledger) describe(ctx context.Context, m *marker) error {
 }
 
 func (l *Ledger) writeMarker(ctx context.Context, base storedMarker, m marker) error {
-	m.Nonce = Nonce()
+	m.Nonce = l.NewNonce()
 	data, err := json.Marshal(m)
 	if err != nil {
 		return err

@@ -311,7 +311,7 @@ func (w *Writer) labels(r, base stored.Record) []stored.Label {
 		if i := slices.IndexFunc(base.Labels, same); i >= 0 {
 			label = base.Labels[i]
 		} else if slices.Contains(base.Former, label) {
-			label.Nonce = Nonce()
+			label.Nonce = w.NewNonce()
 		}
 		labels = append(labels, label)
 	}

@@ -114,7 +114,7 @@ func (l *Ledger) leftBehind(probe driver.Secret) bool {
 
 // NewProbe returns the payload of a new probe.
 func (l *Ledger) NewProbe() (driver.Payload, error) {
-	mine := Nonce()
+	mine := l.NewNonce()
 	r := stored.Record{Born: mine, Nonces: []string{mine}, Updated: l.Now().UnixMilli()}
 	data, err := l.encode(ProbeName, r)
 	if err != nil {
