@@ -38,6 +38,7 @@ type bench struct {
 	*world
 	calls   *recording
 	handles []*handle
+	memory  *memstore.Driver
 }
 
 // A limited is a driver that declares a limit on the daily writes of a secret.
@@ -95,7 +96,7 @@ func (b *bench) pick(options []option) option {
 		delete(b.before, kind)
 		f(b)
 	}
-	if v, ok := b.faults[kind]; ok && (v != answerStale || o.call.stale()) {
+	if v, ok := b.faults[kind]; ok && (v != answerStale || o.call.stale(o.call.from)) {
 		delete(b.faults, kind)
 		o.verb = v
 	}
@@ -105,9 +106,10 @@ func (b *bench) pick(options []option) option {
 func (e exercise) record(t *testing.T) string {
 	var lines []string
 	synctest.Test(t, func(t *testing.T) {
+		memory := memstore.NewDriver()
 		b := &bench{
-			T: t, exercise: e, calls: &recording{nonces: map[string]string{}},
-			world: &world{memory: memstore.NewDriver(), past: map[string][]*driver.Secret{}, free: true, marker: true},
+			T: t, exercise: e, calls: &recording{nonces: map[string]string{}}, memory: memory,
+			world: &world{memory: memory, past: map[string][]*driver.Secret{}, free: true, marker: true},
 		}
 		if e.setup != nil {
 			e.setup(b)

@@ -175,12 +175,12 @@ type kube struct{ *handle }
 
 // repeatable waits for the scheduler, and then executes a write that the client may repeat.
 // sent is the number of times that the client has sent the write.
-func repeatable[T any](k kube, text, name string, do, held func() (T, error)) (v T, sent int, err error) {
+func repeatable[T any](ctx context.Context, k kube, text, name string, do, held func(*handle) (T, error)) (v T, sent int, err error) {
 	for err = errRepeat; errors.Is(err, errRepeat); sent++ {
 		if sent > 0 {
 			held = nil
 		}
-		v, err = step(k.handle, strings.Repeat("again ", sent)+text, true, name, do, held)
+		v, err = step(ctx, k.handle, strings.Repeat("again ", sent)+text, true, name, do, held)
 	}
 	return v, sent, err
 }
@@ -203,17 +203,17 @@ func (k kube) setHolding(name string, is bool) {
 
 // look reads the named secret after the service has refused to write the secret.
 func (k kube) look(ctx context.Context, name string) (driver.Secret, error) {
-	return step(k.handle, "look at "+name, false, name, func() (driver.Secret, error) { return k.memory.Get(ctx, name) }, nil)
+	return step(ctx, k.handle, "look at "+name, false, name, func(h *handle) (driver.Secret, error) { return h.memory.Get(ctx, name) }, nil)
 }
 
 func (k kube) Create(ctx context.Context, name string, p driver.Payload) (v driver.Version, err error) {
 	defer func() { k.told.carried(k.writer, p.Data, errors.Is(err, driver.ErrUnavailable)) }()
 	for {
 		var sent int
-		v, sent, err = repeatable(k, "create "+name, name, func() (driver.Version, error) {
-			k.setHolding(name, false)
-			return k.creates(ctx, name, p)
-		}, func() (driver.Version, error) {
+		v, sent, err = repeatable(ctx, k, "create "+name, name, func(h *handle) (driver.Version, error) {
+			kube{h}.setHolding(name, false)
+			return h.creates(ctx, name, p)
+		}, func(*handle) (driver.Version, error) {
 			return "", errHeld
 		})
 		if !errors.Is(err, driver.ErrExists) {
@@ -236,11 +236,11 @@ func (k kube) Create(ctx context.Context, name string, p driver.Payload) (v driv
 
 func (k kube) Update(ctx context.Context, name string, base driver.Secret, p driver.Payload) (v driver.Version, err error) {
 	defer func() { k.told.carried(k.writer, p.Data, errors.Is(err, driver.ErrUnavailable)) }()
-	v, sent, err := repeatable(k, "update "+name, name, func() (driver.Version, error) {
-		if k.holding(name) {
+	v, sent, err := repeatable(ctx, k, "update "+name, name, func(h *handle) (driver.Version, error) {
+		if (kube{h}).holding(name) {
 			return "", driver.ErrConflict
 		}
-		return k.updates(ctx, name, base, p)
+		return h.updates(ctx, name, base, p)
 	}, nil)
 	if sent <= 1 || !errors.Is(err, driver.ErrConflict) && !errors.Is(err, driver.ErrNotFound) {
 		return v, err
@@ -266,15 +266,16 @@ func (k kube) Delete(ctx context.Context, name string, base driver.Secret) error
 		}
 		return driver.ErrConflict
 	}
-	deletes := func() (struct{}, error) {
-		if k.holding(name) {
+	deletes := func(h *handle) (struct{}, error) {
+		if (kube{h}).holding(name) {
 			return struct{}{}, driver.ErrConflict
 		}
-		return struct{}{}, k.deletes(ctx, name, base)
+		return struct{}{}, h.deletes(ctx, name, base)
 	}
-	_, sent, err := repeatable(k, "delete "+name, name, deletes, func() (struct{}, error) {
+	_, sent, err := repeatable(ctx, k, "delete "+name, name, deletes, func(h *handle) (struct{}, error) {
+		k := kube{h}
 		_, absent := k.memory.Get(ctx, name)
-		_, err := deletes()
+		_, err := deletes(h)
 		k.setHolding(name, k.holding(name) || err == nil && absent == nil)
 		return struct{}{}, err
 	})
@@ -285,14 +286,14 @@ func (k kube) Delete(ctx context.Context, name string, base driver.Secret) error
 }
 
 func (k kube) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[driver.Named, error] {
-	return perLabel(k.handle, any, func(l driver.Label) ([]driver.Named, error) {
-		return collect(k.memory.Lookup(ctx, []driver.Label{l}))
+	return perLabel(ctx, k.handle, any, func(h *handle, l driver.Label) ([]driver.Named, error) {
+		return collect(h.memory.Lookup(ctx, []driver.Label{l}))
 	})
 }
 
 // perLabel calls find concurrently, once for each distinct label, and yields each secret
 // once.
-func perLabel(h *handle, any []driver.Label, find func(driver.Label) ([]driver.Named, error)) iter.Seq2[driver.Named, error] {
+func perLabel(ctx context.Context, h *handle, any []driver.Label, find func(*handle, driver.Label) ([]driver.Named, error)) iter.Seq2[driver.Named, error] {
 	terms := slices.Clone(any)
 	for i := range terms {
 		terms[i].Nonce = ""
@@ -303,7 +304,7 @@ func perLabel(h *handle, any []driver.Label, find func(driver.Label) ([]driver.N
 	var wait sync.WaitGroup
 	for i, l := range terms {
 		wait.Go(func() {
-			found[i], errs[i] = step(h, "lookup "+l.Key+" "+l.Value, false, "", func() ([]driver.Named, error) { return find(l) }, nil)
+			found[i], errs[i] = step(ctx, h, "lookup "+l.Key+" "+l.Value, false, "", func(h *handle) ([]driver.Named, error) { return find(h, l) }, nil)
 		})
 	}
 	wait.Wait()
@@ -323,7 +324,7 @@ func perLabel(h *handle, any []driver.Label, find func(driver.Label) ([]driver.N
 func (k kube) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 	return func(yield func(driver.Named, error) bool) {
 		for last, more := "", true; more; {
-			page, err := step(k.handle, "list after "+last, false, "", func() ([]driver.Named, error) { return k.after(ctx, last) }, nil)
+			page, err := step(ctx, k.handle, "list after "+last, false, "", func(h *handle) ([]driver.Named, error) { return kube{h}.after(ctx, last) }, nil)
 			if err != nil {
 				yield(driver.Named{}, err)
 				return
@@ -372,7 +373,7 @@ func born(s driver.Secret) string {
 // incarnation, and the secret is not of the incarnation of base, the error matches
 // ErrNotFound.
 func (g tagged) relabel(ctx context.Context, text, name string, base driver.Secret, change func([]driver.Label) []driver.Label) error {
-	_, err := step(g.handle, text+" "+name, true, name, func() (struct{}, error) {
+	_, err := step(ctx, g.handle, text+" "+name, true, name, func(g *handle) (struct{}, error) {
 		now, err := g.memory.Get(ctx, name)
 		if g.service.incarnations && (err != nil || born(now) != born(base)) {
 			return struct{}{}, driver.ErrNotFound
@@ -410,7 +411,7 @@ func (g tagged) Create(ctx context.Context, name string, p driver.Payload) (v dr
 			return "", err
 		}
 	}
-	return step(g.handle, "create "+name, true, name, func() (driver.Version, error) {
+	return step(ctx, g.handle, "create "+name, true, name, func(g *handle) (driver.Version, error) {
 		v, err := g.creates(ctx, name, p)
 		if err == nil && g.service.incarnations {
 			g.mu.Lock()
@@ -432,7 +433,7 @@ func (g tagged) Update(ctx context.Context, name string, base driver.Secret, p d
 	var removal sync.WaitGroup
 	defer removal.Wait()
 	removal.Go(func() { g.detach(ctx, "unlabel former of", name, base, driverkit.Without(base.Former, stay)) })
-	v, err = step(g.handle, "update "+name, true, name, func() (driver.Version, error) { return g.updates(ctx, name, base, p) }, nil)
+	v, err = step(ctx, g.handle, "update "+name, true, name, func(h *handle) (driver.Version, error) { return h.updates(ctx, name, base, p) }, nil)
 	switch {
 	case err == nil:
 		g.detach(ctx, "unlabel", name, base, driverkit.Without(base.Labels, stay))
@@ -443,7 +444,7 @@ func (g tagged) Update(ctx context.Context, name string, base driver.Secret, p d
 }
 
 func (g tagged) Delete(ctx context.Context, name string, base driver.Secret) error {
-	_, err := step(g.handle, "delete "+name, true, name, func() (struct{}, error) {
+	_, err := step(ctx, g.handle, "delete "+name, true, name, func(g *handle) (struct{}, error) {
 		now, _ := g.memory.Get(ctx, name)
 		err := g.deletes(ctx, name, base)
 		if err == nil && now.Version != "" && g.service.incarnations {
@@ -461,11 +462,11 @@ func (g tagged) Delete(ctx context.Context, name string, base driver.Secret) err
 
 func (g tagged) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[driver.Named, error] {
 	if g.service.perLabel {
-		return perLabel(g.handle, any, func(l driver.Label) ([]driver.Named, error) { return g.carrying(ctx, l) })
+		return perLabel(ctx, g.handle, any, func(h *handle, l driver.Label) ([]driver.Named, error) { return tagged{h}.carrying(ctx, l) })
 	}
-	return sorted(step(g.handle, "lookup", false, "",
-		func() ([]driver.Named, error) { return g.carrying(ctx, any...) },
-		func() ([]driver.Named, error) { return g.lookupBefore(any), nil }))
+	return sorted(step(ctx, g.handle, "lookup", false, "",
+		func(h *handle) ([]driver.Named, error) { return tagged{h}.carrying(ctx, any...) },
+		func(h *handle) ([]driver.Named, error) { return h.lookupBefore(any), nil }))
 }
 
 // carrying returns the secrets that have at least one of the labels.
@@ -494,13 +495,16 @@ func (a arns) Relabel(_ string, _ driver.Version, added []driver.Label) []driver
 	return added
 }
 
-func (w *world) nonce() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.nonces++
+// nonce returns a nonce that no other call of a process in this world returns. The nonces of a
+// process do not depend on other processes.
+func (h *handle) nonce() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.nonces++
 	const letters = "abcdefghijklmnopqrstuvwxyz"
 	text := []byte("nonceaaaaaaaaaaa")
-	for i, n := len(text)-1, w.nonces; n > 0; i, n = i-1, n/len(letters) {
+	text[5] = letters[h.writer+1]
+	for i, n := len(text)-1, h.nonces; n > 0; i, n = i-1, n/len(letters) {
 		text[i] = letters[n%len(letters)]
 	}
 	return string(text)
@@ -556,10 +560,12 @@ func TestServicesFindFaults(t *testing.T) {
 		}},
 		{"a read returns what a finalizer holds", "save and delete/k8sstore with finalizers", sloppy{
 			get: func(ctx context.Context, d driver.Secrets, name string) (driver.Secret, error) {
-				if k := d.(kube); k.holding(name) {
-					return k.last(name), nil
-				}
-				return d.Get(ctx, name)
+				return step(ctx, d.(kube).handle, "get "+name, false, name, func(h *handle) (driver.Secret, error) {
+					if k := (kube{h}); k.holding(name) {
+						return k.last(name), nil
+					}
+					return h.memory.Get(ctx, name)
+				}, nil)
 			},
 		}},
 		{"a creation that a finalizer has stopped counts as done", "deletion and creation by two/k8sstore with finalizers", sloppy{
@@ -596,7 +602,9 @@ func TestServicesFindFaults(t *testing.T) {
 		{"a list leaves out what has changed since it began", "deletion of all while one is saved/k8sstore without faults", sloppy{
 			list: func(ctx context.Context, d driver.Secrets) iter.Seq2[driver.Named, error] {
 				return func(yield func(driver.Named, error) bool) {
-					began, err := collect(d.(kube).memory.List(ctx))
+					began, err := step(ctx, d.(kube).handle, "begin list", false, "", func(h *handle) ([]driver.Named, error) {
+						return collect(h.memory.List(ctx))
+					}, nil)
 					for named, e := range d.List(ctx) {
 						was := slices.ContainsFunc(began, func(n driver.Named) bool { return n.Version == named.Version })
 						if was && !yield(named, errors.Join(err, e)) {

@@ -25,17 +25,19 @@ import (
 //
 // Equal situations. The behavior of a process depends only on the answers to its calls, so
 // the sequence of answers represents the state of the process. A situation consists of the
-// content of the memory, the results of stale reads, and the answers that each process has
-// got. A situation also includes the faults that may still happen, and any shared state outside
-// the memory, such as that of the authorization server. Equal situations have the same
-// continuations, so the explorer takes each option of a situation only once. In a
-// situation:
+// content of the memory, the answers that each process has got, and any shared state outside
+// the memory, such as that of the authorization server. A prospect adds the faults that may
+// still happen, and the results of stale reads. Equal prospects have the same continuations.
+// A prospect that permits more faults also has the continuations of a prospect of the same
+// situation that permits fewer. The explorer therefore takes an option of a prospect only if it
+// has taken the option in no prospect that includes this one. In a situation:
 //
 //   - the first write that stored a random nonce represents the nonce, and the number of a
 //     write to a secret represents the version. Package tokenstore compares nonces and
 //     versions only for equality.
 //   - the error of a process that has ended represents the process. For a process that has
 //     died, a situation records only its death.
+//   - an answer that a fault has not changed counts as an answer without a fault.
 //   - the answers before a pause between two attempts of a save or deletion do not count,
 //     because the next attempt reads all entries again. Only three facts count: where the
 //     process has moved the record, whether the answer to that write was lost, and which
@@ -76,26 +78,73 @@ func digest(parts ...string) situation {
 
 func (s situation) String() string { return string(s[:]) }
 
+// A prospect is a situation together with the faults that may still happen.
+type prospect struct {
+	situation
+	past   situation // a digest of the results of stale reads
+	faults budgets
+	lost   bool // see world.lost
+}
+
+// includes reports whether each continuation of q is also a continuation of p, a prospect of
+// the same situation.
+func (p prospect) includes(q prospect) bool {
+	return p.faults.atLeast(q.faults) && (p.past == q.past || q.faults.stales == 0) && (!p.lost || q.lost)
+}
+
+func (b budgets) atLeast(other budgets) bool {
+	return b.crashes >= other.crashes && b.losses >= other.losses && b.stales >= other.stales &&
+		b.repeats >= other.repeats && b.holds >= other.holds
+}
+
 // A reduction holds the options that the runs of a scenario have tried.
 type reduction struct {
-	options map[situation][]string // options that runs have taken, by situation
-	noisy   map[situation]bool     // options that commute with no other option, by a digest of the situation and the option
+	options map[situation][]*attempted
+	noisy   map[choice]bool // choices after which a process pauses or asks the authorization server
+}
+
+// A choice is an option, by its name, in a prospect.
+type choice struct {
+	in     prospect
+	option string
+}
+
+// An attempted holds the options that runs have taken in a prospect.
+type attempted struct {
+	in      prospect
+	options []string
 }
 
 func newReduction() *reduction {
-	return &reduction{options: map[situation][]string{}, noisy: map[situation]bool{}}
+	return &reduction{options: map[situation][]*attempted{}, noisy: map[choice]bool{}}
 }
 
-// left returns the names of the awake options that no run has taken in s yet, and records
-// them as taken.
-func (r *reduction) left(s situation, awake []option) []string {
+// left returns the names of the awake options that no run has taken in p yet, nor in a
+// prospect that includes p. left records these options as taken.
+func (r *reduction) left(p prospect, awake []option) []string {
+	var here *attempted
+	taken := map[string]bool{}
+	for _, a := range r.options[p.situation] {
+		if a.in == p {
+			here = a
+		}
+		if a.in.includes(p) {
+			for _, name := range a.options {
+				taken[name] = true
+			}
+		}
+	}
 	var left []string
 	for _, o := range awake {
-		if name := o.String(); !slices.Contains(r.options[s], name) {
+		if name := o.String(); !taken[name] {
 			left = append(left, name)
 		}
 	}
-	r.options[s] = append(r.options[s], left...)
+	if here == nil {
+		here = &attempted{in: p}
+		r.options[p.situation] = append(r.options[p.situation], here)
+	}
+	here.options = append(here.options, left...)
 	return left
 }
 
@@ -104,6 +153,11 @@ type told struct {
 	clock bool // time is part of a situation
 	brief bool // situations are not needed
 	began time.Time
+	world *world
+
+	// later, if not nil, records the calls of methods instead of their effects. The effects
+	// belong to another world, of which this told knows nothing.
+	later func(func(*told))
 
 	mu        sync.Mutex
 	nonces    map[string]string
@@ -123,9 +177,9 @@ type answered struct {
 	text string
 }
 
-func newTold(processes int, clock, brief bool) *told {
+func newTold(w *world, processes int, clock, brief bool) *told {
 	t := &told{
-		clock: clock, brief: brief, began: time.Now(),
+		clock: clock, brief: brief, began: w.began, world: w,
 		nonces: map[string]string{}, versions: map[driver.Version]string{}, writes: map[string]int{}, labelings: map[string]int{}, texts: map[string]string{},
 		heard: make([]situation, processes), moved: make([]situation, processes), labels: make([]situation, processes),
 		answers: make([]map[string]string, processes), same: make([][]answered, processes),
@@ -145,7 +199,7 @@ func (t *told) now() string {
 	if !t.clock {
 		return ""
 	}
-	return time.Since(t.began).String()
+	return t.world.elapsed().String()
 }
 
 // inWord reports whether c can be part of a nonce.
@@ -202,6 +256,10 @@ func (t *told) carried(writer int, data []byte, lost bool) {
 	if !t.of(writer) || t.brief {
 		return
 	}
+	if t.later != nil {
+		t.later(func(t *told) { t.carried(writer, data, lost) })
+		return
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	known := ""
@@ -225,6 +283,10 @@ func (t *told) carried(writer int, data []byte, lost bool) {
 // forgets discards the recorded answers of the writer, except the labels that the writer has
 // written and the target of its move. why names the reason.
 func (t *told) forgets(writer int, why string) {
+	if t.later != nil {
+		t.later(func(t *told) { t.forgets(writer, why) })
+		return
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.heard[writer] = digest(why, t.moved[writer].String(), t.labels[writer].String())
@@ -295,19 +357,24 @@ func (t *told) hears(writer int, call string, v any, err error) {
 	if !t.of(writer) || t.brief {
 		return
 	}
+	if t.later != nil {
+		t.later(func(t *told) { t.hears(writer, call, v, err) })
+		return
+	}
 	text := t.text(v, err)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.heard[writer] = digest(t.heard[writer].String(), call, text, t.now())
 }
 
-// reads records whether the answer to a call is new to the writer. An answer to a write, or to a
-// call with a fault, always counts as new.
-func (t *told) reads(writer int, c *call, is verb, v any, err error) {
+// reads records whether the answer to c is new to the process that has made c. An answer to a
+// write, or to a call with a fault, always counts as new.
+func (t *told) reads(c *call, d delivery) {
+	writer, is := c.writer, d.verb
 	if !t.of(writer) {
 		return
 	}
-	text := t.text(v, err)
+	text := t.text(d.value, d.err)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if before, known := t.answers[writer][c.text]; known && before == text && !c.write && is == proceed {
@@ -331,26 +398,40 @@ func (t *told) idle(writer int) bool {
 	t.mu.Lock()
 	same := t.same[writer]
 	t.mu.Unlock()
-	return len(same) >= patience && !slices.ContainsFunc(same, func(a answered) bool { return a.call.answer() != a.text })
+	return len(same) >= patience && !slices.ContainsFunc(same, func(a answered) bool { return t.text(a.call.do(t.world.handleOf(a.call))) != a.text })
 }
 
 // outside returns the state that the processes share outside the memory, and the time.
-func (w *world) outside(sc scenario) string {
-	if sc.outside == nil {
+func (w *world) outside() string {
+	if w.issuer == nil {
 		return w.told.now()
 	}
-	return w.told.now() + " " + sc.outside()
+	return w.told.now() + " " + w.issuer.String()
 }
 
-func (w *world) situation(sc scenario, b budgets, results []result) situation {
+func (w *world) prospect(sc scenario, b budgets, results []result) prospect {
+	p := prospect{situation: w.situation(sc, results), faults: b, lost: w.lost}
+	if b.stales == 0 {
+		return p
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	parts := []string{fmt.Sprint(b, w.lost), w.violation, w.outside(sc)}
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(w.past)) {
+		if len(w.past[name]) > 1 {
+			parts = append(parts, name, w.told.text(w.earlier(name, sc.ancient)), w.told.text(w.earlier(name, false)))
+		}
+	}
+	p.past = digest(parts...)
+	return p
+}
+
+func (w *world) situation(sc scenario, results []result) situation {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	parts := []string{w.violation, w.outside()}
 	for _, name := range slices.Sorted(maps.Keys(w.past)) {
 		parts = append(parts, fmt.Sprint(name, w.told.writes[name]), w.told.text(w.memory.Get(context.Background(), name)))
-		if past := w.past[name]; b.stales > 0 && len(past) > 1 {
-			parts = append(parts, w.told.text(w.earlier(name, sc.ancient)), w.told.text(w.earlier(name, false)))
-		}
 	}
 	parts = append(parts, w.beside())
 	for i, r := range results {
@@ -435,7 +516,7 @@ func TestReduction(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			fresh, b := setting()
-			synctest.Test(t, func(t *testing.T) { compare(t, fresh, b) })
+			compare(t, fresh, b)
 		})
 	}
 }
@@ -443,10 +524,13 @@ func TestReduction(t *testing.T) {
 func compare(t *testing.T, fresh func() scenario, b budgets) {
 	every, few := newChecker(fresh, b), newChecker(fresh, b)
 	every.all, every.endings, few.endings = true, map[situation]bool{}, map[situation]bool{}
-	err, finished := every.search(t, *exploreEvery)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var finished bool
+	synctest.Test(t, func(t *testing.T) {
+		var err error
+		if err, finished = every.search(t, *exploreEvery); err != nil {
+			t.Fatal(err)
+		}
+	})
 	if !finished {
 		t.Skipf("more than %d orders", every.runs)
 	}
@@ -540,22 +624,20 @@ func findsFaults(t *testing.T, mutants []mutant) {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
 			fresh, b := settings()[m.setting]()
-			synctest.Test(t, func(t *testing.T) {
-				c := newChecker(func() scenario {
-					sc := fresh()
-					sc.wrap = func(d driver.Secrets) driver.Secrets {
-						broken := m.driver
-						broken.Secrets = d
-						return broken
-					}
-					return sc
-				}, b)
-				err, finished := c.search(t, 0)
-				if err == nil {
-					t.Fatalf("not found in %d runs, all: %t", c.runs, finished)
+			c := newChecker(func() scenario {
+				sc := fresh()
+				sc.wrap = func(d driver.Secrets) driver.Secrets {
+					broken := m.driver
+					broken.Secrets = d
+					return broken
 				}
-				t.Logf("found in run %d", c.runs)
-			})
+				return sc
+			}, b)
+			err, finished := c.search(t, 0)
+			if err == nil {
+				t.Fatalf("not found in %d runs, all: %t", c.runs, finished)
+			}
+			t.Logf("found in run %d", c.runs)
 		})
 	}
 }

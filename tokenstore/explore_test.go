@@ -35,7 +35,7 @@ var exploreEvery = flag.Int("explore.every", 0, "TestReduction compares all sett
 // scheduler lets the call continue. A world keeps the earlier states of each secret as answers
 // to stale reads.
 type world struct {
-	memory  *memstore.Driver
+	memory  driver.Leaser
 	service service
 
 	mu      sync.Mutex
@@ -43,11 +43,13 @@ type world struct {
 	past    map[string][]*driver.Secret // states of each name; nil means that no secret had the name; the last state is current
 	labels  map[string][]driver.Label   // labels of each name, if labels are not part of states
 	held    map[string]bool             // names of deleted secrets that a finalizer holds
-	nonces  int                         // number of nonces that a Labeler has chosen
 	free    bool                        // calls do not wait for the scheduler
+	dead    bool                        // all further calls fail
 	marker  bool                        // reads of the marker of keys also wait for the scheduler
 	began   time.Time                   // when the clock of the stores started
 	told    *told                       // the answers that the processes have got; nil means that nothing is recorded
+	issuer  *issuer                     // the authorization server, if the scenario has one
+	model   *model                      // if not nil, models of the processes take the place of the processes
 
 	lost      bool   // a call, or the response to a call, was lost
 	violation string // the violation of a rule that outcomes do not show
@@ -57,15 +59,33 @@ type world struct {
 
 // A call is a call of a driver to its service that waits for the scheduler.
 type call struct {
-	writer int // the number of the process
-	text   string
-	name   string // of the secret; empty for a search or list
-	write  bool
-	labels bool          // the call changes only labels
-	stale  func() bool   // reports whether a stale read can return an older state
-	holds  func() bool   // reports whether a finalizer can hold the name
-	answer func() string // returns the current answer to a read
-	verb   chan verb
+	writer    int // the number of the process
+	text      string
+	name      string // of the secret; empty for a search or list
+	write     bool
+	labels    bool // the call changes only labels
+	do, other func(*handle) (any, error)
+	from      *handle
+	ends      time.Duration // the deadline of the call on the clock of the world; 0 means none
+	result    chan delivery
+}
+
+// A delivery is the result of a call that the scheduler has released.
+type delivery struct {
+	verb  verb
+	value any
+	err   error
+	at    time.Duration // on the clock of the world
+}
+
+// stale reports whether a stale read by h can return an older state.
+func (c *call) stale(h *handle) bool {
+	return h.lag && !c.write && c.other != nil && (c.name == "" || len(h.past[c.name]) > 1)
+}
+
+// holds reports whether a finalizer can hold the name of c, a call of h.
+func (c *call) holds(h *handle) bool {
+	return c.write && c.other != nil && h.held[c.name] == strings.HasPrefix(c.text, "create ")
 }
 
 // A verb says what the scheduler does with a call.
@@ -99,66 +119,119 @@ type handle struct {
 	lag     bool // the driver declares that reads and searches may lag
 	ancient bool // stale reads return the previous incarnation, if there is one
 	crashed bool // guarded by world.mu
+	nonces  int  // number of nonces that nonce has returned; guarded by world.mu
 }
 
-// step waits for the scheduler, and then executes a call. do applies the call. If other is not
-// nil, other answers a read from an earlier state, or executes a write while a finalizer holds
-// the name.
-func step[T any](h *handle, text string, write bool, name string, do, other func() (T, error)) (T, error) {
-	var zero T
+// step waits until the scheduler has executed a call. do applies the call through a handle of
+// the world in which the scheduler executes the call. If other is not nil, other answers a read
+// from an earlier state, or executes a write while a finalizer holds the name.
+func step[T any](ctx context.Context, h *handle, text string, write bool, name string, do, other func(*handle) (T, error)) (T, error) {
+	c := &call{
+		writer: h.writer, text: text, name: name, write: write, labels: strings.Contains(text, "label"),
+		do: untyped(do), other: untyped(other), from: h, result: make(chan delivery),
+	}
+	if at, has := ctx.Deadline(); has {
+		c.ends = at.Sub(h.began)
+	}
+	v, err := h.waits(c)
+	typed, _ := v.(T)
+	return typed, err
+}
+
+func untyped[T any](f func(*handle) (T, error)) func(*handle) (any, error) {
+	if f == nil {
+		return nil
+	}
+	return func(h *handle) (any, error) { return f(h) }
+}
+
+// waits returns the result of c after the scheduler has executed c.
+func (h *handle) waits(c *call) (any, error) {
 	h.mu.Lock()
-	if h.crashed {
+	if h.crashed || h.dead {
 		h.mu.Unlock()
-		return zero, errDead
+		return nil, errDead
 	}
 	// No scenario has keys, so the result of a read of the marker does not depend on the
 	// order of calls. Such a read need not wait for the scheduler.
-	if h.free || !h.marker && !write && name == "keys" {
+	if h.free || !h.marker && !c.write && c.name == "keys" {
 		h.mu.Unlock()
-		v, err := do()
-		h.told.hears(h.writer, "at once "+text, v, err)
+		v, err := c.do(h)
+		h.told.hears(h.writer, "at once "+c.text, v, err)
 		return v, err
 	}
-	c := &call{writer: h.writer, text: text, name: name, write: write, labels: strings.Contains(text, "label"), verb: make(chan verb)}
-	c.stale = func() bool { return h.lag && !write && other != nil && (name == "" || len(h.past[name]) > 1) }
-	c.holds = func() bool { return write && other != nil && h.held[name] == strings.HasPrefix(text, "create ") }
-	c.answer = func() string { return h.told.text(do()) }
 	h.pending = append(h.pending, c)
 	h.mu.Unlock()
-	verb := <-c.verb
-	v, err := becomes(h, verb, do, other)
-	h.told.hears(h.writer, text+verb.String(), v, err)
-	h.told.reads(h.writer, c, verb, v, err)
-	return v, err
+	d := <-c.result
+	if d.verb == crashBefore || d.verb == crashAfter {
+		h.die()
+	}
+	return d.value, d.err
 }
 
-func becomes[T any](h *handle, v verb, do, other func() (T, error)) (T, error) {
-	var zero T
-	switch v {
-	case answerStale, hold:
-		return other()
-	case repeatAfter:
-		_, _ = do()
-		return zero, errRepeat
-	case repeatBefore:
-		return zero, errRepeat
-	case loseAnswer:
-		_, err := do()
-		if err != nil {
-			return zero, err
-		}
-		return zero, fmt.Errorf("%w: the answer was lost", driver.ErrUnavailable)
-	case loseCall:
-		return zero, fmt.Errorf("%w: the call was lost", driver.ErrUnavailable)
-	case crashBefore:
-		h.die()
-		return zero, errCrashed
-	case crashAfter:
-		_, _ = do()
-		h.die()
-		return zero, errCrashed
+// execute executes c as v says.
+func (w *world) execute(c *call, v verb) delivery {
+	h := w.handleOf(c)
+	d := h.becomes(c, v)
+	w.told.hears(c.writer, c.text+d.verb.String(), d.value, d.err)
+	w.told.reads(c, d)
+	d.at = w.elapsed()
+	return d
+}
+
+// handleOf returns the handle through which w executes c.
+func (w *world) handleOf(c *call) *handle {
+	if w.model != nil {
+		return w.model.handles[c.writer]
 	}
-	return do()
+	return c.from
+}
+
+// elapsed returns the time on the clock of the stores.
+func (w *world) elapsed() time.Duration {
+	if w.model != nil {
+		return w.model.clock
+	}
+	return time.Since(w.began)
+}
+
+// becomes executes c as v says. The verb of the result is proceed if a fault has changed
+// nothing.
+func (h *handle) becomes(c *call, v verb) delivery {
+	d := delivery{verb: v}
+	do := c.do
+	if h.model != nil && c.ends > 0 && h.elapsed() >= c.ends {
+		do = func(*handle) (any, error) { return nil, context.DeadlineExceeded }
+	}
+	switch v {
+	case answerStale:
+		d.value, d.err = c.other(h)
+		if h.told != nil && h.told.text(d.value, d.err) == h.told.text(do(h)) {
+			d.verb = proceed
+		}
+	case hold:
+		d.value, d.err = c.other(h)
+	case repeatAfter:
+		_, _ = do(h)
+		d.err = errRepeat
+	case repeatBefore:
+		d.err = errRepeat
+	case loseAnswer:
+		if _, err := do(h); err != nil {
+			return delivery{err: err}
+		}
+		d.err = fmt.Errorf("%w: the answer was lost", driver.ErrUnavailable)
+	case loseCall:
+		d.err = fmt.Errorf("%w: the call was lost", driver.ErrUnavailable)
+	case crashBefore:
+		d.err = errCrashed
+	case crashAfter:
+		_, _ = do(h)
+		d.err = errCrashed
+	default:
+		d.value, d.err = do(h)
+	}
+	return d
 }
 
 func (h *handle) die() {
@@ -216,14 +289,14 @@ func (h *handle) Properties() driver.Properties {
 }
 
 func (h *handle) Get(ctx context.Context, name string) (driver.Secret, error) {
-	return step(h, "get "+name, false, name,
-		func() (driver.Secret, error) { return h.memory.Get(ctx, name) },
-		func() (driver.Secret, error) { return h.before(name) })
+	return step(ctx, h, "get "+name, false, name,
+		func(h *handle) (driver.Secret, error) { return h.memory.Get(ctx, name) },
+		func(h *handle) (driver.Secret, error) { return h.before(name) })
 }
 
 func (h *handle) Fresh(ctx context.Context, name string, than driver.Secret) (driver.Secret, error) {
-	return step(h, "fresh "+name, false, name,
-		func() (driver.Secret, error) { return h.memory.Fresh(ctx, name, than) }, nil)
+	return step(ctx, h, "fresh "+name, false, name,
+		func(h *handle) (driver.Secret, error) { return h.memory.Fresh(ctx, name, than) }, nil)
 }
 
 // A noter is a handle that implements driver.Leaser. Its method Fresh may return an earlier
@@ -233,11 +306,11 @@ type noter struct{ *handle }
 var _ driver.Leaser = noter{}
 
 func (n noter) Fresh(ctx context.Context, name string, than driver.Secret) (driver.Secret, error) {
-	now := func() (driver.Secret, error) { return n.memory.Fresh(ctx, name, than) }
-	return step(n.handle, "fresh "+name, false, name, now, func() (driver.Secret, error) {
-		old, err := n.before(name)
+	now := func(h *handle) (driver.Secret, error) { return h.memory.Fresh(ctx, name, than) }
+	return step(ctx, n.handle, "fresh "+name, false, name, now, func(h *handle) (driver.Secret, error) {
+		old, err := h.before(name)
 		if err != nil || than.Version != "" && number(old.Version) < number(than.Version) {
-			return now()
+			return now(h)
 		}
 		return old, nil
 	})
@@ -252,10 +325,10 @@ func number(v driver.Version) int {
 }
 
 func (n noter) Note(ctx context.Context, name string, base driver.Secret, note string) error {
-	_, err := step(n.handle, "note "+name, true, name, func() (struct{}, error) {
-		err := n.memory.Note(ctx, name, base, note)
+	_, err := step(ctx, n.handle, "note "+name, true, name, func(h *handle) (struct{}, error) {
+		err := h.memory.Note(ctx, name, base, note)
 		if err == nil {
-			n.note(name)
+			h.note(name)
 		}
 		return struct{}{}, err
 	}, nil)
@@ -274,7 +347,7 @@ func (h *handle) driver(sc scenario) driver.Secrets {
 }
 
 func (h *handle) Create(ctx context.Context, name string, p driver.Payload) (driver.Version, error) {
-	v, err := step(h, "create "+name, true, name, func() (driver.Version, error) { return h.creates(ctx, name, p) }, nil)
+	v, err := step(ctx, h, "create "+name, true, name, func(h *handle) (driver.Version, error) { return h.creates(ctx, name, p) }, nil)
 	h.told.carried(h.writer, p.Data, errors.Is(err, driver.ErrUnavailable))
 	return v, err
 }
@@ -288,7 +361,7 @@ func (h *handle) creates(ctx context.Context, name string, p driver.Payload) (dr
 }
 
 func (h *handle) Update(ctx context.Context, name string, base driver.Secret, p driver.Payload) (driver.Version, error) {
-	v, err := step(h, "update "+name, true, name, func() (driver.Version, error) { return h.updates(ctx, name, base, p) }, nil)
+	v, err := step(ctx, h, "update "+name, true, name, func(h *handle) (driver.Version, error) { return h.updates(ctx, name, base, p) }, nil)
 	h.told.carried(h.writer, p.Data, errors.Is(err, driver.ErrUnavailable))
 	return v, err
 }
@@ -321,7 +394,7 @@ func (h *handle) overMoved(ctx context.Context, name string, data []byte) bool {
 }
 
 func (h *handle) Delete(ctx context.Context, name string, base driver.Secret) error {
-	_, err := step(h, "delete "+name, true, name, func() (struct{}, error) { return struct{}{}, h.deletes(ctx, name, base) }, nil)
+	_, err := step(ctx, h, "delete "+name, true, name, func(h *handle) (struct{}, error) { return struct{}{}, h.deletes(ctx, name, base) }, nil)
 	return err
 }
 
@@ -334,9 +407,9 @@ func (h *handle) deletes(ctx context.Context, name string, base driver.Secret) e
 }
 
 func (h *handle) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[driver.Named, error] {
-	return sorted(step(h, "lookup", false, "",
-		func() ([]driver.Named, error) { return collect(h.memory.Lookup(ctx, any)) },
-		func() ([]driver.Named, error) { return h.lookupBefore(any), nil }))
+	return sorted(step(ctx, h, "lookup", false, "",
+		func(h *handle) ([]driver.Named, error) { return collect(h.memory.Lookup(ctx, any)) },
+		func(h *handle) ([]driver.Named, error) { return h.lookupBefore(any), nil }))
 }
 
 // lookupBefore answers like an index that lags. For each secret, lookupBefore returns the state
@@ -361,8 +434,8 @@ func (h *handle) lookupBefore(any []driver.Label) []driver.Named {
 }
 
 func (h *handle) List(ctx context.Context) iter.Seq2[driver.Named, error] {
-	return sorted(step(h, "list", false, "",
-		func() ([]driver.Named, error) { return collect(h.memory.List(ctx)) }, nil))
+	return sorted(step(ctx, h, "list", false, "",
+		func(h *handle) ([]driver.Named, error) { return collect(h.memory.List(ctx)) }, nil))
 }
 
 func (h *handle) Names(ctx context.Context) iter.Seq2[string, error] {
@@ -412,8 +485,8 @@ type scenario struct {
 	// the package documentation permits. A scenario with duplicates begins with such a
 	// record, which may remain after a fault.
 	loose, duplicates bool
-	// check, if not nil, is called after each run with the number of processes that died.
-	check func(crashes int) error
+	// checks are called after each run with the number of processes that died.
+	checks []func(i *issuer, crashes int) error
 	// If broken is not nil, a process runs broken after setup, and dies after its first
 	// write. Another process then calls the function after.
 	broken *operation
@@ -428,8 +501,8 @@ type scenario struct {
 	ancient bool
 	// lease is the LeaseTTL of the stores, or 0 in a scenario without leases.
 	lease time.Duration
-	// outside, if not nil, returns the state that the processes share outside the memory.
-	outside func() string
+	// issuer, if not nil, is the authorization server that the processes share.
+	issuer *issuer
 	// wrap, if not nil, wraps the driver in a driver that breaks a promise.
 	wrap func(driver.Secrets) driver.Secrets
 	// notes means that the driver keeps leases in notes.
@@ -488,16 +561,18 @@ type run struct {
 	// taken since that decision.
 	tried   *reduction
 	asleep  []option
-	now     func() situation
+	now     func() prospect
+	save    func() *snapshot // if set, saves the state of the run
 	outside func() string
 	before  string // the state outside the memory before the last decision
 }
 
 // A decision is the choice of an option in one situation.
 type decision struct {
-	in    situation
+	in    prospect
 	left  []string // names of the options to try
 	taken int
+	saved *snapshot // if further runs can begin with the decision
 }
 
 // An option is a possible next step: a call, and the verb for the call.
@@ -573,6 +648,9 @@ func (r *run) choose(options []option) (option, bool) {
 			d.in = r.now()
 			d.left = r.tried.left(d.in, awake)
 		}
+		if r.save != nil && len(d.left) > 1 {
+			d.saved = r.save()
+		}
 		if len(d.left) == 0 {
 			return option{}, false
 		}
@@ -590,7 +668,7 @@ func (r *run) choose(options []option) (option, bool) {
 // in this situation, and removes the options that do not commute with taken.
 func (r *run) sleep(d decision, options []option, taken option) {
 	for _, o := range options {
-		if slices.Contains(d.left[:d.taken], o.String()) && !r.tried.noisy[digest(d.in.String(), o.String())] {
+		if slices.Contains(d.left[:d.taken], o.String()) && !r.tried.noisy[choice{d.in, o.String()}] {
 			r.asleep = append(r.asleep, o)
 		}
 	}
@@ -606,7 +684,7 @@ func (r *run) listen() {
 	outside := r.outside()
 	if r.at > 0 && outside != r.before {
 		d := r.path[r.at-1]
-		r.tried.noisy[digest(d.in.String(), d.left[d.taken])] = true
+		r.tried.noisy[choice{d.in, d.left[d.taken]}] = true
 		r.asleep = nil
 	}
 	r.before = outside
@@ -651,35 +729,36 @@ func newWorld(s service) *world {
 // scheduler while w.free is set.
 func (w *world) cold() driver.Secrets { return w.service.driver(&handle{world: w, writer: -1}) }
 
-// play executes the scenario once, in the order that r chooses. If the run would repeat another
-// run, play stops the run and returns a nil world.
+// play executes the scenario once, in the order that r chooses.
 func play(t *testing.T, sc scenario, b budgets, r *run) (*world, []result) {
-	ctx := t.Context()
 	w := newWorld(sc.service)
-	w.told = newTold(len(sc.ops), sc.lease > 0, r.tried == nil)
+	w.told, w.issuer = newTold(w, len(sc.ops), sc.lease > 0, r.tried == nil), sc.issuer
 	sc.prepare(t, w, (&handle{world: w, writer: -1}).driver(sc))
 	w.free = false
 	results := make([]result, len(sc.ops))
-	handles := make([]*handle, len(sc.ops))
-	for i, op := range sc.ops {
-		handles[i] = &handle{world: w, writer: i, lag: sc.lag(b), ancient: sc.ancient}
-		s := w.open(t, r.calls.of(op.name, handles[i].driver(sc)), sc.lease)
-		if sc.lease == 0 && !op.remembers {
-			s.OnPause(func() { w.told.forgets(i, "pause") })
-		}
-		w.processes.Go(func() {
-			err := op.all(ctx, s)
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			results[i] = result{done: true, err: err, crashed: handles[i].crashed}
-		})
+	for i := range sc.ops {
+		w.start(t, sc, b, i, r.calls, results)
 	}
-	if !w.schedule(sc, b, r, results) {
-		w.letGo()
-		return nil, nil
-	}
+	w.schedule(sc, b, r, results)
 	w.free = true
 	return w, results
+}
+
+// start starts the process with the given number.
+func (w *world) start(t *testing.T, sc scenario, b budgets, writer int, calls *recording, results []result) {
+	op := sc.ops[writer]
+	h := &handle{world: w, writer: writer, lag: sc.lag(b), ancient: sc.ancient}
+	s := w.open(t, calls.of(op.name, h.driver(sc)), sc.lease)
+	s.SetNonces(h.nonce)
+	if sc.lease == 0 && !op.remembers {
+		s.OnPause(func() { w.told.forgets(writer, "pause") })
+	}
+	w.processes.Go(func() {
+		err := op.all(t.Context(), s)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		results[writer] = result{done: true, err: err, crashed: h.crashed}
+	})
 }
 
 // schedule lets the processes make one call at a time, until all processes have ended. If the
@@ -691,11 +770,14 @@ func (w *world) schedule(sc scenario, b budgets, r *run, results []result) bool 
 			r.listen()
 			return true
 		}
-		options := w.fair(b.options(ready))
-		if r.random == nil && !r.all && sc.check == nil && sc.lease == 0 {
+		options := w.fair(w.options(b, ready))
+		if r.random == nil && !r.all && sc.lease == 0 {
 			options = once(options, r.last)
 		}
-		r.now, r.outside = func() situation { return w.situation(sc, b, results) }, func() string { return w.outside(sc) }
+		if w.model != nil {
+			r.save = func() *snapshot { return w.snapshot(b, r, results) }
+		}
+		r.now, r.outside = func() prospect { return w.prospect(sc, b, results) }, func() string { return w.outside() }
 		r.listen()
 		o, ok := r.choose(options)
 		if !ok {
@@ -720,14 +802,15 @@ func (w *world) schedule(sc scenario, b budgets, r *run, results []result) bool 
 	}
 }
 
-// options returns the options for the waiting calls. Options without a fault come first.
-func (b budgets) options(ready []*call) []option {
+// options returns the options for the waiting calls within the budgets. Options without a fault
+// come first.
+func (w *world) options(b budgets, ready []*call) []option {
 	var options []option
 	for _, c := range ready {
 		options = append(options, option{c, proceed})
 	}
 	for _, c := range ready {
-		if b.stales > 0 && c.stale() {
+		if b.stales > 0 && c.stale(w.handleOf(c)) {
 			options = append(options, option{c, answerStale})
 		}
 		if b.losses > 0 && c.write {
@@ -736,7 +819,7 @@ func (b budgets) options(ready []*call) []option {
 		if b.repeats > 0 && c.write {
 			options = append(options, option{c, repeatAfter}, option{c, repeatBefore})
 		}
-		if b.holds > 0 && c.holds() {
+		if b.holds > 0 && c.holds(w.handleOf(c)) {
 			options = append(options, option{c, hold})
 		}
 		if b.crashes > 0 && c.write {
@@ -758,6 +841,9 @@ func once(options []option, last []*call) []option {
 // settle lets time pass until every process has ended or waits for the scheduler, and returns
 // the waiting calls in a deterministic order.
 func (w *world) settle(results []result) []*call {
+	if w.model != nil {
+		return w.model.ready(results)
+	}
 	for {
 		synctest.Wait()
 		w.mu.Lock()
@@ -784,25 +870,19 @@ func (w *world) settle(results []result) []*call {
 	}
 }
 
-// letGo ends a run. Waiting and future calls continue without the scheduler.
-func (w *world) letGo() {
-	w.mu.Lock()
-	w.free = true
-	waiting := w.pending
-	w.pending = nil
-	w.mu.Unlock()
-	for _, c := range waiting {
-		c.verb <- proceed
-	}
-	w.processes.Wait()
-}
-
 func (w *world) release(c *call, v verb) {
+	if w.model != nil {
+		w.model.answers(w, c, w.execute(c, v))
+		return
+	}
 	w.mu.Lock()
 	w.pending = slices.DeleteFunc(w.pending, func(p *call) bool { return p == c })
 	w.mu.Unlock()
-	c.verb <- v
+	c.result <- w.execute(c, v)
 }
+
+// epoch is when the clock of a bubble begins.
+var epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func (w *world) open(t *testing.T, d driver.Secrets, lease time.Duration) *tokenstore.Store {
 	opts := &tokenstore.Options{Attempts: 30, LeaseTTL: lease}
@@ -811,7 +891,7 @@ func (w *world) open(t *testing.T, d driver.Secrets, lease time.Duration) *token
 		if lease == 0 {
 			passed = passed.Truncate(time.Hour)
 		}
-		return time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).Add(passed)
+		return epoch.Add(passed)
 	}
 	return steady(t, d, opts)
 }
@@ -979,17 +1059,11 @@ func orders(sc scenario, maybe []bool) [][]int {
 // budgets, and checks the state after each run. exploring skips orders whose ending is known to
 // be that of another order.
 func exploring(t *testing.T, fresh func() scenario, b budgets) {
-	var late atomic.Bool
-	if *exploreTime > 0 { // the timer is outside the bubble, because the bubble has its own clock
-		timer := time.AfterFunc(*exploreTime, func() { late.Store(true) })
+	c := newChecker(fresh, b)
+	if *exploreTime > 0 { // the timer is outside all bubbles, because a bubble has its own clock
+		timer := time.AfterFunc(*exploreTime, func() { c.late.Store(true) })
 		defer timer.Stop()
 	}
-	synctest.Test(t, func(t *testing.T) { explore(t, fresh, b, &late) })
-}
-
-func explore(t *testing.T, fresh func() scenario, b budgets, late *atomic.Bool) {
-	c := newChecker(fresh, b)
-	c.late = late
 	samples := *exploreRuns
 	if len(fresh().ops) > 2 {
 		samples = cmp.Or(samples, 20_000) // three processes have too many orders to run all of them
@@ -1006,24 +1080,26 @@ func explore(t *testing.T, fresh func() scenario, b budgets, late *atomic.Bool) 
 		// The first runs of a depth-first search differ only near their ends, so try random
 		// runs as well.
 	}
-	for seed := range samples {
-		if late.Load() {
-			t.Logf("%d runs at random", seed)
-			return
+	synctest.Test(t, func(t *testing.T) {
+		for seed := range samples {
+			if c.late.Load() {
+				t.Logf("%d runs at random", seed)
+				return
+			}
+			if err := c.check(t, &run{random: rand.New(rand.NewPCG(uint64(seed), 0))}); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if _, err := c.check(t, &run{random: rand.New(rand.NewPCG(uint64(seed), 0))}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("%d runs at random", samples)
+		t.Logf("%d runs at random", samples)
+	})
 }
 
 type checker struct {
 	fresh func() scenario
 	budgets
-	late    *atomic.Bool               // set when the time for a search is over; nil means no limit
+	late    atomic.Bool                // set when the time for a search is over
 	allowed map[string]map[string]bool // permitted outcomes, by the processes whose operations may be incomplete
-	all     bool                       // do not skip orders
+	all     bool                       // do not skip orders, and use no models
 	runs    int
 	endings map[situation]bool // collects the endings of the runs, if not nil
 }
@@ -1034,14 +1110,21 @@ func newChecker(fresh func() scenario, b budgets) *checker {
 
 // search plays runs in depth-first order: all runs if most is 0, and otherwise at most that
 // many runs. search stops at the first failure, or once c.late is set. finished reports whether
-// search has played all runs.
+// search has played all runs. If c.all is set, the caller must be in a bubble, and otherwise it must
+// not be in a bubble.
 func (c *checker) search(t *testing.T, most int) (failure error, finished bool) {
 	tried := newReduction()
 	var path []decision
-	for (most == 0 || c.runs < most) && (c.late == nil || !c.late.Load()) {
+	check := c.check
+	if !c.all {
+		start := c.models(t)
+		defer start.model.end()
+		check = func(t *testing.T, r *run) error { return c.checkModels(t, start, r) }
+	}
+	for (most == 0 || c.runs < most) && !c.late.Load() {
 		c.runs++
 		r := &run{path: path, all: c.all, tried: tried}
-		if _, err := c.check(t, r); err != nil {
+		if err := check(t, r); err != nil {
 			return err, false
 		}
 		if path = r.next(); path == nil {
@@ -1054,27 +1137,28 @@ func (c *checker) search(t *testing.T, most int) (failure error, finished bool) 
 	return nil, false
 }
 
-// check plays one run, and returns an error if the resulting state is wrong. ended is false
-// if check has stopped the run because the run would repeat another run.
-func (c *checker) check(t *testing.T, r *run) (ended bool, failure error) {
+// check plays one run, and returns an error if the resulting state is wrong.
+func (c *checker) check(t *testing.T, r *run) error {
 	sc := c.fresh()
 	w, results := play(t, sc, c.budgets, r)
-	if w == nil {
-		return false, nil
-	}
+	return c.ending(t, w, sc, results, r)
+}
+
+// ending returns an error if the state after the run r is wrong.
+func (c *checker) ending(t *testing.T, w *world, sc scenario, results []result, r *run) error {
 	if c.endings != nil {
 		c.endings[w.end(t, sc, results)] = true
 	}
 	if err := c.judge(t, w, sc, results); err != nil {
-		return true, fmt.Errorf("after\n\t%s\n%w", strings.Join(r.trace, "\n\t"), err)
+		return fmt.Errorf("after\n\t%s\n%w", strings.Join(r.trace, "\n\t"), err)
 	}
-	return true, nil
+	return nil
 }
 
 // end returns a digest of the state after a run, and of the results of the processes.
 func (w *world) end(t *testing.T, sc scenario, results []result) situation {
 	if sc.lease == 0 {
-		return w.situation(sc, budgets{}, results)
+		return w.situation(sc, results)
 	}
 	// Stored times depend on the order of pauses, so leave times out.
 	parts := []string{dump(t, w, false)}
@@ -1100,8 +1184,8 @@ func (c *checker) judge(t *testing.T, w *world, sc scenario, results []result) e
 	if w.violation != "" {
 		return errors.New(w.violation)
 	}
-	if sc.check != nil {
-		if err := sc.check(crashes); err != nil {
+	for _, check := range sc.checks {
+		if err := check(w.issuer, crashes); err != nil {
 			return err
 		}
 	}
@@ -1196,13 +1280,23 @@ func consent(ctx context.Context, s *tokenstore.Store, n string, expires int64) 
 
 // idOf returns the ID of the record of grant token n before the record has a user.
 func idOf(n string) string {
-	s := memstore.New(nil)
-	return must(s.SaveToken(context.Background(), tokenstore.Token{ClientID: client, GrantToken: tokenstore.Secret("grant" + n)})).ID
+	return derivedID(tokenstore.Token{ClientID: client, GrantToken: tokenstore.Secret("grant" + n)})
 }
 
 func userID() string {
-	s := memstore.New(nil)
-	return must(s.SaveToken(context.Background(), tokenstore.Token{ClientID: client, UserName: user, GrantToken: "x"})).ID
+	return derivedID(tokenstore.Token{ClientID: client, UserName: user, GrantToken: "x"})
+}
+
+var derivedIDs sync.Map // IDs by token
+
+// derivedID returns the ID that a store without keys derives for a new record.
+func derivedID(t tokenstore.Token) string {
+	if id, known := derivedIDs.Load(t); known {
+		return id.(string)
+	}
+	id := must(memstore.New(nil).SaveToken(context.Background(), t)).ID
+	derivedIDs.Store(t, id)
+	return id
 }
 
 func promote(n string) operation {

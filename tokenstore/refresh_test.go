@@ -15,21 +15,33 @@ import (
 
 // An issuer is an authorization server that counts its requests.
 type issuer struct {
+	// later, if not nil, is called with each change of the issuer, which also concerns the
+	// issuer of another world.
+	later func(change func(*issuer))
+
 	mu     sync.Mutex
 	minted []tokenstore.Secret // credentials of all requests
 	busy   int                 // number of current requests
 	most   int                 // maximum number of concurrent requests
 }
 
-func (i *issuer) mint(_ context.Context, t tokenstore.Token) (tokenstore.Token, error) {
+// changes applies change, which must not use the state of another issuer.
+func (i *issuer) changes(change func(*issuer)) {
+	if i.later != nil {
+		i.later(func(i *issuer) { i.changes(change) })
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	change(i)
+}
+
+func (i *issuer) mint(_ context.Context, t tokenstore.Token) (tokenstore.Token, error) {
 	used := t.RefreshToken
 	if used == "" {
 		used = t.GrantToken
 		t.RefreshToken = "refresh-of-" + t.GrantToken
 	}
-	i.minted = append(i.minted, used)
+	i.changes(func(i *issuer) { i.minted = append(i.minted, used) })
 	t.AccessToken = "access-of-" + used
 	t.ExpiresAt = at(1000)
 	return t, nil
@@ -94,10 +106,10 @@ func (i *issuer) slow(s *tokenstore.Store) mintFunc {
 }
 
 func (i *issuer) enter(n int) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.busy += n
-	i.most = max(i.most, i.busy)
+	i.changes(func(i *issuer) {
+		i.busy += n
+		i.most = max(i.most, i.busy)
+	})
 }
 
 // oneAtATime returns an error if the issuer got concurrent requests.
@@ -155,13 +167,7 @@ func refreshScenarios() []func() scenario {
 		return func() scenario {
 			var i issuer
 			sc := scenario{name: name, setup: setup, ops: ops(&i), lease: 30 * time.Second}
-			sc.outside = i.String
-			sc.check = func(crashes int) (err error) {
-				for _, c := range checks {
-					err = errors.Join(err, c(&i, crashes))
-				}
-				return err
-			}
+			sc.issuer, sc.checks = &i, checks
 			return sc
 		}
 	}
