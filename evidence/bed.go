@@ -185,7 +185,7 @@ func newBed(service string, now func() time.Time, quotas bool) (*bed, error) {
 }
 
 // newBubbleBed is like newBed, but its clients also call Google Cloud in the caller's goroutine.
-// No goroutine waits for a socket, so that the clock of a testing/synctest bubble advances.
+// No goroutine waits for a socket, so the clock of a testing/synctest bubble advances.
 func newBubbleBed(service string, now func() time.Time, quotas bool) (*bed, error) {
 	if service == "gcp" {
 		return gcpBed(&meter{counts: map[string]int{}}, now, quotas, true)

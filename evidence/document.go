@@ -169,7 +169,7 @@ func (r *results) faults(d *document) {
 		"- the operation has its whole effect or none, and has its effect if it reported success;\n" +
 		"- the error of the operation is of a documented class;\n" +
 		"- a repetition of the operation succeeds.")
-	d.text("A second part draws an operation, two faults and the two calls at random, and makes the same checks. It runs on a virtual clock, on which a time-out takes no time.")
+	d.text("A second part draws an operation, two faults and the two calls at random, and makes the same checks. That part runs on a virtual clock, on which a time-out takes no time.")
 	rows := [][]string{{"service", "runs with one fault", "went wrong", "runs with two faults", "went wrong"}}
 	single := 0
 	for _, service := range services {
@@ -591,7 +591,7 @@ func (r *results) repeating(d *document) {
 	for _, s := range []struct {
 		flag       string
 		value, due int
-	}{{"doubles", r.doubles, 100_000}, {"records", r.records, 1000}, {"histories", r.histories, 1000}} {
+	}{{"doubles", r.doubles, 25_000}, {"records", r.records, 1000}, {"histories", r.histories, 1000}} {
 		if s.value < s.due {
 			full = append(full, fmt.Sprintf("`-%s %d` (here %s)", s.flag, s.due, number(s.value)))
 		}

@@ -18,7 +18,8 @@
 //   - scale compares the calls and times of operations among ten records and among ten
 //     thousand.
 //   - virtual runs the tests of quotas and peers, TestTwoFaults and TestMonth, and reads their
-//     results. These tests run on a virtual clock, because only tests can use testing/synctest.
+//     results. These measurements are tests, because only a test can use the virtual clock of
+//     testing/synctest.
 //   - inprocess measures parts of operations that make no calls to a service.
 //   - coldstart compares a process that gets one token with this module to a process that
 //     uses the SDK alone.
@@ -102,7 +103,7 @@ func main() {
 	kept := flag.String("results", "", "the `file` that keeps the results after each part; a run continues after the parts in it")
 	var s sizes
 	var tokens string
-	flag.IntVar(&s.doubles, "doubles", 100_000, "pairs of faults for each service")
+	flag.IntVar(&s.doubles, "doubles", 25_000, "pairs of faults for each service")
 	flag.IntVar(&s.histories, "histories", 1000, "histories of each service for the check of linearizability")
 	flag.IntVar(&s.mistakes, "mistakes", 400, "maximum number of histories until the bug of a broken service is found")
 	flag.Uint64Var(&s.seed, "seed", 1, "the first seed of the random choices")

@@ -119,9 +119,9 @@ func measureDoubles(ctx context.Context, runs int, seed uint64) (map[string][]do
 }
 
 // byService runs the tests that match pattern, and returns the result of readByService. The fakes
-// allocate much and keep little, so that a rare garbage collection saves time.
+// allocate much and keep little, so a rare garbage collection saves time.
 func byService[T any](ctx context.Context, pattern, key string, about func(T) (string, bool), flags ...string) (map[string]T, error) {
-	out, err := goTest(ctx, []string{"GOGC=800", "GOMEMLIMIT=2GiB"}, append([]string{"-timeout=24h", "-run=" + pattern, "."}, flags...)...)
+	out, err := goTest(ctx, []string{"GOGC=800", "GOMEMLIMIT=8GiB"}, append([]string{"-timeout=24h", "-run=" + pattern, "."}, flags...)...)
 	if err != nil {
 		return nil, err
 	}
