@@ -150,7 +150,7 @@ func (a *app) begin(ctx context.Context, code, verifier string) error {
 	if client == nil {
 		return err
 	}
-	if err := persist(ctx, client, err); err != nil {
+	if err := persist(ctx, client); err != nil {
 		return fmt.Errorf("log in again: %w", err)
 	}
 	_, err = fmt.Fprintln(a.out, "You are logged in.")
@@ -160,23 +160,27 @@ func (a *app) begin(ctx context.Context, code, verifier string) error {
 // storeTime is the maximum time for which the program tries to store tokens before it ends.
 const storeTime = 30 * time.Second
 
-// persist returns nil once the tokens of client are stored. err is the error of initializer.New,
-// which matches tokenstore.ErrNotPersisted if the store failed after the server had issued the
-// tokens. The tokens can be used, and only this process has them. If the server has replaced the
-// refresh token, the end of the process would lose the login. persist therefore tries to store the
-// tokens for storeTime, and then returns err.
-func persist(ctx context.Context, client *initializer.Client, err error) error {
+// persist calls Token until the tokens of client are stored. After storeTime, persist returns the
+// last error. A store can fail after the server has issued tokens: only this process then has the
+// tokens. If the server has replaced the refresh token, the end of the process would lose the
+// login.
+func persist(ctx context.Context, client *initializer.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
-	for !client.Persisted() {
+	last := tokenstore.ErrNotPersisted
+	for {
+		if _, err := client.Token(ctx); err != nil {
+			last = err
+		}
+		if client.Persisted() {
+			return nil
+		}
 		select {
 		case <-ctx.Done():
-			return err
+			return last
 		case <-time.After(time.Second): // Token tries to store the tokens at most once a second
 		}
-		_, _ = client.Token(ctx)
 	}
-	return nil
 }
 
 // get sends a GET request for url, and prints the body of the response. It returns an error if
@@ -189,7 +193,7 @@ func (a *app) get(ctx context.Context, url string) error {
 	if client == nil {
 		return err
 	}
-	return errors.Join(a.send(ctx, client, url), persist(ctx, client, err))
+	return errors.Join(a.send(ctx, client, url), persist(ctx, client))
 }
 
 func (a *app) send(ctx context.Context, client *initializer.Client, url string) error {

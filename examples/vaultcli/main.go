@@ -121,7 +121,7 @@ func (c *command) login(ctx context.Context, conf initializer.Config) error {
 	if client == nil {
 		return err
 	}
-	if err := persist(ctx, client, err); err != nil {
+	if err := persist(ctx, client); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(c.out, "\n%s is logged in\n", conf.Token.UserName)
@@ -131,23 +131,26 @@ func (c *command) login(ctx context.Context, conf initializer.Config) error {
 // storeTime is the maximum time for which login tries to store the tokens.
 const storeTime = 30 * time.Second
 
-// persist returns nil once the tokens of client are stored. err is the error of initializer.New,
-// which matches tokenstore.ErrNotPersisted if Vault failed after Zoho had issued the tokens. The
-// tokens can be used, and only this process has them. The user would need another one-time code if
-// the process ended. persist therefore tries to store the tokens for storeTime, and then returns
-// err.
-func persist(ctx context.Context, client *initializer.Client, err error) error {
+// persist calls Token until the tokens of client are stored. After storeTime, persist returns the
+// last error. Vault can fail after Zoho has issued tokens: only this process then has the tokens,
+// and the user would need another one-time code if the process ended.
+func persist(ctx context.Context, client *initializer.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
-	for !client.Persisted() {
+	last := tokenstore.ErrNotPersisted
+	for {
+		if _, err := client.Token(ctx); err != nil {
+			last = err
+		}
+		if client.Persisted() {
+			return nil
+		}
 		select {
 		case <-ctx.Done():
-			return err
+			return last
 		case <-time.After(time.Second): // Token tries to store the tokens at most once a second
 		}
-		_, _ = client.Token(ctx)
 	}
-	return nil
 }
 
 func (c *command) leads(ctx context.Context, conf initializer.Config) error {
