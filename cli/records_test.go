@@ -5,10 +5,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/tokenkeep/tokenkeep/internal/fakevault"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
@@ -159,6 +161,27 @@ func TestRmTwoIDsOfOneRecord(t *testing.T) {
 		}
 	}
 	e.fails(t, 3, "", "get", before)
+}
+
+// TestRmUnreadable checks that rm --json counts a record that cannot be read, because the record
+// still exists.
+func TestRmUnreadable(t *testing.T) {
+	t.Parallel()
+	e, server := vaultEnv(t)
+	good := decode[recordJSON](t, e.ok(t, `{"user_name":"ann","access_token":"s3cret"}`, "save", "--json")).ID
+	bad := decode[recordJSON](t, e.ok(t, `{"user_name":"bob","access_token":"s3cret"}`, "save", "--json")).ID
+	server.Inject(func(q *fakevault.Request) *fakevault.Fault {
+		if q.Operation == "read" && strings.Contains(q.Path, bad) {
+			return &fakevault.Fault{Status: 403, Errors: []string{"permission denied"}}
+		}
+		return nil
+	})
+	for _, args := range [][]string{{"rm", bad, good, "--json", "--dry-run"}, {"rm", bad, good, "--json"}} {
+		r := e.tk(t, "", args...)
+		if got := decode[removal](t, r.out); r.code == 0 || got.Before != 2 || !got.DryRun && (got.After != 1 || !slices.Equal(got.Removed, []string{good})) {
+			t.Errorf("%s: %+v", args, r)
+		}
+	}
 }
 
 // TestRmLooksFirst checks that rm announces a removal only of records that exist, and counts a

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tokenkeep/tokenkeep/internal/bulk"
+	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
 func (a *app) rmCommand() *cobra.Command {
@@ -80,7 +81,7 @@ func (a *app) rm(ctx context.Context, s *store, ids []string, all, dryRun bool) 
 type removal struct {
 	Store   string   `json:"store"`
 	DryRun  bool     `json:"dry_run"`
-	Before  int      `json:"before"`            // number of records to remove; an ID without a record does not count
+	Before  int      `json:"before"`            // number of records to remove; an ID that has no record does not count
 	Removed []string `json:"removed,omitempty"` // the IDs of removed records, if IDs were given
 	All     bool     `json:"removed_all,omitempty"`
 	After   int      `json:"after"` // number of the records to remove that still exist
@@ -122,8 +123,8 @@ func (a *app) wouldRemove(ctx context.Context, s *store, ids []string) error {
 		r.After = r.Before
 		return a.printRemoval(r, leftAlone(unreadable))
 	}
-	found, errs := present(ctx, s, ids)
-	r.Before = len(found)
+	found, unknown, errs := present(ctx, s, ids)
+	r.Before = len(found) + unknown
 	r.After = r.Before
 	return a.printRemoval(r, errors.Join(errs...))
 }
@@ -161,8 +162,8 @@ func (a *app) removeAll(ctx context.Context, s *store) error {
 }
 
 func (a *app) remove(ctx context.Context, s *store, ids []string) error {
-	found, errs := present(ctx, s, ids)
-	r := removal{Store: a.storeName(), Before: len(found), Removed: []string{}}
+	found, unknown, errs := present(ctx, s, ids)
+	r := removal{Store: a.storeName(), Before: len(found) + unknown, Removed: []string{}}
 	if len(found) > 0 {
 		a.announce("removing %s of %s", records(len(found)), clean(r.Store))
 	}
@@ -183,23 +184,28 @@ func (a *app) remove(ctx context.Context, s *store, ids []string) error {
 	err := errors.Join(errs...)
 	switch {
 	case len(found) == 0 && !a.json:
-		return err // there is nothing to report
+		return err // there is nothing else to report
 	case err != nil && len(r.Removed) > 0:
 		err = fmt.Errorf("%w: removed %d of %d: %w", errPartial, len(r.Removed), len(ids), err)
 	}
 	return a.printRemoval(r, err)
 }
 
-// present returns one ID for each record that has one of the IDs, and an error for each ID without a
-// record, because DeleteToken returns no error for an unknown ID. After an error that concerns the
-// whole store, present looks up no further IDs.
-func present(ctx context.Context, s *store, ids []string) (found []string, errs []error) {
+// present returns one ID for each record that has one of the IDs. For each ID without a record,
+// present returns an error, because DeleteToken returns none. unknown is the number of IDs that
+// may have a record: their look-ups failed, or were left out after an error that concerns the
+// whole store.
+func present(ctx context.Context, s *store, ids []string) (found []string, unknown int, errs []error) {
 	seen := map[string]bool{}
-	for _, id := range ids {
+	for i, id := range ids {
 		t, err := s.FindTokenByID(ctx, id)
 		if err != nil {
 			errs = append(errs, withoutToken(err, id, maybeToken))
-			if bulk.Lasting(err) {
+			if !errors.Is(err, tokenstore.ErrNotFound) {
+				unknown++
+			}
+			if of := (*tokenstore.UnreadableError)(nil); bulk.Lasting(err) && !errors.As(err, &of) {
+				unknown += len(ids) - i - 1
 				break
 			}
 			continue
@@ -209,5 +215,5 @@ func present(ctx context.Context, s *store, ids []string) (found []string, errs 
 		}
 		seen[t.ID] = true
 	}
-	return found, errs
+	return found, unknown, errs
 }
