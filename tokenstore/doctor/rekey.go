@@ -252,6 +252,9 @@ func (k *rekeyer) complete(ctx context.Context, e ledger.Entry) error {
 		return err
 	}
 	for _, p := range problems {
+		if p.err != nil {
+			return p.err
+		}
 		if p.repair == nil {
 			return fmt.Errorf("%w: %q %s", driver.ErrCorrupt, e.Name, p.detail)
 		}
