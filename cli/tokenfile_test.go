@@ -414,11 +414,13 @@ func TestProgress(t *testing.T) {
 	if a.json = true; a.progress("importing", 4) != nil {
 		t.Error("progress is shown with --json")
 	}
-	_, terminal := openTerminal(t)
-	a.errs, a.json = terminal, false
-	if a.progress("importing", 4).log {
-		t.Error("lines are shown on a terminal")
-	}
+	t.Run("terminal", func(t *testing.T) {
+		_, terminal := openTerminal(t)
+		a := &app{schemes: allSchemes(), errs: terminal, now: time.Now}
+		if a.progress("importing", 4).log {
+			t.Error("lines are shown on a terminal")
+		}
+	})
 }
 
 // TestProgressInLog checks that progress without a terminal is a line every half minute, and
@@ -483,23 +485,24 @@ func TestSlowStore(t *testing.T) {
 // terminal and --json is not set.
 func TestSlowStoreOnTerminal(t *testing.T) {
 	t.Parallel()
-	_, terminal := openTerminal(t)
-	for _, test := range []struct {
-		errs io.Writer
-		json bool
-		want bool
-	}{{terminal, false, true}, {terminal, true, false}, {io.Discard, false, false}} {
-		a := &app{schemes: allSchemes(), env: env{}.get, errs: test.errs}
+	times := func(t *testing.T, errs io.Writer, json, want bool) {
+		a := &app{schemes: allSchemes(), env: env{}.get, errs: errs}
 		root := a.rootCommand()
-		a.json = test.json
+		a.json = json
 		if err := a.begin(root, nil); err != nil {
 			t.Fatal(err)
 		}
 		opts, err := a.storeOptions()
-		if err != nil || (opts.Observer != nil) != test.want {
-			t.Errorf("%+v: the observer is %v, %v", test, opts.Observer, err)
+		if err != nil || (opts.Observer != nil) != want {
+			t.Errorf("with JSON %t: the observer is %v, %v", json, opts.Observer, err)
 		}
 	}
+	times(t, io.Discard, false, false)
+	t.Run("terminal", func(t *testing.T) {
+		_, terminal := openTerminal(t)
+		times(t, terminal, false, true)
+		times(t, terminal, true, false)
+	})
 }
 
 // TestExport_OddFiles checks that export numbers the records of unusual files, such as files that

@@ -2,6 +2,8 @@ package tables
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 
@@ -38,5 +40,57 @@ func TestNoTableClosesItsDatabase(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestMySQLNames checks that mysqlConfig parses both forms of a database name, and accepts local
+// servers, TLS and insecure=true.
+func TestMySQLNames(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{
+		"//ann@db.example.com/zoho?table=t&tls=true",
+		"//ann@db.example.com:3306/zoho?tls=true&table=t",
+		"ann@tcp(db.example.com:3306)/zoho?tls=true&table=t",
+	} {
+		c, table, err := mysqlConfig(name)
+		if err != nil || table != "t" || c.User != "ann" || c.Net != "tcp" || c.Addr != "db.example.com:3306" || c.DBName != "zoho" || c.TLSConfig != "true" {
+			t.Errorf("%s: %+v, %q, %v", name, c, table, err)
+		}
+	}
+	if c, _, err := mysqlConfig("//a%40b%3Ac@h/d?insecure=true"); err != nil || c.User != "a@b:c" || c.Passwd != "" {
+		t.Errorf("%+v, %v", c, err)
+	}
+	for _, name := range []string{
+		"//ann@db.example.com/zoho?insecure=true", "//ann@db.example.com/zoho?tls=true", "//ann@db.example.com/zoho?tls=skip-verify",
+		"//ann@localhost/zoho", "//ann@[::1]/zoho", "ann@unix(/run/mysqld.sock)/zoho",
+	} {
+		if _, _, err := mysqlConfig(name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestMySQLPassword(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte("s3cret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	type env map[string]string
+	for _, test := range []struct {
+		e    env
+		want string
+		ok   bool
+	}{
+		{env{}, "", true},
+		{env{envPassword: "s3cret"}, "s3cret", true},
+		{env{envPasswordFile: file}, "s3cret", true},
+		{env{envPasswordFile: file, envPassword: "x"}, "", false},
+		{env{envPasswordFile: file + ".not"}, "", false},
+	} {
+		got, err := mysqlPassword(func(name string) string { return test.e[name] })
+		if got != test.want || (err == nil) != test.ok || err != nil && !errors.Is(err, scheme.ErrUsage) {
+			t.Errorf("%v: %q, %v", test.e, got, err)
+		}
 	}
 }
