@@ -21,14 +21,15 @@ import (
 // The processes of a scenario take most of the time of a run. A search therefore runs a process
 // only to learn what the process does next: which calls it makes after certain answers, or how
 // its operation ends. An automaton keeps what it has learned, and a model puts automata in the
-// place of the processes of a world. The world itself, with its memory, is the same as in a run
-// with processes. A world with a model is a value that can be cloned, so a search continues from
-// any earlier decision.
+// place of the processes of a world. The rest of the world works as in a run with processes,
+// except that its memory is a shelf, which can be cloned. A world with a model is a value that
+// can be cloned, so a search continues from any earlier decision.
 //
-// An automaton can stand for a process only because the answers determine what the process does:
-// its nonces come from a counter, its pauses are fixed, and each process that an automaton runs
-// has a clock of its own, which shows the time of the world at each answer. An automaton
-// fails the test if a process makes other calls after the same answers.
+// An automaton can stand for a process because the answers determine what the process does. The
+// nonces come from a counter. No process waits so often that the random length of a pause
+// matters, see Steadily. Each process has its own clock, which shows the time of the world at
+// each answer. An automaton fails the test if a process makes other calls after the same answers,
+// or at another time.
 
 // models returns the world in which a search begins its runs: the processes have started, and
 // models stand for them.
@@ -115,7 +116,7 @@ type letter struct {
 }
 
 func (l letter) digest(before situation, clock bool) situation {
-	parts := []string{before.String(), l.text, l.verb.String(), fmt.Sprint(l.err)}
+	parts := []string{before.String(), l.text, l.verb.String(), fmt.Sprint(l.err), noteOf(l.err)}
 	if clock {
 		parts = append(parts, l.at.String())
 	}
@@ -235,8 +236,8 @@ func (a *automaton) same(was, is *localState) {
 		}
 		return all
 	}
-	if !slices.Equal(texts(was), texts(is)) || was.result.done != is.result.done {
-		a.t.Errorf("process %d makes the calls %q after the answers after which it has made the calls %q", a.writer, texts(is), texts(was))
+	if !slices.Equal(texts(was), texts(is)) || was.result.done != is.result.done || a.start.told.clock && was.at != is.at {
+		a.t.Fatalf("process %d makes the calls %q, but an earlier process made the calls %q after the same answers", a.writer, texts(is), texts(was))
 	}
 }
 
@@ -249,16 +250,26 @@ func (a *automaton) end() {
 // An actor is a process that gets the answers to its calls from an automaton. The process runs in
 // a bubble, so its clock stands still while it waits for an answer.
 type actor struct {
+	t       *testing.T
 	answers chan letter
 	states  chan *localState
 	ended   chan struct{}
 }
 
-func (p *actor) state() *localState { return <-p.states }
+// state returns the next state of the process.
+func (p *actor) state() *localState {
+	select {
+	case s := <-p.states:
+		return s
+	case <-p.ended:
+		p.t.Fatal("the process has failed")
+		return nil
+	}
+}
 
 func (p *actor) after(l letter) *localState {
 	p.answers <- l
-	return <-p.states
+	return p.state()
 }
 
 func (p *actor) end() {
@@ -268,7 +279,7 @@ func (p *actor) end() {
 
 // actor starts a process.
 func (a *automaton) actor() *actor {
-	p := &actor{answers: make(chan letter), states: make(chan *localState), ended: make(chan struct{})}
+	p := &actor{t: a.t, answers: make(chan letter), states: make(chan *localState), ended: make(chan struct{})}
 	go func() {
 		defer close(p.ended)
 		synctest.Test(a.t, func(t *testing.T) { p.run(t, a) })
@@ -364,7 +375,7 @@ func (m *model) answers(w *world, c *call, d delivery) {
 func (w *world) clone() *world {
 	n := &world{
 		memory: w.memory.(*shelf).clone(), service: w.service, past: maps.Clone(w.past), labels: maps.Clone(w.labels),
-		held: maps.Clone(w.held), began: w.began, lost: w.lost, violation: w.violation,
+		held: maps.Clone(w.held), nonces: w.nonces, began: w.began, lost: w.lost, violation: w.violation,
 	}
 	for name, past := range n.past {
 		n.past[name] = slices.Clip(past)
@@ -399,8 +410,9 @@ func (t *told) clone(w *world) *told {
 }
 
 // A shelf is a memory that can be cloned. The version of a state depends only on the name of the
-// secret, and on the number of writes to that name. A shelf ignores contexts. Its name and
-// its errors are those of a memstore.Driver, so that the endings of runs with and without models are comparable.
+// secret, and on the number of writes to that name. A shelf ignores contexts, and a world with a
+// model refuses calls after their deadlines. Its name and its errors are those of a
+// memstore.Driver, so the endings of runs with models can be compared with those of other runs.
 type shelf struct {
 	mu      sync.Mutex
 	secrets map[string]driver.Secret

@@ -23,14 +23,14 @@ import (
 // Most orders of the calls of two processes have the same ending as another order. The
 // explorer skips an order if one of the two rules below shows that its ending is not new.
 //
-// Equal situations. The behavior of a process depends only on the answers to its calls, so
-// the sequence of answers represents the state of the process. A situation consists of the
-// content of the memory, the answers that each process has got, and any shared state outside
-// the memory, such as that of the authorization server. A prospect adds the faults that may
-// still happen, and the results of stale reads. Equal prospects have the same continuations.
-// A prospect that permits more faults also has the continuations of a prospect of the same
-// situation that permits fewer. The explorer therefore takes an option of a prospect only if it
-// has taken the option in no prospect that includes this one. In a situation:
+// Equal situations. The behavior of a process depends only on the answers to its calls, so the
+// sequence of answers represents the state of the process. A situation consists of the content of
+// the memory, the answers that each process has got, and any shared state outside the memory,
+// such as that of the authorization server. A prospect adds the faults that may still happen, and
+// the results of stale reads. Equal prospects have the same continuations. A prospect that
+// permits more faults also has the continuations of a prospect of the same situation that permits
+// fewer. The explorer therefore skips an option of a prospect if it has taken the option in a
+// prospect that includes this prospect. In a situation:
 //
 //   - the first write that stored a random nonce represents the nonce, and the number of a
 //     write to a secret represents the version. Package tokenstore compares nonces and
@@ -119,8 +119,8 @@ func newReduction() *reduction {
 	return &reduction{options: map[situation][]*attempted{}, noisy: map[choice]bool{}}
 }
 
-// left returns the names of the awake options that no run has taken in p yet, nor in a
-// prospect that includes p. left records these options as taken.
+// left returns the names of the awake options that no run has taken in p or in a prospect that
+// includes p. left records these options as taken.
 func (r *reduction) left(p prospect, awake []option) []string {
 	var here *attempted
 	taken := map[string]bool{}
@@ -155,8 +155,8 @@ type told struct {
 	began time.Time
 	world *world
 
-	// later, if not nil, records the calls of methods instead of their effects. The effects
-	// belong to another world, of which this told knows nothing.
+	// later, if not nil, gets each change instead of this told, and applies the change in another
+	// world.
 	later func(func(*told))
 
 	mu        sync.Mutex
@@ -330,11 +330,20 @@ func (t *told) secret(s driver.Secret) string {
 	return text
 }
 
+// noteOf returns the note that an error of Note reports, or "".
+func noteOf(err error) string {
+	var noted *driver.NoteError
+	if errors.As(err, &noted) {
+		return noted.Note
+	}
+	return ""
+}
+
 func (t *told) text(v any, err error) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err != nil {
-		return "error " + t.plain(err.Error())
+		return "error " + t.plain(err.Error()+" "+noteOf(err))
 	}
 	switch v := v.(type) {
 	case driver.Secret:

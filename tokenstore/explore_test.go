@@ -25,7 +25,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-var exploreRuns = flag.Int("explore.runs", 40, "maximum number of runs of each scenario of TestEveryInterleaving, and number of random runs; 0: all runs")
+var exploreRuns = flag.Int("explore.runs", 300, "maximum number of runs in order of each setting of TestEveryInterleaving; 0: all runs")
 
 var exploreTime = flag.Duration("explore.time", 0, "how long TestEveryInterleaving looks for runs in order, for each scenario; 0: without a limit")
 
@@ -43,6 +43,7 @@ type world struct {
 	past    map[string][]*driver.Secret // states of each name; nil means that no secret had the name; the last state is current
 	labels  map[string][]driver.Label   // labels of each name, if labels are not part of states
 	held    map[string]bool             // names of deleted secrets that a finalizer holds
+	nonces  int                         // number of nonces of handles that belong to no process
 	free    bool                        // calls do not wait for the scheduler
 	dead    bool                        // all further calls fail
 	marker  bool                        // reads of the marker of keys also wait for the scheduler
@@ -78,7 +79,7 @@ type delivery struct {
 	at    time.Duration // on the clock of the world
 }
 
-// stale reports whether a stale read by h can return an older state.
+// stale reports whether h can answer c from an older state.
 func (c *call) stale(h *handle) bool {
 	return h.lag && !c.write && c.other != nil && (c.name == "" || len(h.past[c.name]) > 1)
 }
@@ -122,9 +123,10 @@ type handle struct {
 	nonces  int  // number of nonces that nonce has returned; guarded by world.mu
 }
 
-// step waits until the scheduler has executed a call. do applies the call through a handle of
-// the world in which the scheduler executes the call. If other is not nil, other answers a read
-// from an earlier state, or executes a write while a finalizer holds the name.
+// step returns the result of a call after the scheduler has executed the call. do applies the
+// call through a handle of the world in which the scheduler executes the call. If other is not
+// nil, other answers a read from an earlier state, or executes a write while a finalizer holds
+// the name.
 func step[T any](ctx context.Context, h *handle, text string, write bool, name string, do, other func(*handle) (T, error)) (T, error) {
 	c := &call{
 		writer: h.writer, text: text, name: name, write: write, labels: strings.Contains(text, "label"),
@@ -169,7 +171,7 @@ func (h *handle) waits(c *call) (any, error) {
 	return d.value, d.err
 }
 
-// execute executes c as v says.
+// execute executes c with the verb v, and records the answer of its process.
 func (w *world) execute(c *call, v verb) delivery {
 	h := w.handleOf(c)
 	d := h.becomes(c, v)
@@ -195,8 +197,8 @@ func (w *world) elapsed() time.Duration {
 	return time.Since(w.began)
 }
 
-// becomes executes c as v says. The verb of the result is proceed if a fault has changed
-// nothing.
+// becomes returns the delivery of c under the verb v. The verb of the delivery is proceed if a
+// fault has changed nothing.
 func (h *handle) becomes(c *call, v verb) delivery {
 	d := delivery{verb: v}
 	do := c.do
@@ -430,6 +432,7 @@ func (h *handle) lookupBefore(any []driver.Label) []driver.Named {
 			}
 		}
 	}
+	slices.SortFunc(found, func(a, b driver.Named) int { return strings.Compare(a.Name, b.Name) })
 	return found
 }
 
@@ -485,7 +488,7 @@ type scenario struct {
 	// the package documentation permits. A scenario with duplicates begins with such a
 	// record, which may remain after a fault.
 	loose, duplicates bool
-	// checks are called after each run with the number of processes that died.
+	// checks are called after each run, with the issuer and the number of processes that died.
 	checks []func(i *issuer, crashes int) error
 	// If broken is not nil, a process runs broken after setup, and dies after its first
 	// write. Another process then calls the function after.
@@ -567,7 +570,7 @@ type run struct {
 	before  string // the state outside the memory before the last decision
 }
 
-// A decision is the choice of an option in one situation.
+// A decision is the choice of an option in one prospect.
 type decision struct {
 	in    prospect
 	left  []string // names of the options to try
@@ -597,7 +600,7 @@ func (o option) is(p option) bool {
 // of different processes, or concurrent calls of one process.
 func (o option) commutes(p option) bool {
 	switch {
-	case o.call == p.call:
+	case o.call.writer == p.call.writer && o.call.text == p.call.text:
 		return false
 	case o.verb != proceed && p.verb != proceed:
 		return false // both faults may need the same budget
@@ -1064,9 +1067,9 @@ func exploring(t *testing.T, fresh func() scenario, b budgets) {
 		timer := time.AfterFunc(*exploreTime, func() { c.late.Store(true) })
 		defer timer.Stop()
 	}
-	samples := *exploreRuns
-	if len(fresh().ops) > 2 {
-		samples = cmp.Or(samples, 20_000) // three processes have too many orders to run all of them
+	samples := *exploreRuns / 15
+	if three := len(fresh().ops) > 2; three && *exploreRuns == 0 {
+		samples = 20_000 // three processes have too many orders to run all of them
 	} else {
 		err, finished := c.search(t, *exploreRuns)
 		if err != nil {
@@ -1108,10 +1111,9 @@ func newChecker(fresh func() scenario, b budgets) *checker {
 	return &checker{fresh: fresh, budgets: b, allowed: map[string]map[string]bool{}}
 }
 
-// search plays runs in depth-first order: all runs if most is 0, and otherwise at most that
-// many runs. search stops at the first failure, or once c.late is set. finished reports whether
-// search has played all runs. If c.all is set, the caller must be in a bubble, and otherwise it must
-// not be in a bubble.
+// search plays runs in depth-first order: all runs if most is 0, and otherwise at most that many
+// runs. search stops at the first failure, or once c.late is set. finished reports whether search
+// has played all runs. The caller must be in a bubble exactly if c.all is set.
 func (c *checker) search(t *testing.T, most int) (failure error, finished bool) {
 	tried := newReduction()
 	var path []decision
