@@ -192,8 +192,8 @@ func TestGoldenRecordsAreNeverEdited(t *testing.T) {
 	}
 }
 
-// weak matches a look-up by a user alone, of a store or of an initializer.Config. Such a look-up is a search, which may miss a recent
-// write.
+// weak matches code that looks a record up by a user alone, in a store or through an
+// initializer.Config. Such a look-up is a search, which may miss a recent write.
 var weak = regexp.MustCompile(`FindToken\(([^,()]|\(\))+, tokenstore\.Token\{UserName: [^,}]*\}\)|\bToken: +tokenstore\.Token\{UserName: [^,}]*\}`)
 
 // copied reports whether users copy code from the file at path: a page, the documentation of a

@@ -80,7 +80,8 @@ func (a *app) rootCommand() *cobra.Command {
 from the token files of the Zoho SDKs and back.
 
 Name a store with --store or TOKENKEEP_STORE; see "tokenkeep help stores".
-Secrets are masked unless --reveal is given, and are never taken from arguments.`,
+Commands that show records mask secrets unless --reveal is given. No command takes a
+secret from an argument.`,
 		Version:           version(),
 		SilenceErrors:     true,
 		SilenceUsage:      true,
@@ -179,8 +180,8 @@ func onStore(commands ...*cobra.Command) []*cobra.Command {
 	return commands
 }
 
-// usesStore reports whether rootCommand has added c with onStore. The root itself takes --store,
-// and then shows its help.
+// usesStore reports whether c accepts --store. The root command accepts --store, although it only
+// shows the help.
 func usesStore(c *cobra.Command) bool {
 	_, uses := c.Annotations[storeAnnotation]
 	return uses || !c.HasParent()

@@ -141,8 +141,8 @@ func count(ctx context.Context, s *store) (int, error) {
 }
 
 func findingsHelp() string {
-	text := `What "tokenkeep doctor" can find. Those marked with * are harmless: they do not
-change the exit code.
+	text := `"tokenkeep doctor" can report these findings. Findings marked with * do not change the
+exit code.
 
 `
 	for _, kind := range doctor.Kinds() {

@@ -30,10 +30,10 @@ const cliIntro = `# tokenkeep: the command line
 %s
 
 ` + "`go install github.com/tokenkeep/tokenkeep/cmd/tokenkeep@latest` installs the command. `source <(tokenkeep completion bash)` completes\n" +
-	"its words; zsh, fish and powershell work too. `tokenkeep help COMMAND` prints a section of this page, and `tokenkeep man DIR` writes\n" +
-	"manual pages. A test compares this page with the help.\n"
+	"its words; zsh, fish and powershell work too. `tokenkeep help COMMAND` prints the text of a section with all flags, and `tokenkeep man DIR` writes\n" +
+	"manual pages.\n"
 
-// A document is docs/cli.md, in the making.
+// A document collects the text of docs/cli.md.
 type document struct {
 	strings.Builder
 	root   *cobra.Command
@@ -47,8 +47,8 @@ func cliDocument(root *cobra.Command) string {
 	d := &document{root: root, shared: named.Flags()}
 	d.add(cliIntro, markdown(root, root.Long))
 	d.index()
-	d.add("## Global flags\n\nEvery command has these flags, and `-h` or `--help`. The sections below leave them out. `tokenkeep` alone has `-v` or `--version`, too.\n\n```text\n%s```\n", root.PersistentFlags().FlagUsages())
-	d.add("## %s\n\nThe sections of the commands that have these flags name them.\n\n```text\n%s```\n", serverSection, d.shared.FlagUsages())
+	d.add("## Global flags\n\nEvery command accepts `--json`, `--timeout` and `--help` (`-h`). Every command that uses a store accepts `--store`. `tokenkeep` without a command also accepts `--version` (`-v`).\n\n```text\n%s```\n", root.PersistentFlags().FlagUsages())
+	d.add("## %s\n\nSeveral commands share these flags. Their sections list the names only.\n\n```text\n%s```\n", serverSection, d.shared.FlagUsages())
 	for _, task := range tasks {
 		for path := range strings.SplitSeq(task.commands, ", ") {
 			d.section(path)
@@ -111,7 +111,8 @@ func (d *document) section(path string) {
 	}
 	text := c.Long
 	if text == "" {
-		text = c.Short + "."
+		verb, rest, _ := strings.Cut(c.Short, " ")
+		text = verb + "s " + rest + "."
 	}
 	d.add("%s\n", markdown(d.root, text))
 }
@@ -147,7 +148,7 @@ var (
 	code = regexp.MustCompile(`["']tokenkeep [^"']*["']|--[a-z][a-z-]*|\b[A-Z]+_[A-Z_]*[A-Z_]`)
 )
 
-// markdown returns a text of the help in Markdown: a paragraph and an item of a list is one line,
+// markdown returns a text of the help in Markdown. Each paragraph and each list item is one line,
 // and examples and tables are code.
 func markdown(root *cobra.Command, text string) string {
 	var blocks []string
@@ -253,8 +254,8 @@ func plain(text string) string {
 	return strings.Join(regexp.MustCompile(`[\pL\pN_=*$@…/]+`).FindAllString(text, -1), " ")
 }
 
-// TestCLIDocumentIsComplete checks that docs/cli.md has the text and each flag of the help that
-// each visible command and topic prints.
+// TestCLIDocumentIsComplete checks that docs/cli.md contains the text and the flags that help
+// prints for each visible command and topic.
 func TestCLIDocumentIsComplete(t *testing.T) {
 	t.Parallel()
 	root := (&app{schemes: allSchemes(), env: env{}.get}).rootCommand()

@@ -214,7 +214,7 @@ func (a *app) hint(err error) string {
 
 func exitCodes() string {
 	var b strings.Builder
-	b.WriteString("What the exit codes mean, and the \"class\" of the errors that --json writes to\nstandard error, one object a line: {\"error\":\"...\",\"class\":\"...\",\"code\":3}.\n\n")
+	b.WriteString("Each error has an exit code and a class. With --json, each error is one line on standard\nerror: {\"error\":\"...\",\"class\":\"...\",\"code\":3}.\n\n")
 	t := table{indent: "  "}
 	t.row("CODE", "CLASS", "MEANING")
 	last := -1

@@ -59,9 +59,9 @@ const forgetHelp = `Revokes the tokens of all records of a user at the authoriza
 records, and reports the outcome for each of them. It requires --yes; --dry-run prints
 what would be done. The user's name must be complete.
 
-A record whose api_domain is Zoho's is revoked at the accounts server of that data
-center, if it has no issuer. For other records, of one client and issuer at a time, name the
-server:
+The tokens of a record whose api_domain is Zoho's are revoked at the accounts server of
+that data center, if the record has no issuer. For other records, name the server, and
+select one client and one issuer:
 
   --accounts-url URL          of Zoho, or of a server that works like Zoho's
   --revocation-endpoint URL   of any other server (RFC 7009). The client's secret is the

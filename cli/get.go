@@ -19,14 +19,17 @@ func (a *app) getCommand() *cobra.Command {
 		Use:     "get [ID]",
 		GroupID: groupRecords,
 		Short:   "Show one record",
-		Long: `Shows the record with an ID, the record of a user, or the one that a JSON object
-describes. Tokens to search by are read from standard input or a file, which keeps them
-out of the process list and the shell history. A terminal hides them:
+		Long: `Shows the record with an ID, the record of a user, or the record that a JSON object
+describes.
 
   tokenkeep get u4fzq…
   tokenkeep get --user ann@example.com:6001 --client 1000.ABC
   tokenkeep get --user ann --client ABC --issuer https://login.example.com
-  tokenkeep get --like - <<< '{"access_token":"…"}'
+  tokenkeep get --like search.json
+
+Give the tokens of a search in a file or on standard input: arguments appear in the
+process list and in the shell history. At a terminal, get --like - does not show what the
+user types.
 
 "tokenkeep help records" describes searches. "tokenkeep status ID" shows the
 state of its refreshes.`,

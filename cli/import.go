@@ -28,10 +28,11 @@ func (a *app) importCommand() *cobra.Command {
 		Use:     "import FILE",
 		GroupID: groupFiles,
 		Short:   "Save the records of a token file",
-		Long: `Saves the records of a file that the FileStore of a Zoho SDK has written; "-" means
-standard input, which a terminal hides until Ctrl-D. The file is checked before anything
-is saved. Rows that cannot be saved, and rows that would become the same record, are
-reported, and nothing is imported unless --skip-bad is given.
+		Long: `Saves the records of a file that the FileStore of a Zoho SDK has written. "-" means
+standard input. At a terminal, import does not show what the user types, and Ctrl-D ends
+the file. The file is checked before anything is saved. Rows that cannot be saved, and
+rows that would become the same record, are reported, and nothing is imported unless
+--skip-bad is given.
 
 An existing record is updated, as by "tokenkeep save". The store derives IDs instead of
 the SDK's numbers, unless --keep-ids is given.

@@ -42,7 +42,7 @@ func tooLong(limit int64) error {
 
 // readFile reads a file of at most limit bytes, or standard input if the name is "-". what
 // describes the text that a user types at a terminal.
-func (a *app) readFile(ctx context.Context, name string, limit int64, what typing) ([]byte, error) {
+func (a *app) readFile(ctx context.Context, name string, limit int64, what prompt) ([]byte, error) {
 	if name == "-" {
 		return a.readInput(ctx, limit, what)
 	}

@@ -64,9 +64,9 @@ In a list, null means no key, while keys are being added or removed.`,
 		RunE: a.showHelp,
 	}
 	c.AddCommand(a.keysNewCommand(), a.keysAddCommand(),
-		a.keysStep("switch", "Put the new keys first, so that programs write with them", (*keys.Keys).Switch,
+		a.keysStep("switch", "Put the new keys first, so that programs write with them", "Puts the new keys first, so that programs write with the new keys", (*keys.Keys).Switch,
 			"writes with the new keys. When every program has it: tokenkeep rekey"),
-		a.keysStep("drop", "Keep only the first key of each kind", (*keys.Keys).Drop,
+		a.keysStep("drop", "Keep only the first key of each kind", "Keeps only the first key of each kind", (*keys.Keys).Drop,
 			"has only the new keys. Give it to every program"))
 	return c
 }
@@ -178,11 +178,11 @@ With --none, "none" is added after the current keys, in order to remove them.`,
 	return c
 }
 
-func (a *app) keysStep(name, short string, change func(*keys.Keys) (*keys.Keys, error), done string) *cobra.Command {
+func (a *app) keysStep(name, short, long string, change func(*keys.Keys) (*keys.Keys, error), done string) *cobra.Command {
 	return &cobra.Command{
 		Use:   name + " FILE",
 		Short: short,
-		Long:  short + `: a step of what "tokenkeep keys --help" describes.`,
+		Long:  long + `: a step of the change that "tokenkeep keys --help" describes.`,
 		Args:  oneArg("FILE"),
 		RunE:  func(_ *cobra.Command, args []string) error { return a.changeKeys(args[0], change, done) },
 	}

@@ -77,7 +77,7 @@ gets the new tokens. If anything fails, nothing is saved.
 The browser is redirected to the redirect URL. If that is http on this machine, login
 listens there for the answer; port 0, or none, means a free one. Otherwise, and with
 --paste, the user copies the address from the browser to standard input, even if the
-browser cannot open the page. A terminal hides the address.
+browser cannot open the page. At a terminal, login does not show the address.
 
 With --issuer alone, the endpoints are read from the metadata of the server (RFC 8414,
 OpenID Connect). The client's secret, if it has one, is in ` + envClientSecret + `. Servers

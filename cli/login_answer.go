@@ -100,8 +100,8 @@ func (c *consent) moveTo(accounts, location string) error {
 	return fmt.Errorf("%w: the user is of a data center that is not known: give --accounts-url and --api-url", errInput)
 }
 
-// showConsent prints the consent URL on standard error. At a terminal, readTyped prints the
-// request for the address, once what the user types is hidden.
+// showConsent prints the consent URL on standard error. At a terminal, readTyped asks for the
+// address instead, after the echo is off.
 func (a *app) showConsent(consentURL string, paste bool) {
 	if a.json {
 		a.noteJSON(map[string]string{"consent_url": consentURL})
@@ -109,7 +109,7 @@ func (a *app) showConsent(consentURL string, paste bool) {
 	}
 	then := ""
 	if paste && !isTerminal(a.in) {
-		then = "\nThen copy the address that the browser shows to here, and press Enter:"
+		then = "\nThen paste the address that the browser shows, and press Enter:"
 	}
 	_, _ = fmt.Fprintf(a.errs, "Open this address in a browser, and allow the access:\n\n  %s\n%s\n", consentURL, then)
 }
@@ -150,9 +150,9 @@ func (c *consent) receiver(ctx context.Context) (*receiver, error) {
 // maxAnswer is the maximum length in bytes of the address to which the browser is redirected.
 const maxAnswer = 64 << 10
 
-// pasted reads a line from standard input, which must be the address to which the browser was
-// redirected. It returns the parameters in the address. Errors about the line match errInput. If
-// ctx is done, pasted returns ctx.Err(), even while the read is blocked.
+// pasted reads a line from standard input. The line must be the address to which the browser was
+// redirected. pasted returns the parameters in the address. Errors about the line match errInput.
+// If ctx is done, pasted returns ctx.Err(), even while the read is blocked.
 func (c *consent) pasted(ctx context.Context) (url.Values, error) {
 	line, err := c.a.readLine(ctx)
 	if err != nil {
@@ -174,8 +174,8 @@ func (c *consent) pasted(ctx context.Context) (url.Values, error) {
 	return values, nil
 }
 
-// readLine reads an address from standard input, up to the first line end. It omits the part of
-// an address that is longer than maxAnswer, unless a user types it at a terminal.
+// readLine reads an address from standard input, up to the first line end. readLine cuts a longer
+// line after maxAnswer bytes. At a terminal, a longer address is an error.
 func (a *app) readLine(ctx context.Context) (string, error) {
 	if isTerminal(a.in) {
 		data, err := a.readInput(ctx, maxAnswer, typedAddress)

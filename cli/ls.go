@@ -23,9 +23,9 @@ func (a *app) lsCommand() *cobra.Command {
 listed. --user, --client, --issuer and --resource select records with these values.
 
 With --user or --client, the store is searched and not listed, and only unreadable records
-that may match are reported. If lists of the service lag, as those of AWS do, a record of
-the last minutes may be missing. The record that has exactly the given user, client, issuer
-and resource is not missing.
+that may match are reported. If lists of the service lag, as those of AWS do, recent
+records may be missing. The record with exactly the given user, client, issuer and
+resource is always listed.
 
 --limit prints one page. If there are more records, a note says which --after prints the
 next page. Each page reads all selected records.`,

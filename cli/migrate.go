@@ -51,8 +51,8 @@ or TO_ applies to one of them: FROM_VAULT_ADDR, TO_` + envKeys + `.
 FROM_` + envKeys + ` or TO_` + envKeys + `, if set but empty, means
 that the store has no keys.
 
-The exit code is 0 only if every record was verified. With --dry-run, it is 0 if nothing
-stops the move: unreadable records do not.`
+The exit code is 0 only if every record was verified. With --dry-run, the exit code is 0
+if nothing stops the move. Unreadable records do not stop the move.`
 
 type migrateOptions struct {
 	migrate.Options

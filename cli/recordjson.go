@@ -225,6 +225,7 @@ Members that are not in this list and the text "[redacted]" are errors.
   access_token without client_id          the record with that access token
   refresh_token, grant_token + client_id  the record with one of these
 
-In the third line, issuer and resource must equal those of the record: without them, a
-record that has one is not found.`
+In the last line, the issuer and the resource must equal those of the record. The same
+holds for the second line. Without client_id, the second line ignores an issuer or a
+resource that is not given, if exactly one record then matches.`
 }

@@ -57,7 +57,8 @@ const saveHelp = `Reads a record from standard input as a JSON object, saves it,
 record. An argument "-" means standard input too. If a record has the same user, client,
 issuer and resource, or the same tokens, the given fields replace its fields, and the
 others stay. A record without a user that has the same tokens and client gets the user.
-At a terminal, save asks for the record, and hides it. The last brace, or Ctrl-D, ends it.
+At a terminal, save asks for the record, and does not show what the user types. The last
+brace or Ctrl-D ends the record.
 
   tokenkeep save < record.json
   tokenkeep get 7 --json --reveal | tokenkeep save --store vault:secret/oauth

@@ -19,8 +19,8 @@ type searcher interface {
 }
 
 // find returns the record that like describes. If there is none, but the user has records of the
-// same client with another issuer or resource, the error names the flags that select those records.
-// If like has no client, the records can be of several clients, and the error names these too.
+// same client with another issuer or resource, the error names the flags that select those
+// records. If the records have different clients, the error also names the client of each record.
 func (s *store) find(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	t, err := s.FindToken(ctx, like)
 	if like.UserName == "" || !errors.Is(err, tokenstore.ErrNotFound) {
@@ -37,29 +37,30 @@ func (s *store) find(ctx context.Context, like tokenstore.Token) (tokenstore.Tok
 	if len(others) == 0 {
 		return t, err
 	}
-	who := "this user and client"
+	what := "this user and client have another issuer or resource"
 	several := slices.ContainsFunc(others, func(o tokenstore.Token) bool { return o.ClientID != others[0].ClientID })
 	if several {
-		who = "this user and several clients"
+		what = "this user have other clients, issuers or resources"
 	}
 	var flags []string
 	for _, o := range others {
 		flag := flagsOf(o)
 		if several {
-			flag = clientFlag(o) + " " + flag
+			flag = clientFlag(o) + flag
 		}
 		flags = append(flags, flag)
 	}
 	slices.Sort(flags)
-	return t, fmt.Errorf("%w; records of %s have another issuer or resource: give %s", err, who, strings.Join(slices.Compact(flags), ", or "))
+	return t, fmt.Errorf("%w; records of %s: give %s", err, what, strings.Join(slices.Compact(flags), ", or "))
 }
 
-// clientFlag returns the flag that names the client of a record.
+// clientFlag returns the flag that names the client of a record, for text before the flags that
+// flagsOf returns.
 func clientFlag(t tokenstore.Token) string {
 	if t.ClientID == "" {
-		return "no --client and"
+		return "no --client, and "
 	}
-	return "--client " + clean(t.ClientID)
+	return "--client " + clean(t.ClientID) + " and "
 }
 
 // flagsOf returns the flags that name the issuer and the resource of a record.

@@ -65,15 +65,16 @@ func (w *watching) check() error {
 	return nil
 }
 
-const statusHelp = `Shows, of all records or of one: when the access token expires, when the record was
-written last, and its state.
+const statusHelp = `Shows when the access token expires, when the record was last written, and the state,
+for one record or for all records. The states are:
 
   valid       the access token has not expired
   expired     the access token has expired; the next request for it refreshes it
   refreshing  a process is refreshing it
-  abandoned   a process was killed during a refresh; the next refresh waits for its lease
-  refused     the authorization server has refused, and is not asked again before the time
-              that is shown
+  abandoned   a process was killed during a refresh; the next refresh waits until the lease
+              of that process has ended
+  refused     the authorization server has refused a refresh; the next request waits until
+              the time that is shown
   dead        the server has refused for good, or there is nothing to refresh it with: the
               user has to log in again
   rejected    with --probe: the API refuses the token, and the one that replaced it
@@ -81,7 +82,8 @@ written last, and its state.
 Without --probe, no request is sent to an authorization server, and nothing is changed.
 Stores in files and tables do not know when a record was written.
 
-With --probe, each record whose token is not refused or dead is used for one GET request:
+With --probe, status sends one GET request with the token of each record, except refused
+and dead records:
 
   tokenkeep status --probe /crm/v8/org
 

@@ -13,21 +13,21 @@ import (
 	"golang.org/x/term"
 )
 
-// A typing describes the text that a command reads from a terminal.
-type typing struct {
+// A prompt asks for a text at a terminal.
+type prompt struct {
 	ask  string                 // tells the user what to paste, and what ends the text
 	ends func(text []byte) bool // reports whether text is complete; nil if only Ctrl-D ends the text
 }
 
 // The kinds of text that commands read from a terminal.
 var (
-	typedRecord  = typing{"paste a record as JSON, which is not shown; its last brace or Ctrl-D ends it, and Ctrl-C cancels", isWholeJSON}
-	typedFile    = typing{"paste a token file, which is not shown; Ctrl-D ends it, and Ctrl-C cancels", nil}
-	typedAddress = typing{"copy the address that the browser then shows to here, and press Enter; it is not shown, and Ctrl-C cancels", hasLine}
+	typedRecord  = prompt{"paste a record as JSON, which stays hidden; the last brace or Ctrl-D ends the record, and Ctrl-C cancels", isWholeJSON}
+	typedFile    = prompt{"paste a token file, which stays hidden; Ctrl-D ends the file, and Ctrl-C cancels", nil}
+	typedAddress = prompt{"paste the address that the browser then shows, which stays hidden, and press Enter; Ctrl-C cancels", hasLine}
 )
 
-// isWholeJSON reports whether text ends with the bracket that closes its first one. It ignores
-// other faults: a parser describes them better.
+// isWholeJSON reports whether text ends with a bracket, and leaves no bracket or string open.
+// isWholeJSON ignores other faults, because a parser describes faults better.
 func isWholeJSON(text []byte) bool {
 	text = bytes.TrimSpace(text)
 	if !bytes.HasSuffix(text, []byte("}")) && !bytes.HasSuffix(text, []byte("]")) {
@@ -62,8 +62,9 @@ func isTerminal(stream any) bool {
 }
 
 // readInput reads standard input to its end, or to the end of the text that a user types at a
-// terminal. Other than a terminal, a pipe or a file gets no prompt.
-func (a *app) readInput(ctx context.Context, limit int64, what typing) ([]byte, error) {
+// terminal. readInput asks for the text only at a terminal. Text of more than limit bytes is an
+// error.
+func (a *app) readInput(ctx context.Context, limit int64, what prompt) ([]byte, error) {
 	if !isTerminal(a.in) {
 		return readAll(ctx, a.in, limit)
 	}
@@ -78,10 +79,10 @@ func (a *app) readInput(ctx context.Context, limit int64, what typing) ([]byte, 
 // long paste in parts. A shell would show and execute the parts that the command does not read.
 const quiet = 100 * time.Millisecond
 
-// readTyped asks for a text, and reads the text from a terminal without showing it. The terminal
-// is in raw mode meanwhile, because in other modes, Linux cuts lines after 4,095 bytes. Ctrl-C
-// returns context.Canceled: in raw mode it sends no signal.
-func (a *app) readTyped(ctx context.Context, terminal *os.File, limit int64, what typing) ([]byte, error) {
+// readTyped asks for a text, and reads the text from a terminal without showing it. Meanwhile the
+// terminal is in raw mode, because in other modes Linux cuts lines after 4,095 bytes. After
+// Ctrl-C, which sends no signal in raw mode, readTyped returns context.Canceled.
+func (a *app) readTyped(ctx context.Context, terminal *os.File, limit int64, what prompt) ([]byte, error) {
 	fd := int(terminal.Fd())
 	before, err := term.MakeRaw(fd)
 	if err != nil {
@@ -96,7 +97,7 @@ func (a *app) readTyped(ctx context.Context, terminal *os.File, limit int64, wha
 	defer close(done)
 	var (
 		parts = partsOf(terminal, done)
-		text  = typed{limit: limit}
+		text  = typedText{limit: limit}
 		rest  <-chan time.Time
 	)
 	for {
@@ -129,7 +130,8 @@ type part struct {
 	err  error
 }
 
-// partsOf reads r until an error or, after the read in progress, until done is closed.
+// partsOf returns a channel of the parts that it reads from r. partsOf stops after an error, or
+// after the first read that ends when done is closed.
 func partsOf(r io.Reader, done <-chan struct{}) <-chan part {
 	parts := make(chan part)
 	go func() {
@@ -159,17 +161,18 @@ const (
 	del       = 127
 )
 
-// A typed is a text that a user types at a terminal in raw mode.
-type typed struct {
+// A typedText collects the characters that a terminal in raw mode passes on.
+type typedText struct {
 	data     []byte
 	limit    int64
 	closed   bool // Ctrl-D has ended the text, or the text is longer than limit
-	canceled bool // by Ctrl-C
+	canceled bool // by Ctrl-C or Ctrl-\
 }
 
 // add appends the characters of a part. It executes the control characters that a terminal
-// executes in other modes. After the end of the text, add ignores all characters except Ctrl-C.
-func (t *typed) add(part []byte) {
+// executes in other modes. After the end of the text, add ignores all characters except Ctrl-C
+// and Ctrl-\.
+func (t *typedText) add(part []byte) {
 	for _, c := range part {
 		switch {
 		case c == ctrlC || c == ctrlQuit:
@@ -192,7 +195,7 @@ func (t *typed) add(part []byte) {
 }
 
 // result returns the text. The error matches errInput if the text is longer than the limit.
-func (t *typed) result() ([]byte, error) {
+func (t *typedText) result() ([]byte, error) {
 	if int64(len(t.data)) > t.limit {
 		return nil, tooLong(t.limit)
 	}

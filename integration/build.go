@@ -165,8 +165,8 @@ func buildTo(folder, path string) error {
 	return os.Rename(built, path)
 }
 
-// cached reports whether there is a build at path. It sets the times of the build, by which
-// removeOld tells when the build was used last.
+// cached reports whether there is a build at path. If so, cached sets the modification time of
+// the build to the present. removeOld measures the last use by that time.
 func cached(path string) bool {
 	if _, err := os.Stat(path); err != nil {
 		return false
@@ -176,8 +176,8 @@ func cached(path string) bool {
 	return true
 }
 
-// removeOld removes from dir all programs that were not used, and all remains of killed builds,
-// for keepBuilds, except the program at the path except. It ignores errors.
+// removeOld removes from dir the programs and the remains of killed builds whose last use is more
+// than keepBuilds ago. removeOld keeps the program at the path except. It ignores errors.
 func removeOld(dir, except string) {
 	for _, pattern := range []string{"vaultdev-*", "kubedev-*", "fakes-*", "build-*"} {
 		old, _ := filepath.Glob(filepath.Join(dir, pattern))

@@ -52,7 +52,7 @@ func SharedKubernetes(t testing.TB) *Kubernetes {
 			return nil, err
 		}
 		version, err := kubernetesVersion(config)
-		return (&Server{what: "server " + config.Host, about: version + ", real"}).unless(err)
+		return (&Server{what: "server " + config.Host, about: version + ", real"}).orStop(err)
 	})
 	server.Watch(t)
 	if path == "" {
@@ -113,11 +113,11 @@ func startKubernetes(ctx context.Context, compaction time.Duration) (*Server, er
 	server := &Server{Addr: addr, what: "process kubedev", run: run}
 	config, err := kubernetesConfig(server)
 	if err != nil {
-		return server.unless(err)
+		return server.orStop(err)
 	}
 	version, err := kubernetesVersion(config)
 	server.about = version + ", kube-apiserver and etcd, built here"
-	return server.unless(err)
+	return server.orStop(err)
 }
 
 // kubernetesToken returns the administrator's token for servers that the tests start.

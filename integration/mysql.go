@@ -58,7 +58,7 @@ func SharedMySQL(t testing.TB) *MySQL {
 			return nil, fmt.Errorf("%s cannot be read", mariadb.EnvDSN) // the error could quote a password
 		}
 		version, err := mysqlVersion(ctx, given)
-		return (&Server{Addr: given.Addr, what: "server " + given.Addr, about: version + ", real"}).unless(err)
+		return (&Server{Addr: given.Addr, what: "server " + given.Addr, about: version + ", real"}).orStop(err)
 	})
 	server.Watch(t)
 	if !server.own() {
@@ -172,7 +172,7 @@ func runMySQL(ctx context.Context) (*Server, error) {
 	config := rootConfig()
 	config.Addr = addr
 	version, err := mysqlVersion(ctx, config)
-	return (&Server{Addr: addr, what: run.what(), about: version + ", " + image.about, run: run}).unless(err)
+	return (&Server{Addr: addr, what: run.what(), about: version + ", " + image.about, run: run}).orStop(err)
 }
 
 func mysqlVersion(ctx context.Context, config *mysql.Config) (string, error) {
@@ -349,7 +349,7 @@ func mysqlProcess(ctx context.Context, reason string) (*Server, error) {
 		return nil, errors.Join(fmt.Errorf("%w\n%s", err, tail(p.output.String(), 4<<10)), os.RemoveAll(scratch))
 	}
 	version, err := mysqlVersion(ctx, config)
-	return (&Server{Addr: config.Addr, what: "process " + program, about: version + ", real (" + reason + ")", run: p}).unless(err)
+	return (&Server{Addr: config.Addr, what: "process " + program, about: version + ", real (" + reason + ")", run: p}).orStop(err)
 }
 
 // untilReady waits until a login with config succeeds. If ctx ends first, untilReady returns the

@@ -62,5 +62,5 @@ func runOpenBao(ctx context.Context, token string) (*Server, error) {
 	if err == nil {
 		server.about = "OpenBao " + health.Version + ", " + i.about
 	}
-	return server.unless(err)
+	return server.orStop(err)
 }

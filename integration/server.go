@@ -160,9 +160,9 @@ func (s *Server) cleanUp(t testing.TB) {
 	})
 }
 
-// unless returns s if err, the error of the last step of the start of s, is nil. Otherwise, unless
-// stops s and returns the error, because the caller has no server to stop.
-func (s *Server) unless(err error) (*Server, error) {
+// orStop returns s if err, the error of the last start step, is nil. Otherwise, orStop stops s
+// and returns the error, because the caller gets no server to stop.
+func (s *Server) orStop(err error) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.stop())
 	}

@@ -24,12 +24,12 @@ func TestServerThatIsNotReady(t *testing.T) {
 	failed := errors.New("the version cannot be read")
 	for _, err := range []error{nil, failed} {
 		run := &stopper{}
-		server, got := (&Server{run: run}).unless(err)
+		server, got := (&Server{run: run}).orStop(err)
 		if !errors.Is(got, err) || (server != nil) != (err == nil) || (run.stops == 1) != (err != nil) {
 			t.Errorf("after the error %v: server %v, error %v, %d stops", err, server, got, run.stops)
 		}
 	}
-	if server, err := (&Server{}).unless(failed); server != nil || !errors.Is(err, failed) {
+	if server, err := (&Server{}).orStop(failed); server != nil || !errors.Is(err, failed) {
 		t.Errorf("a server that the tests have not started: %v, %v", server, err)
 	}
 }

@@ -75,7 +75,7 @@ func givenVault(t testing.TB, addr string) *Vault {
 	}
 	v.Server = VaultBackend.sharedServer(t, func(ctx context.Context) (*Server, error) {
 		version, err := vaultVersion(ctx, addr)
-		return (&Server{what: v.what, about: version + ", real"}).unless(err)
+		return (&Server{what: v.what, about: version + ", real"}).orStop(err)
 	})
 	return v
 }
@@ -161,7 +161,7 @@ func runVault(ctx context.Context, token string, durable bool) (*Server, error) 
 		return nil, err
 	}
 	version, err := vaultVersion(ctx, "http://"+addr)
-	return (&Server{Addr: addr, what: run.what(), about: version + ", " + image.about, run: run}).unless(err)
+	return (&Server{Addr: addr, what: run.what(), about: version + ", " + image.about, run: run}).orStop(err)
 }
 
 func vaultStandIn(ctx context.Context, e *engine) (image, error) {
@@ -213,7 +213,7 @@ func vaultProcess(ctx context.Context, token string, durable bool, reason string
 	}
 	version, err := vaultVersion(ctx, "http://"+addr)
 	about := version + ", stand-in: Vault's own core, built here (" + reason + ")"
-	return (&Server{Addr: addr, what: "process vaultdev", about: about, run: run}).unless(err)
+	return (&Server{Addr: addr, what: "process vaultdev", about: about, run: run}).orStop(err)
 }
 
 func vaultVersion(ctx context.Context, url string) (string, error) {

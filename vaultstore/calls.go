@@ -72,8 +72,8 @@ type request struct {
 	active bool   // whether to request a response of the active node
 
 	// applied counts the requests that Vault may have applied, unless applied is nil. The client
-	// repeats failed requests, so one call can send several. applied counts no request that Vault
-	// has denied, as Vault denies a write with an expired token.
+	// repeats failed requests, so one call can send several. applied excludes requests that Vault
+	// has denied, for example because of an expired token.
 	applied *atomic.Int64
 }
 
@@ -166,8 +166,9 @@ func (v *vault) sendOnce(ctx context.Context, token string, q request, out any) 
 	return nil
 }
 
-// counted sends r, and adds the number of requests that Vault may have applied to applied, unless
-// applied is nil. A node applies no request that the node denies or redirects to another node.
+// counted sends r. Unless applied is nil, counted increases applied by the number of requests
+// that Vault may have applied. A node applies no request that the node denies or redirects to
+// another node.
 func (v *vault) counted(ctx context.Context, r *api.Request, applied *atomic.Int64) (*api.Response, error) {
 	var sent atomic.Int64
 	if applied != nil {
@@ -544,18 +545,18 @@ func (s *secrets) write(ctx context.Context, name string, number int, f field) (
 }
 
 // commit is like write, but also returns the number of requests for the write that Vault may have
-// applied. The client repeats failed requests, so sent can be more than 1.
-func (s *secrets) commit(ctx context.Context, name string, number int, f field) (v driver.Version, sent int64, err error) {
+// applied. The client repeats failed requests, so applied can be more than 1.
+func (s *secrets) commit(ctx context.Context, name string, number int, f field) (v driver.Version, applied int64, err error) {
 	if err := s.writes(ctx); err != nil {
 		return "", 0, err
 	}
-	var applied atomic.Int64
-	v, err = s.put(ctx, name, number, f, &applied)
-	return v, applied.Load(), err
+	var count atomic.Int64
+	v, err = s.put(ctx, name, number, f, &count)
+	return v, count.Load(), err
 }
 
-// put is like write, but does not check the version of the engine first. put adds the number of
-// requests that Vault may have applied to applied, unless applied is nil.
+// put is like write, but does not check the version of the engine first. Unless applied is nil,
+// put increases applied by the number of requests that Vault may have applied.
 func (s *secrets) put(ctx context.Context, name string, number int, f field, applied *atomic.Int64) (driver.Version, error) {
 	var answer struct {
 		Data metadata `json:"data"`

@@ -747,7 +747,7 @@ func TestRepeatedWriteAfterOthers(t *testing.T) {
 }
 
 // TestStaleWriteVersionGone checks that a stale write never causes ErrUnavailable if Vault could
-// apply only one of its requests, even if Vault has removed the version after the base.
+// apply only one of its requests. Vault may have removed the version after the base.
 func TestStaleWriteVersionGone(t *testing.T) {
 	t.Parallel()
 	expire := func(e *env) { e.server.Advance(2 * time.Hour) }

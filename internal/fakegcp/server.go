@@ -48,7 +48,8 @@ type Options struct {
 	// not compare the etags in requests.
 	Drops []string
 
-	// NoSocket makes a Server without a socket and an Addr. Its clients use Direct.
+	// NoSocket makes New return a Server without a socket. The Server has no Addr, and its clients
+	// use Direct.
 	NoSocket bool
 }
 

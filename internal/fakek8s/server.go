@@ -42,7 +42,8 @@ type Options struct {
 	// kubectl configuration sends a token only over TLS.
 	TLS bool
 
-	// NoSocket makes a Server without a socket and a URL. Its clients call ServeHTTP.
+	// NoSocket makes New return a Server without a socket. The Server has no URL, and its clients
+	// call ServeHTTP.
 	NoSocket bool
 }
 

@@ -49,7 +49,8 @@ type Options struct {
 	// invalid token from a missing permission.
 	OpenBao bool
 
-	// NoSocket makes a Server without a socket and a URL. Its clients call ServeHTTP.
+	// NoSocket makes New return a Server without a socket. The Server has no URL, and its clients
+	// call ServeHTTP.
 	NoSocket bool
 }
 

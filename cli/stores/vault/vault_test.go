@@ -10,7 +10,7 @@ import (
 	"testing/iotest"
 )
 
-// A body is the body of a response. It reports whether Close was called.
+// A body is a response body. Its field closed is set once Close is called.
 type body struct {
 	io.Reader
 	closed bool
