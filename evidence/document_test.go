@@ -82,7 +82,7 @@ func TestDocument(t *testing.T) {
 		"does not fit",
 		"| Vault KV v2 | 5.0 and 4.5 ms | 1.10 [1.00, 1.20] |",
 		"## What could not be proved",
-		"`-doubles 100000` (here 5)",
+		"`-doubles 25000` (here 5)",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("there is no %q", want)
