@@ -99,8 +99,8 @@ func (l *Ledger) writes(form []byte) bool {
 }
 
 // readMarker reads the marker. If newest is set, it reads the newest state, which may take
-// several calls. If the store has no marker, readMarker returns the zero storedMarker. The
-// error is an *UnreadableError.
+// several calls. If the store has no marker, readMarker returns the zero storedMarker. The error
+// is an *UnreadableError unless the context has ended.
 func (l *Ledger) readMarker(ctx context.Context, newest bool) (storedMarker, error) {
 	var secret driver.Secret
 	var err error
@@ -113,7 +113,7 @@ func (l *Ledger) readMarker(ctx context.Context, newest bool) (storedMarker, err
 	case errors.Is(err, driver.ErrNotFound):
 		return storedMarker{}, nil
 	case err != nil:
-		return storedMarker{}, Unreadable(markerName, err)
+		return storedMarker{}, OfListed(ctx, markerName, err)
 	}
 	m := storedMarker{exists: true, secret: secret}
 	if json.Unmarshal(secret.Data, &m.marker) != nil || m.Version != markerVersion || len(m.Names) == 0 {
