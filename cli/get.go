@@ -20,7 +20,8 @@ func (a *app) getCommand() *cobra.Command {
 		GroupID: groupRecords,
 		Short:   "Show one record",
 		Long: `Shows the record with an ID, the record of a user, or the record that a JSON object
-describes.
+describes. With --user, name also the client, and the issuer and resource if the record
+has them.
 
   tokenkeep get u4fzq…
   tokenkeep get --user ann@example.com:6001 --client 1000.ABC
