@@ -1068,8 +1068,8 @@ func exploring(t *testing.T, fresh func() scenario, b budgets) {
 		defer timer.Stop()
 	}
 	samples := *exploreRuns / 15
-	if three := len(fresh().ops) > 2; three && *exploreRuns == 0 {
-		samples = 20_000 // three processes have too many orders to run all of them
+	if len(fresh().ops) > 2 {
+		samples = cmp.Or(2*samples, 20_000) // three processes have too many orders to run all of them
 	} else {
 		err, finished := c.search(t, *exploreRuns)
 		if err != nil {
