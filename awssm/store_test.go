@@ -3,6 +3,7 @@ package awssm_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -251,6 +252,19 @@ func (e *env) listed(t *testing.T) (names []string, unreadable map[string]error,
 	return names, unreadable, failure
 }
 
+// onFullBatch returns a function for Inject that injects a fault into the first batch of 20 names. The
+// order of concurrent batches is random, and one of them is smaller.
+func onFullBatch(f fakeaws.Fault) func(*fakeaws.Request) *fakeaws.Fault {
+	var done atomic.Bool
+	return func(q *fakeaws.Request) *fakeaws.Fault {
+		var batch struct{ SecretIdList []string }
+		if q.Operation != "BatchGetSecretValue" || json.Unmarshal(q.Body, &batch) != nil || len(batch.SecretIdList) != 20 || done.Swap(true) {
+			return nil
+		}
+		return &f
+	}
+}
+
 func TestListConcurrently(t *testing.T) {
 	t.Parallel()
 	wants := func(t *testing.T, e *env, records int, hidden ...string) {
@@ -271,20 +285,20 @@ func TestListConcurrently(t *testing.T) {
 		},
 		"an unreadable secret": func(t *testing.T, e *env) {
 			gone := strings.Repeat(`{"SecretId": "gone", "ErrorCode": "ResourceNotFoundException", "Message": "no"},`, 19)
-			e.server.Inject(on("BatchGetSecretValue", 4, fakeaws.Fault{Status: 200, Body: `{"SecretValues": [], "Errors": [` + gone + `
+			e.server.Inject(onFullBatch(fakeaws.Fault{Status: 200, Body: `{"SecretValues": [], "Errors": [` + gone + `
 				{"SecretId": "arn:aws:secretsmanager:us-east-1:1:secret:` + app + `/n200-abcdef", "ErrorCode": "AccessDeniedException", "Message": "no"}]}`}))
 			wants(t, e, 110, "n200")
 		},
 		"a batch that fails for one secret": func(t *testing.T, e *env) {
-			e.server.Inject(on("BatchGetSecretValue", 3, fakeaws.Fault{Code: "ResourceNotFoundException"}))
+			e.server.Inject(onFullBatch(fakeaws.Fault{Code: "ResourceNotFoundException"}))
 			e.counts("List", "BatchGetSecretValue 7, GetSecretValue 20, ListSecrets 2", yielding(e.List(t.Context()), 130))
 		},
 		"a batch without some of its secrets": func(t *testing.T, e *env) {
-			e.server.Inject(on("BatchGetSecretValue", 3, fakeaws.Fault{Status: 200, Body: `{"SecretValues": [], "Errors": []}`}))
+			e.server.Inject(onFullBatch(fakeaws.Fault{Status: 200, Body: `{"SecretValues": [], "Errors": []}`}))
 			wants(t, e, 130)
 		},
 		"a throttled secret": func(t *testing.T, e *env) {
-			e.server.Inject(on("BatchGetSecretValue", 4, fakeaws.Fault{Status: 200, Body: `{"SecretValues": [], "Errors": [` +
+			e.server.Inject(onFullBatch(fakeaws.Fault{Status: 200, Body: `{"SecretValues": [], "Errors": [` +
 				strings.Repeat(`{"SecretId": "x", "ErrorCode": "KMSThrottlingException", "Message": "no"},`, 19) + `{"SecretId": "x", "ErrorCode": "KMSThrottlingException", "Message": "no"}]}`}))
 			wants(t, e, 130)
 		},

@@ -46,7 +46,10 @@ func (s *store) find(ctx context.Context, like tokenstore.Token) (tokenstore.Tok
 	for _, o := range others {
 		flag := flagsOf(o)
 		if several {
-			flag = clientFlag(o) + flag
+			if o.Issuer == "" && o.Resource == "" {
+				flag = "without --issuer and --resource"
+			}
+			flag = clientFlag(o) + " " + flag
 		}
 		flags = append(flags, flag)
 	}
@@ -58,9 +61,9 @@ func (s *store) find(ctx context.Context, like tokenstore.Token) (tokenstore.Tok
 // flagsOf returns.
 func clientFlag(t tokenstore.Token) string {
 	if t.ClientID == "" {
-		return "no --client, and "
+		return "no --client, and"
 	}
-	return "--client " + clean(t.ClientID) + " and "
+	return "--client " + clean(t.ClientID)
 }
 
 // flagsOf returns the flags that name the issuer and the resource of a record.

@@ -144,7 +144,10 @@ func (s *session) ends(code int) string {
 	return s.screen()
 }
 
-const askRecord = "tokenkeep: paste a record as JSON, which is not shown; its last brace or Ctrl-D ends it, and Ctrl-C cancels\n\r"
+// asks returns the characters with which a terminal shows a prompt.
+func asks(p prompt) string { return "tokenkeep: " + p.ask + "\n\r" }
+
+var askRecord = asks(typedRecord)
 
 // TestSaveAtTerminal checks that save asks for a record, hides and saves the text that a user
 // pastes, and restores the terminal.
@@ -246,7 +249,7 @@ func TestTerminalInput(t *testing.T) {
 		t.Parallel()
 		e := fileStoreEnv(t)
 		s := atTerminal(t, e, "import", "-")
-		s.waitFor("tokenkeep: paste a token file, which is not shown; Ctrl-D ends it, and Ctrl-C cancels\n\r")
+		s.waitFor(asks(typedFile))
 		s.types("id,user_name,client_id,client_secret,refresh_token,access_token,grant_token,expiry_time,redirect_url,api_domain\r" +
 			"1,ann,c,,s3cret,,,,,\r2,bob,c,,s3cret2,,,,,\r\x04")
 		if screen := s.ends(0); strings.Contains(screen, "s3c") || !strings.Contains(screen, "imported 2 of 2: 2 new") {
@@ -259,7 +262,7 @@ func TestTerminalInput(t *testing.T) {
 		e := fileStoreEnv(t).with(envClientSecret, "secret")
 		const back = "https://app.example.com/callback"
 		s := atTerminal(t, e, "login", "--client", "1000.C", "--user", "ann", "--data-center", "eu", "--scope", "ZohoCRM.modules.ALL", "--redirect-url", back)
-		s.waitFor("press Enter; it is not shown, and Ctrl-C cancels\n\r")
+		s.waitFor(asks(typedAddress))
 		s.types(back + "?code=s3cret&state=other\r")
 		if screen := s.ends(6); strings.Contains(screen, "s3c") || !strings.Contains(screen, "differs from that of the request") {
 			t.Errorf("the terminal shows %q", screen)
