@@ -160,27 +160,25 @@ func (a *app) begin(ctx context.Context, code, verifier string) error {
 // storeTime is the maximum time for which the program tries to store tokens before it ends.
 const storeTime = 30 * time.Second
 
-// persist calls Token until the tokens of client are stored. After storeTime, persist returns the
-// last error. A store can fail after the server has issued tokens: only this process then has the
-// tokens. If the server has replaced the refresh token, the end of the process would lose the
-// login.
+// persist calls Token until the tokens of client are stored. After storeTime, persist returns an
+// error matching tokenstore.ErrNotPersisted. A store can fail after the server has issued tokens:
+// only this process then has the tokens. If the server has replaced the refresh token, the end of
+// the process would lose the login.
 func persist(ctx context.Context, client *initializer.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
 	last := tokenstore.ErrNotPersisted
-	for {
-		if _, err := client.Token(ctx); err != nil {
-			last = err
-		}
-		if client.Persisted() {
-			return nil
-		}
+	for !client.Persisted() {
 		select {
 		case <-ctx.Done():
 			return last
 		case <-time.After(time.Second): // Token tries to store the tokens at most once a second
 		}
+		if _, err := client.Token(ctx); errors.Is(err, tokenstore.ErrNotPersisted) {
+			last = err
+		}
 	}
+	return nil
 }
 
 // get sends a GET request for url, and prints the body of the response. It returns an error if

@@ -131,26 +131,25 @@ func (c *command) login(ctx context.Context, conf initializer.Config) error {
 // storeTime is the maximum time for which login tries to store the tokens.
 const storeTime = 30 * time.Second
 
-// persist calls Token until the tokens of client are stored. After storeTime, persist returns the
-// last error. Vault can fail after Zoho has issued tokens: only this process then has the tokens,
-// and the user would need another one-time code if the process ended.
+// persist calls Token until the tokens of client are stored. After storeTime, persist returns an
+// error matching tokenstore.ErrNotPersisted. Vault can fail after Zoho has issued tokens: only
+// this process then has the tokens, and the user would need another one-time code if the process
+// ended.
 func persist(ctx context.Context, client *initializer.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
 	last := tokenstore.ErrNotPersisted
-	for {
-		if _, err := client.Token(ctx); err != nil {
-			last = err
-		}
-		if client.Persisted() {
-			return nil
-		}
+	for !client.Persisted() {
 		select {
 		case <-ctx.Done():
 			return last
 		case <-time.After(time.Second): // Token tries to store the tokens at most once a second
 		}
+		if _, err := client.Token(ctx); errors.Is(err, tokenstore.ErrNotPersisted) {
+			last = err
+		}
 	}
+	return nil
 }
 
 func (c *command) leads(ctx context.Context, conf initializer.Config) error {
