@@ -4,18 +4,21 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"os"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"github.com/tokenkeep/tokenkeep/awssm"
 	"github.com/tokenkeep/tokenkeep/internal/fakeaws"
+	"github.com/tokenkeep/tokenkeep/keys"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
 // connect stands for secretsmanager.NewFromConfig with the configuration that
 // config.LoadDefaultConfig returns.
 func connect() (client *secretsmanager.Client, stop func()) {
+	_ = os.Setenv("TOKENKEEP_KEYS", string(keys.New().Encode())) // the platform sets it from a secret
 	s := fakeaws.New(nil)
 	return secretsmanager.New(secretsmanager.Options{
 		BaseEndpoint: &s.URL,
@@ -60,11 +63,15 @@ func ExampleOptions() {
 	client, stop := connect()
 	defer stop()
 
+	k, err := keys.Parse([]byte(os.Getenv("TOKENKEEP_KEYS")))
+	if err != nil {
+		log.Fatal(err)
+	}
 	store, err := awssm.New(client, "oauth/crm", &awssm.Options{
 		KMSKeyID:    "alias/oauth-tokens",
 		Tags:        map[string]string{"owner": "crm"},
 		KeepDeleted: true,
-		Store:       &tokenstore.Options{NameKey: []byte("32 random bytes from a safe place")},
+		Store:       k.Options(),
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -4,17 +4,20 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"os"
 	"time"
 
 	secretmanager "cloud.google.com/go/secretmanager/apiv1"
 
 	"github.com/tokenkeep/tokenkeep/gcpsm"
 	"github.com/tokenkeep/tokenkeep/internal/fakegcp"
+	"github.com/tokenkeep/tokenkeep/keys"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
 // connect stands for secretmanager.NewClient(ctx) in the examples.
 func connect(ctx context.Context) (client *secretmanager.Client, stop func()) {
+	_ = os.Setenv("TOKENKEEP_KEYS", string(keys.New().Encode())) // the platform sets it from a secret
 	server := fakegcp.New(nil)
 	client, err := secretmanager.NewClient(ctx, server.ClientOptions()...)
 	if err != nil {
@@ -61,10 +64,14 @@ func ExampleOptions() {
 	client, stop := connect(ctx) // with option.WithEndpoint("secretmanager.europe-west1.rep.googleapis.com:443")
 	defer stop()
 
+	k, err := keys.Parse([]byte(os.Getenv("TOKENKEEP_KEYS")))
+	if err != nil {
+		log.Fatal(err)
+	}
 	store, err := gcpsm.New(client, "projects/crm-prod/locations/europe-west1", "oauth", &gcpsm.Options{
 		KMSKey: "projects/crm-prod/locations/europe-west1/keyRings/oauth/cryptoKeys/tokens",
 		Labels: map[string]string{"team": "crm"},
-		Store:  &tokenstore.Options{NameKey: []byte("32 random bytes from a safe place")},
+		Store:  k.Options(),
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"os"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -11,11 +12,13 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/internal/fakek8s"
 	"github.com/tokenkeep/tokenkeep/k8sstore"
+	"github.com/tokenkeep/tokenkeep/keys"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
 // server starts a fake API server for the examples.
 func server() (config *rest.Config, stop func()) {
+	_ = os.Setenv("TOKENKEEP_KEYS", string(keys.New().Encode())) // the platform sets it from a secret
 	s := fakek8s.New(nil)
 	return &rest.Config{Host: s.URL, BearerToken: fakek8s.AdminToken}, s.Close
 }
@@ -62,10 +65,14 @@ func ExampleOptions() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	k, err := keys.Parse([]byte(os.Getenv("TOKENKEEP_KEYS")))
+	if err != nil {
+		log.Fatal(err)
+	}
 	store, err := k8sstore.New(client, "default", "oauth-crm", &k8sstore.Options{
 		Labels: map[string]string{"app.kubernetes.io/managed-by": "crm-sync"},
 		Owner:  &metav1.OwnerReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "crm-sync", UID: "5d1d8b3c-9f3e-4a53-9d0c-1f2f4c5b7a10"},
-		Store:  &tokenstore.Options{NameKey: []byte("32 random bytes from a safe place")},
+		Store:  k.Options(),
 	})
 	if err != nil {
 		log.Fatal(err)

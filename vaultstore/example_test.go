@@ -4,16 +4,19 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"os"
 
 	"github.com/hashicorp/vault/api"
 
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
+	"github.com/tokenkeep/tokenkeep/keys"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
 // server starts a fake Vault server for the examples.
 func server() (address, token string, stop func()) {
+	_ = os.Setenv("TOKENKEEP_KEYS", string(keys.New().Encode())) // the platform sets it from a secret
 	s := fakevault.New(nil)
 	s.AppRole("", "crm-sync", "s3cr3t-id", 0, "root")
 	return s.URL, fakevault.RootToken, s.Close
@@ -75,9 +78,13 @@ func ExampleOptions() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	k, err := keys.Parse([]byte(os.Getenv("TOKENKEEP_KEYS")))
+	if err != nil {
+		log.Fatal(err)
+	}
 	store, err := vaultstore.New(client, "secret", "oauth/crm", &vaultstore.Options{
 		Auth:  login{"crm-sync", "s3cr3t-id"},
-		Store: &tokenstore.Options{NameKey: []byte("32 random bytes from a safe place")},
+		Store: k.Options(),
 	})
 	if err != nil {
 		log.Fatal(err)
