@@ -40,12 +40,12 @@ func (c *checker) models(t *testing.T) *world {
 		w = newWorld(sc.service)
 		w.told, w.issuer = newTold(w, len(sc.ops), sc.lease > 0, false), sc.issuer
 		sc.prepare(t, w, (&handle{world: w, writer: -1}).driver(sc))
-		w.free = false
+		w.begins(sc)
 		memory, err := newShelf(t.Context(), w.memory)
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.memory, w.model = memory, &model{clock: time.Since(w.began)}
+		w.memory, w.model = memory, &model{clock: w.elapsed()}
 	})
 	w.startModels(t, c.fresh, c.budgets)
 	return w
@@ -82,7 +82,7 @@ func (c *checker) checkModels(t *testing.T, start *world, r *run) (failure error
 		return nil
 	}
 	synctest.Test(t, func(t *testing.T) {
-		w.began = time.Now().Add(-w.elapsed())
+		w.runs()
 		w.free, w.model = true, nil
 		failure = c.ending(t, w, sc, results, r)
 	})
@@ -94,7 +94,7 @@ type model struct {
 	automata []*automaton
 	states   []*localState // of each process
 	handles  []*handle     // through which the world executes the calls of each process
-	clock    time.Duration
+	clock    time.Duration // the time on the clock of the stores, if the world is timed
 }
 
 // A localState is what a process does after certain answers.
@@ -290,7 +290,7 @@ func (a *automaton) actor() *actor {
 func (p *actor) run(t *testing.T, a *automaton) {
 	sc := a.fresh()
 	w := newWorld(sc.service)
-	w.memory, w.free = a.start.memory, false
+	w.memory, w.free, w.timed, w.clock = a.start.memory, false, a.start.timed, a.start.clock
 	w.began = w.began.Add(-a.start.elapsed())
 	w.told, w.issuer = newTold(w, len(sc.ops), sc.lease > 0, false), sc.issuer
 	var mu sync.Mutex
@@ -318,7 +318,7 @@ func (p *actor) run(t *testing.T, a *automaton) {
 			w.kill()
 			return
 		}
-		if sc.lease > 0 {
+		if w.clock = l.at; w.timed {
 			<-time.After(l.at - w.elapsed())
 		}
 		w.answer(l)
@@ -363,7 +363,7 @@ func (m *model) answers(w *world, c *call, d delivery) {
 	a := m.automata[c.writer]
 	next := a.next(m.states[c.writer], letter{c.text, d})
 	m.states[c.writer] = next
-	if w.told.clock {
+	if w.timed {
 		m.clock = max(m.clock, next.at)
 	}
 	for _, change := range next.changes {
@@ -375,7 +375,7 @@ func (m *model) answers(w *world, c *call, d delivery) {
 func (w *world) clone() *world {
 	n := &world{
 		memory: w.memory.(*shelf).clone(), service: w.service, past: maps.Clone(w.past), labels: maps.Clone(w.labels),
-		held: maps.Clone(w.held), nonces: w.nonces, began: w.began, lost: w.lost, violation: w.violation,
+		held: maps.Clone(w.held), nonces: w.nonces, timed: w.timed, clock: w.clock, began: w.began, lost: w.lost, violation: w.violation,
 	}
 	for name, past := range n.past {
 		n.past[name] = slices.Clip(past)

@@ -53,11 +53,12 @@ import (
 // explorer reaches a situation again, it takes only the awake options that slept at each
 // earlier visit.
 //
-// The clock. The scheduler lets time pass only while a process pauses. In a scenario
-// without leases, the clock of a store shows only whole hours. Pauses then change nothing,
-// because no run takes an hour. In a scenario with leases, the time is part of a situation
-// and of each answer. A call after which a process pauses, or asks the authorization
-// server, commutes with no other call.
+// The clock. The clock of the stores stands still while a process can make progress, so pauses
+// change nothing. In a scenario with leases, a process may wait until a lease lapses. Once all
+// processes are idle, the clock advances by idleTime before each call. In a scenario with
+// deadlines, the clock runs while a process pauses. In both, the time is part of a situation
+// and of each answer. A call after which the clock has advanced, or a process has asked the
+// authorization server, commutes with no other call.
 //
 // TestReduction compares the endings of the orders that are not skipped with the endings of
 // all orders.
@@ -100,7 +101,7 @@ func (b budgets) atLeast(other budgets) bool {
 // A reduction holds the options that the runs of a scenario have tried.
 type reduction struct {
 	options map[situation][]*attempted
-	noisy   map[choice]bool // choices after which a process pauses or asks the authorization server
+	noisy   map[choice]bool // choices after which the clock has advanced, or a process has asked the authorization server
 }
 
 // A choice is an option, by its name, in a prospect.

@@ -47,7 +47,9 @@ type world struct {
 	free    bool                        // calls do not wait for the scheduler
 	dead    bool                        // all further calls fail
 	marker  bool                        // reads of the marker of keys also wait for the scheduler
-	began   time.Time                   // when the clock of the stores started
+	timed   bool                        // the clock of the stores runs while processes pause
+	clock   time.Duration               // the time on the clock of the stores, unless timed is set
+	began   time.Time                   // when the clock of the stores started, if timed is set
 	told    *told                       // the answers that the processes have got; nil means that nothing is recorded
 	issuer  *issuer                     // the authorization server, if the scenario has one
 	model   *model                      // if not nil, models of the processes take the place of the processes
@@ -191,18 +193,27 @@ func (w *world) handleOf(c *call) *handle {
 
 // elapsed returns the time on the clock of the stores.
 func (w *world) elapsed() time.Duration {
-	if w.model != nil {
+	switch {
+	case !w.timed:
+		return w.clock
+	case w.model != nil:
 		return w.model.clock
 	}
 	return time.Since(w.began)
 }
+
+// runs lets the clock of the stores run from now on.
+func (w *world) runs() { w.began, w.timed = time.Now().Add(-w.elapsed()), true }
+
+// begins ends the preparation of the scenario. Further calls wait for the scheduler.
+func (w *world) begins(sc scenario) { w.free, w.clock, w.timed = false, w.elapsed(), sc.timed() }
 
 // becomes returns the delivery of c under the verb v. The verb of the delivery is proceed if a
 // fault has changed nothing.
 func (h *handle) becomes(c *call, v verb) delivery {
 	d := delivery{verb: v}
 	do := c.do
-	if h.model != nil && c.ends > 0 && h.elapsed() >= c.ends {
+	if h.model != nil && h.timed && c.ends > 0 && h.elapsed() >= c.ends {
 		do = func(*handle) (any, error) { return nil, context.DeadlineExceeded }
 	}
 	switch v {
@@ -516,6 +527,11 @@ type scenario struct {
 	service service
 }
 
+// timed reports whether the clock of the stores runs while a process pauses.
+func (sc scenario) timed() bool {
+	return slices.ContainsFunc(sc.ops, func(o operation) bool { return o.within })
+}
+
 // prepare creates the records with which the processes start.
 func (sc scenario) prepare(t *testing.T, w *world, d driver.Secrets) {
 	ctx := t.Context()
@@ -536,13 +552,16 @@ type operation struct {
 	then *operation // the next operation of the same process, if do succeeds
 
 	remembers bool // the operation uses its earlier reads after a pause
+	within    bool // the operation limits the time of its calls
 }
 
-func (o operation) all(ctx context.Context, s *tokenstore.Store) error {
+// all runs o and the operations after it, and calls begins before each of them.
+func (o operation) all(ctx context.Context, s *tokenstore.Store, begins func(operation)) error {
+	begins(o)
 	if err := o.do(ctx, s); err != nil || o.then == nil {
 		return err
 	}
-	return o.then.all(ctx, s)
+	return o.then.all(ctx, s, begins)
 }
 
 // budgets limits how often each kind of fault may happen in one run.
@@ -614,9 +633,12 @@ func (o option) commutes(p option) bool {
 	return o.call.name != "" && p.call.name != "" && o.call.name != p.call.name
 }
 
+// idleTime is the time that passes before each call while all processes are idle.
+const idleTime = 3 * time.Second
+
 // fair returns options without the options of idle processes. If all processes that wait for
-// the scheduler are idle, fair returns all options.
-func (w *world) fair(options []option) []option {
+// the scheduler are idle, fair returns all options and true.
+func (w *world) fair(options []option) ([]option, bool) {
 	idle := map[int]bool{}
 	for _, o := range options {
 		if _, known := idle[o.call.writer]; !known {
@@ -625,9 +647,9 @@ func (w *world) fair(options []option) []option {
 	}
 	others := slices.DeleteFunc(slices.Clone(options), func(o option) bool { return idle[o.call.writer] })
 	if len(others) == 0 {
-		return options
+		return options, true
 	}
-	return others
+	return others, false
 }
 
 // choose returns the option to take, or false if other runs have taken all options that can lead
@@ -723,7 +745,7 @@ type result struct {
 
 func newWorld(s service) *world {
 	return &world{
-		began: time.Now(), memory: memstore.NewDriver(), service: s, free: true,
+		timed: true, began: time.Now(), memory: memstore.NewDriver(), service: s, free: true,
 		past: map[string][]*driver.Secret{}, labels: map[string][]driver.Label{}, held: map[string]bool{},
 	}
 }
@@ -737,13 +759,14 @@ func play(t *testing.T, sc scenario, b budgets, r *run) (*world, []result) {
 	w := newWorld(sc.service)
 	w.told, w.issuer = newTold(w, len(sc.ops), sc.lease > 0, r.tried == nil), sc.issuer
 	sc.prepare(t, w, (&handle{world: w, writer: -1}).driver(sc))
-	w.free = false
+	w.begins(sc)
 	results := make([]result, len(sc.ops))
 	for i := range sc.ops {
 		w.start(t, sc, b, i, r.calls, results)
 	}
 	w.schedule(sc, b, r, results)
 	w.free = true
+	w.runs()
 	return w, results
 }
 
@@ -753,11 +776,14 @@ func (w *world) start(t *testing.T, sc scenario, b budgets, writer int, calls *r
 	h := &handle{world: w, writer: writer, lag: sc.lag(b), ancient: sc.ancient}
 	s := w.open(t, calls.of(op.name, h.driver(sc)), sc.lease)
 	s.SetNonces(h.nonce)
-	if sc.lease == 0 && !op.remembers {
-		s.OnPause(func() { w.told.forgets(writer, "pause") })
-	}
+	remembers := false
+	s.OnPause(func() {
+		if !remembers {
+			w.told.forgets(writer, "pause")
+		}
+	})
 	w.processes.Go(func() {
-		err := op.all(t.Context(), s)
+		err := op.all(t.Context(), s, func(o operation) { remembers = o.remembers })
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		results[writer] = result{done: true, err: err, crashed: h.crashed}
@@ -773,7 +799,10 @@ func (w *world) schedule(sc scenario, b budgets, r *run, results []result) bool 
 			r.listen()
 			return true
 		}
-		options := w.fair(w.options(b, ready))
+		options, idle := w.fair(w.options(b, ready))
+		if idle {
+			w.clock += idleTime
+		}
 		if r.random == nil && !r.all && sc.lease == 0 {
 			options = once(options, r.last)
 		}
@@ -890,7 +919,10 @@ var epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 func (w *world) open(t *testing.T, d driver.Secrets, lease time.Duration) *tokenstore.Store {
 	opts := &tokenstore.Options{Attempts: 30, LeaseTTL: lease}
 	opts.Now = func() time.Time {
-		passed := time.Since(w.began)
+		passed := w.clock
+		if w.timed {
+			passed = time.Since(w.began)
+		}
 		if lease == 0 {
 			passed = passed.Truncate(time.Hour)
 		}
@@ -1237,7 +1269,7 @@ func repeated(t *testing.T, w *world, sc scenario, results []result, loose bool)
 			continue
 		}
 		s := w.open(t, w.cold(), sc.lease)
-		if err := sc.ops[i].all(t.Context(), s); err != nil && !acceptable(err) {
+		if err := sc.ops[i].all(t.Context(), s, func(operation) {}); err != nil && !acceptable(err) {
 			return fmt.Errorf("%s again: %w", sc.ops[i].name, err)
 		}
 		if err := found(t, w, loose); err != nil {

@@ -34,3 +34,9 @@ func (s *Store) SetNonces(next func() string) { s.ledger.NewNonce = next }
 func (s *Store) Punctually() {
 	s.leases.Random = func(time.Duration) time.Duration { return 0 }
 }
+
+// ReadOnce reads the named secret with one call.
+func (s *Store) ReadOnce(ctx context.Context, name string) error {
+	_, err := s.ledger.Driver.Get(ctx, name)
+	return err
+}
