@@ -27,9 +27,9 @@ import (
 //
 // An automaton can stand for a process because the answers determine what the process does. The
 // nonces come from a counter. No process waits so often that the random length of a pause
-// matters, see Steadily. Each process has its own clock, which shows the time of the world at
-// each answer. An automaton fails the test if a process makes other calls after the same answers,
-// or at another time.
+// matters, see Steadily. Each process has its own clock. If the clock of the stores has advanced
+// before an answer, so has that of the process. An automaton fails the test if a process makes
+// other calls after the same answers or, in a scenario with deadlines, at another time.
 
 // models returns the world in which a search begins its runs: the processes have started, and
 // models stand for them.
@@ -318,9 +318,9 @@ func (p *actor) run(t *testing.T, a *automaton) {
 			w.kill()
 			return
 		}
-		if w.clock = l.at; w.timed {
-			<-time.After(l.at - w.elapsed())
-		}
+		passed := l.at - w.elapsed()
+		w.clock = l.at
+		<-time.After(passed)
 		w.answer(l)
 	}
 }

@@ -53,12 +53,13 @@ import (
 // explorer reaches a situation again, it takes only the awake options that slept at each
 // earlier visit.
 //
-// The clock. The clock of the stores stands still while a process can make progress, so pauses
-// change nothing. In a scenario with leases, a process may wait until a lease lapses. Once all
-// processes are idle, the clock advances by idleTime before each call. In a scenario with
-// deadlines, the clock runs while a process pauses. In both, the time is part of a situation
-// and of each answer. A call after which the clock has advanced, or a process has asked the
-// authorization server, commutes with no other call.
+// The clock. In a scenario without leases, the clock of a store shows only whole hours. Pauses
+// then change nothing, because no run takes an hour. In a scenario with leases, the clock
+// stands still while a process can make progress. Once all processes are idle, the clock
+// advances by idleTime before each call, so that leases lapse. In a scenario with deadlines,
+// the clock runs while a process pauses instead. Except in scenarios without leases, the time
+// is part of a situation and of each answer. A call after which the clock has advanced, or a
+// process has asked the authorization server, commutes with no other call.
 //
 // TestReduction compares the endings of the orders that are not skipped with the endings of
 // all orders.

@@ -202,6 +202,13 @@ func (w *world) elapsed() time.Duration {
 	return time.Since(w.began)
 }
 
+// passes advances the clock of the stores, which stands still, by d.
+func (w *world) passes(d time.Duration) {
+	if w.clock += d; w.model == nil {
+		<-time.After(d)
+	}
+}
+
 // runs lets the clock of the stores run from now on.
 func (w *world) runs() { w.began, w.timed = time.Now().Add(-w.elapsed()), true }
 
@@ -529,7 +536,7 @@ type scenario struct {
 
 // timed reports whether the clock of the stores runs while a process pauses.
 func (sc scenario) timed() bool {
-	return slices.ContainsFunc(sc.ops, func(o operation) bool { return o.within })
+	return slices.ContainsFunc(sc.ops, func(o operation) bool { return o.within || o.then != nil && o.then.within })
 }
 
 // prepare creates the records with which the processes start.
@@ -551,8 +558,8 @@ type operation struct {
 	do   func(context.Context, *tokenstore.Store) error
 	then *operation // the next operation of the same process, if do succeeds
 
-	remembers bool // the operation uses its earlier reads after a pause
-	within    bool // the operation limits the time of its calls
+	forgets bool // after a pause, the operation uses nothing that it has read before
+	within  bool // the operation limits the time of its calls
 }
 
 // all runs o and the operations after it, and calls begins before each of them.
@@ -682,6 +689,9 @@ func (r *run) choose(options []option) (option, bool) {
 		r.path = append(r.path, d)
 	}
 	d := r.path[r.at-1]
+	if !r.all && r.save != nil && r.now() != d.in {
+		panic("the explorer has returned to another situation")
+	}
 	taken := options[slices.IndexFunc(options, func(o option) bool { return o.String() == d.left[d.taken] })]
 	if !r.all {
 		r.sleep(d, options, taken)
@@ -776,14 +786,15 @@ func (w *world) start(t *testing.T, sc scenario, b budgets, writer int, calls *r
 	h := &handle{world: w, writer: writer, lag: sc.lag(b), ancient: sc.ancient}
 	s := w.open(t, calls.of(op.name, h.driver(sc)), sc.lease)
 	s.SetNonces(h.nonce)
-	remembers := false
+	begun := 0
+	var current operation
 	s.OnPause(func() {
-		if !remembers {
-			w.told.forgets(writer, "pause")
+		if current.forgets {
+			w.told.forgets(writer, fmt.Sprint("pause of operation ", begun))
 		}
 	})
 	w.processes.Go(func() {
-		err := op.all(t.Context(), s, func(o operation) { remembers = o.remembers })
+		err := op.all(t.Context(), s, func(o operation) { begun, current = begun+1, o })
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		results[writer] = result{done: true, err: err, crashed: h.crashed}
@@ -800,14 +811,19 @@ func (w *world) schedule(sc scenario, b budgets, r *run, results []result) bool 
 			return true
 		}
 		options, idle := w.fair(w.options(b, ready))
-		if idle {
-			w.clock += idleTime
+		clock := w.clock
+		if idle && sc.lease > 0 && !w.timed {
+			w.passes(idleTime)
 		}
 		if r.random == nil && !r.all && sc.lease == 0 {
 			options = once(options, r.last)
 		}
 		if w.model != nil {
-			r.save = func() *snapshot { return w.snapshot(b, r, results) }
+			r.save = func() *snapshot {
+				s := w.snapshot(b, r, results)
+				s.world.clock = clock // a run that continues from s lets the time pass again
+				return s
+			}
 		}
 		r.now, r.outside = func() prospect { return w.prospect(sc, b, results) }, func() string { return w.outside() }
 		r.listen()
@@ -919,10 +935,7 @@ var epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 func (w *world) open(t *testing.T, d driver.Secrets, lease time.Duration) *tokenstore.Store {
 	opts := &tokenstore.Options{Attempts: 30, LeaseTTL: lease}
 	opts.Now = func() time.Time {
-		passed := w.clock
-		if w.timed {
-			passed = time.Since(w.began)
-		}
+		passed := w.elapsed()
 		if lease == 0 {
 			passed = passed.Truncate(time.Hour)
 		}
@@ -1194,7 +1207,7 @@ func (w *world) end(t *testing.T, sc scenario, results []result) situation {
 	if sc.lease == 0 {
 		return w.situation(sc, results)
 	}
-	// Stored times depend on the order of pauses, so leave times out.
+	// Stored times can depend on the order of pauses, so leave times out.
 	parts := []string{dump(t, w, false)}
 	for _, r := range results {
 		parts = append(parts, w.ending(r))
@@ -1291,7 +1304,7 @@ const (
 func at(second int64) time.Time { return time.Unix(4_000_000_000+second, 0) }
 
 func save(t tokenstore.Token) operation {
-	return operation{name: "save", do: func(ctx context.Context, s *tokenstore.Store) error {
+	return operation{name: "save", forgets: true, do: func(ctx context.Context, s *tokenstore.Store) error {
 		_, err := s.SaveToken(ctx, t)
 		return err
 	}}
@@ -1334,14 +1347,14 @@ func derivedID(t tokenstore.Token) string {
 }
 
 func promote(n string) operation {
-	return operation{name: "promote " + n, do: func(ctx context.Context, s *tokenstore.Store) error {
+	return operation{name: "promote " + n, forgets: true, do: func(ctx context.Context, s *tokenstore.Store) error {
 		_, err := s.SaveToken(ctx, tokenstore.Token{ID: idOf(n), UserName: user})
 		return err
 	}}
 }
 
 func remove(id string) operation {
-	return operation{name: "delete " + id[:1], do: func(ctx context.Context, s *tokenstore.Store) error { return s.DeleteToken(ctx, id) }}
+	return operation{name: "delete " + id[:1], forgets: true, do: func(ctx context.Context, s *tokenstore.Store) error { return s.DeleteToken(ctx, id) }}
 }
 
 // replace returns an operation that deletes the record with the given ID, and then runs the
@@ -1399,12 +1412,12 @@ func scenarios() []scenario {
 		own("2", 30)(ctx, s)
 	}
 	promoteOwn := func(n string) operation {
-		return operation{name: "promote own" + n, do: func(ctx context.Context, s *tokenstore.Store) error {
+		return operation{name: "promote own" + n, forgets: true, do: func(ctx context.Context, s *tokenstore.Store) error {
 			_, err := s.SaveToken(ctx, tokenstore.Token{ID: "own" + n, UserName: user})
 			return err
 		}}
 	}
-	repair := operation{name: "repair", remembers: true, do: func(ctx context.Context, s *tokenstore.Store) error {
+	repair := operation{name: "repair", do: func(ctx context.Context, s *tokenstore.Store) error {
 		for f, err := range s.Check(ctx, &doctor.CheckOptions{Repair: true}) {
 			if err != nil || f.Err != nil {
 				return errors.Join(err, f.Err)
@@ -1450,15 +1463,15 @@ func scenarios() []scenario {
 		{name: "deletion and a save of what was saved again", setup: again, ancient: true, ops: []operation{remove(userID()), access}},
 		{name: "two deletions of what was saved again", setup: again, ancient: true, ops: []operation{remove(userID()), remove(userID())}},
 		{name: "deletion of all that was saved again", setup: again, ancient: true, ops: []operation{
-			{name: "delete all", remembers: true, do: func(ctx context.Context, s *tokenstore.Store) error { return s.DeleteTokens(ctx) }},
+			{name: "delete all", do: func(ctx context.Context, s *tokenstore.Store) error { return s.DeleteTokens(ctx) }},
 		}},
 		// The next two scenarios run without faults, because a crash can leave some of the
 		// records.
 		{name: "deletion of all and a consent", faultless: true, setup: one, ops: []operation{
-			{name: "delete all", remembers: true, do: func(ctx context.Context, s *tokenstore.Store) error { return s.DeleteTokens(ctx) }}, promote("1"),
+			{name: "delete all", do: func(ctx context.Context, s *tokenstore.Store) error { return s.DeleteTokens(ctx) }}, promote("1"),
 		}},
 		{name: "deletion of all while one is saved", faultless: true, setup: bothExist, ops: []operation{
-			{name: "delete all", remembers: true, do: func(ctx context.Context, s *tokenstore.Store) error { return s.DeleteTokens(ctx) }}, access,
+			{name: "delete all", do: func(ctx context.Context, s *tokenstore.Store) error { return s.DeleteTokens(ctx) }}, access,
 		}},
 		{name: "promotion that broke off, and a user who was saved again", setup: second, broken: &broken, after: renew, ancient: true, ops: []operation{promote("1")}},
 		{name: "promotion that broke off, and a save of a user who was saved again", setup: second, broken: &broken, after: renew, ancient: true, ops: []operation{promote("1"), access}},

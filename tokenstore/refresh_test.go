@@ -64,7 +64,7 @@ func (i *issuer) atMost(crashes int) error {
 }
 
 func (i *issuer) refresh(id string, stale tokenstore.Secret) operation {
-	return operation{name: "refresh", remembers: true, do: func(ctx context.Context, s *tokenstore.Store) error {
+	return operation{name: "refresh", do: func(ctx context.Context, s *tokenstore.Store) error {
 		t, err := s.Refresh(ctx, id, stale, i.mint)
 		if err == nil && (t.AccessToken == stale || t.AccessToken == "") {
 			return errors.New("Refresh returned the stale token")
@@ -76,7 +76,7 @@ func (i *issuer) refresh(id string, stale tokenstore.Secret) operation {
 // start returns the operation of a process that starts. The operation finds the user's record
 // and, if the access token has expired, begins a refresh with the record that it found.
 func (i *issuer) start() operation {
-	return operation{name: "start", remembers: true, do: func(ctx context.Context, s *tokenstore.Store) error {
+	return operation{name: "start", do: func(ctx context.Context, s *tokenstore.Store) error {
 		ctx = handover.Context(ctx)
 		t, err := s.FindToken(ctx, tokenstore.Token{UserName: user, ClientID: client})
 		if err != nil || tokenstore.Fresh(t, "", time.Now()) {
@@ -91,7 +91,8 @@ func (i *issuer) start() operation {
 	}}
 }
 
-// slow returns a mint that also makes a call through s, so that the scheduler can run other
+// slow returns a mint that takes as long as a slow server, so that the holder of a lease in a note
+// reads the note again. It also makes a call through s, so that the scheduler can run other
 // processes while mint runs.
 func (i *issuer) slow(s *tokenstore.Store) mintFunc {
 	return func(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
@@ -100,6 +101,7 @@ func (i *issuer) slow(s *tokenstore.Store) mintFunc {
 		if err := s.ReadOnce(ctx, "mint"); !errors.Is(err, tokenstore.ErrNotFound) {
 			return tokenstore.Token{}, err
 		}
+		<-time.After(2 * time.Second)
 		return i.mint(ctx, t)
 	}
 }
@@ -123,7 +125,7 @@ func (i *issuer) oneAtATime(int) error {
 
 // refreshSlowly is like refresh, with the mint that slow returns.
 func (i *issuer) refreshSlowly(id string, stale tokenstore.Secret) operation {
-	return operation{name: "refresh", remembers: true, do: func(ctx context.Context, s *tokenstore.Store) error {
+	return operation{name: "refresh", do: func(ctx context.Context, s *tokenstore.Store) error {
 		_, err := s.Refresh(ctx, id, stale, i.slow(s))
 		return err
 	}}
@@ -133,7 +135,7 @@ func (i *issuer) refreshSlowly(id string, stale tokenstore.Secret) operation {
 // calls that reach this deadline. Twenty seconds are shorter than a lease, and longer than
 // the scheduler lets one process wait for another process.
 func (i *issuer) refreshWithin(id string, stale tokenstore.Secret) operation {
-	return operation{name: "refresh", remembers: true, within: true, do: func(ctx context.Context, s *tokenstore.Store) error {
+	return operation{name: "refresh", within: true, do: func(ctx context.Context, s *tokenstore.Store) error {
 		for {
 			short, cancel := context.WithTimeout(ctx, 20*time.Second)
 			_, err := s.Refresh(short, id, stale, i.slow(s))
