@@ -90,7 +90,7 @@ fuzz: ## each fuzz target for FUZZ (30s)
 # A setting is a scenario on a service with a kind of fault. Their output ends with the number of
 # runs, and says whether these are all.
 explore: ## the explorer to the last order of each setting, at most EXPLORE for a setting (hours); with SERVICE, of one service
-	$(GO) test ./tokenstore -run 'TestEveryInterleaving/./^$(SERVICE)' -explore.runs=0 -explore.time=$(EXPLORE) -timeout 24h -v
+	$(GO) test ./tokenstore -run '(TestEveryInterleaving|TestRepairBetweenAnyTwoCalls)/./^$(SERVICE)' -explore.runs=0 -explore.time=$(EXPLORE) -timeout 24h -v
 
 # Names of a benchmark that end in /by=… are contenders in one comparison.
 bench: ## compares with the peers in one run; with BASE, an earlier BENCH, says what has changed

@@ -80,8 +80,8 @@ const markerName = "keys"
 var ann = tokenstore.Token{UserName: "ann", ClientID: "client", RefreshToken: "refresh1", AccessToken: "access1"}
 
 var (
-	mend  = &doctor.CheckOptions{Repair: true}
-	purge = &doctor.CheckOptions{Repair: true, Purge: true}
+	repair = &doctor.CheckOptions{Repair: true}
+	purge  = &doctor.CheckOptions{Repair: true, Purge: true}
 )
 
 func TestCheckRepair(t *testing.T) {
@@ -110,7 +110,7 @@ func TestCheckRepair(t *testing.T) {
 		if got := w.check(nil); !slices.Contains(got, "secret-rolled-back") {
 			t.Errorf("Check finds %q", got)
 		}
-		if got := w.check(mend); !slices.Contains(got, "secret-rolled-back repaired") {
+		if got := w.check(repair); !slices.Contains(got, "secret-rolled-back repaired") {
 			t.Errorf("Check repairs %q", got)
 		}
 		w.finds("afterwards", nil)
@@ -141,7 +141,7 @@ func TestCheckRepair(t *testing.T) {
 			t.Errorf("without the tag FindToken returns %v", err)
 		}
 		w.finds("without the tag", nil, "label-missing")
-		w.finds("then", mend, "label-missing repaired")
+		w.finds("then", repair, "label-missing repaired")
 		w.finds("afterwards", nil)
 		if got, err := w.store.FindToken(t.Context(), like); err != nil || got != saved {
 			t.Errorf("the record is not found: %v", err)
@@ -157,7 +157,7 @@ func TestCheckRepair(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.finds("at first", nil, "label-left-over")
-		w.finds("then", mend, "label-left-over repaired")
+		w.finds("then", repair, "label-left-over repaired")
 		w.finds("afterwards", nil)
 	})
 	t.Run("a writer has added a tag a moment ago", func(t *testing.T) {
@@ -169,7 +169,7 @@ func TestCheckRepair(t *testing.T) {
 		}}); err != nil {
 			t.Fatal(err)
 		}
-		w.finds("at first", mend, "label-left-over")
+		w.finds("at first", repair, "label-left-over")
 		w.finds("then", purge, "label-left-over repaired")
 		w.finds("afterwards", nil)
 	})
@@ -200,7 +200,7 @@ func TestCheckRepair(t *testing.T) {
 		if n := w.server.Count()["CreateSecret"]; n > 1 {
 			t.Errorf("SaveToken has tried %d times", n)
 		}
-		if got := w.check(mend); !slices.Contains(got, "secret-empty") {
+		if got := w.check(repair); !slices.Contains(got, "secret-empty") {
 			t.Errorf("Check finds %q", got)
 		}
 		if got := w.check(purge); !slices.Contains(got, "secret-empty repaired") {
@@ -222,7 +222,7 @@ func TestCheckRepair(t *testing.T) {
 		if got := w.check(nil); !slices.Contains(got, "versions-due") {
 			t.Errorf("Check finds %q", got)
 		}
-		if got := w.check(mend); !slices.Contains(got, "versions-due repaired") {
+		if got := w.check(repair); !slices.Contains(got, "versions-due repaired") {
 			t.Errorf("Check repairs %q", got)
 		}
 		w.server.Advance(10 * time.Minute)
@@ -234,7 +234,7 @@ func TestCheckRepair(t *testing.T) {
 		if err := w.store.DeleteToken(t.Context(), w.save(ann).ID); err != nil {
 			t.Fatal(err)
 		}
-		w.finds("at first", mend, "secret-tombstone")
+		w.finds("at first", repair, "secret-tombstone")
 		w.finds("then", purge, "secret-tombstone repaired")
 		w.server.Advance(10 * time.Minute)
 		w.finds("afterwards", nil)

@@ -303,7 +303,7 @@ func TestAliasRemovedIsRepaired(t *testing.T) {
 	if !slices.Contains(kinds, "secret-rolled-back") {
 		t.Errorf("Check finds %q", kinds)
 	}
-	w.finds("then", mend, "secret-rolled-back repaired")
+	w.finds("then", repair, "secret-rolled-back repaired")
 	w.finds("afterwards", look)
 	if got, err := w.store.FindTokenByID(t.Context(), saved.ID); err != nil || got != saved {
 		t.Errorf("afterwards it is %v, and error %v", got, err)

@@ -102,10 +102,10 @@ func (w *ward) finds(what string, opts doctor.CheckOptions, want ...string) {
 const markerName = "keys"
 
 var (
-	ann   = tokenstore.Token{UserName: "ann", ClientID: "client", RefreshToken: "refresh1", AccessToken: "access1"}
-	look  = doctor.CheckOptions{}
-	mend  = doctor.CheckOptions{Repair: true}
-	purge = doctor.CheckOptions{Repair: true, Purge: true}
+	ann    = tokenstore.Token{UserName: "ann", ClientID: "client", RefreshToken: "refresh1", AccessToken: "access1"}
+	look   = doctor.CheckOptions{}
+	repair = doctor.CheckOptions{Repair: true}
+	purge  = doctor.CheckOptions{Repair: true, Purge: true}
 )
 
 func TestCheckRepair(t *testing.T) {
@@ -121,7 +121,7 @@ func TestCheckRepair(t *testing.T) {
 			t.Fatalf("active are %v", active)
 		}
 		w.finds("at first", look, "versions-due")
-		w.finds("then", mend, "versions-due repaired")
+		w.finds("then", repair, "versions-due repaired")
 		w.finds("afterwards", look)
 		if active := w.server.Active(w.path(id)); !slices.Equal(active, []int64{4}) {
 			t.Errorf("active are %v", active)
@@ -138,7 +138,7 @@ func TestCheckRepair(t *testing.T) {
 		later := w.save(tokenstore.Token{ID: id, AccessToken: "access2"})
 		w.change(id, "version_aliases", func(m *secretmanagerpb.Secret) { m.VersionAliases["current"] = 1 })
 		w.finds("at first", look, "label-left-over", "label-missing", "secret-rolled-back", "versions-due")
-		w.finds("then", mend, "secret-rolled-back repaired", "versions-due repaired")
+		w.finds("then", repair, "secret-rolled-back repaired", "versions-due repaired")
 		w.finds("afterwards", look)
 		if got, err := w.store.FindToken(t.Context(), tokenstore.Token{AccessToken: "access2"}); err != nil || got != later {
 			t.Errorf("the latest token is not found: %v", err)
@@ -161,7 +161,7 @@ func TestCheckRepair(t *testing.T) {
 		}
 		w.server.Inject(nil)
 		w.finds("at first", look, "secret-empty")
-		w.finds("then", mend, "secret-empty repaired")
+		w.finds("then", repair, "secret-empty repaired")
 		w.finds("afterwards", look)
 		if names := w.server.Names(); !slices.Equal(names, []string{w.path(markerName), w.path(id)}) {
 			t.Errorf("there are %q", names)
@@ -185,7 +185,7 @@ func TestCheckRepair(t *testing.T) {
 			t.Fatalf("there are %q", names)
 		}
 		w.finds("at first", look, "secret-empty")
-		w.finds("then", mend, "secret-empty repaired")
+		w.finds("then", repair, "secret-empty repaired")
 		w.finds("afterwards", look)
 		if names := w.server.Names(); len(names) != 0 {
 			t.Errorf("there are %q", names)
@@ -203,7 +203,7 @@ func TestCheckRepair(t *testing.T) {
 		w.change(id, "expire_time", func(m *secretmanagerpb.Secret) {
 			m.Expiration = &secretmanagerpb.Secret_ExpireTime{ExpireTime: timestamppb.New(time.Now().Add(time.Hour))}
 		})
-		w.finds("at first", mend, "secret-expires")
+		w.finds("at first", repair, "secret-expires")
 		w.change(id, "expire_time", func(m *secretmanagerpb.Secret) { m.Expiration = nil })
 		w.finds("afterwards", look)
 	})
@@ -222,7 +222,7 @@ func TestCheckRepair(t *testing.T) {
 		})
 		w.finds("at first", look, "label-left-over", "label-missing")
 		w.finds("purging", purge, "label-missing repaired")
-		w.finds("afterwards", mend, "versions-due repaired")
+		w.finds("afterwards", repair, "versions-due repaired")
 		w.finds("in the end", look)
 		if got, err := w.store.FindToken(t.Context(), tokenstore.Token{ClientID: "client", RefreshToken: "refresh1"}); err != nil || got != saved {
 			t.Errorf("the record is not found: %v", err)

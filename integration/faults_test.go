@@ -383,13 +383,13 @@ func brokenConnections(t *testing.T, backend *Backend, newServer func(t *testing
 			upstream, victim := newServer(t)
 			p := NewProxy(t, upstream)
 			s := victim(t, p)
-			mend := p.Break(t, b.kind, b.stream, b.attributes)
+			repair := p.Break(t, b.kind, b.stream, b.attributes)
 			limit := mayFail
 			if b.succeed {
 				limit = mustSucceed
 			}
 			failed := s.suffer(t, limit)
-			mend()
+			repair()
 			if b.succeed != (failed == 0) {
 				t.Errorf("%d of %d saves failed", failed, faultUsers)
 			}

@@ -42,7 +42,7 @@ func (p *Proxy) Move(t testing.TB, upstream string) {
 // Break applies toxiproxy's toxic of the given kind, with the attributes, to all connections until
 // the returned function is called. stream is "upstream" for data from clients, or "downstream" for
 // data from the server.
-func (p *Proxy) Break(t testing.TB, kind, stream string, attributes map[string]any) (mend func()) {
+func (p *Proxy) Break(t testing.TB, kind, stream string, attributes map[string]any) (repair func()) {
 	t.Helper()
 	toxic, err := json.Marshal(map[string]any{"name": kind, "type": kind, "stream": stream, "attributes": attributes})
 	if err != nil {

@@ -189,7 +189,7 @@ func TestCheckRepairInterruptedMove(t *testing.T) {
 					moved := writes > 0 || late
 					for _, f := range check(t, s, doctor.CheckOptions{Repair: true}) {
 						if !f.Repaired && !f.Kind.Harmless() {
-							t.Errorf("not mended: %s", describe(f))
+							t.Errorf("not repaired: %s", describe(f))
 						}
 					}
 					for _, f := range check(t, s, doctor.CheckOptions{}) {
@@ -283,7 +283,7 @@ func TestRepairWithTheWrongKeysTouchesNothing(t *testing.T) {
 			for _, f := range check(t, newStore(t, d, &c.opts), doctor.CheckOptions{Repair: true, MergeDuplicates: true}) {
 				told = told || f.Kind == doctor.KindKeysForeign
 				if f.Repaired {
-					t.Errorf("mended: %s", describe(f))
+					t.Errorf("repaired: %s", describe(f))
 				}
 			}
 			if !told {

@@ -613,7 +613,7 @@ func TestCheckRepair(t *testing.T) {
 				t.Errorf("Check does not find %s of %s, but %d others", d.kind, hurt, len(findings))
 			}
 
-			w.mend(d.remedy)
+			w.repair(d.remedy)
 			for _, f := range w.check(doctor.CheckOptions{}) {
 				if !f.Kind.Harmless() && d.remedy != manual || f.Kind == d.kind && f.Name == hurt && d.remedy != manual {
 					t.Errorf("afterwards there is still %s", describe(f))
@@ -624,8 +624,8 @@ func TestCheckRepair(t *testing.T) {
 	}
 }
 
-// mend applies the remedy r, and checks that no repair fails.
-func (w *ward) mend(r doctor.Remedy) {
+// repair applies the remedy r, and checks that no repair fails.
+func (w *ward) repair(r doctor.Remedy) {
 	w.Helper()
 	opts := doctor.CheckOptions{Repair: true, MergeDuplicates: r == merged, Purge: r == purged}
 	for _, f := range w.check(opts) {

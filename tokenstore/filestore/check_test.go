@@ -84,12 +84,12 @@ func TestCheckRepair(t *testing.T) {
 	if after, err := os.ReadFile(path); err != nil || string(after) != string(before) {
 		t.Errorf("a check has changed the file: %v", err)
 	}
-	mended := mode([]string{
+	repaired := mode([]string{
 		"duplicate line 2 repaired", "duplicate line 5 repaired", "duplicate-id line 6", "file-left-over repaired", "file-mode repaired",
 		"id-not-numeric line 9", "record-unreadable line 3", "token-shared line 6",
 	})
-	if got := checked(t, s, &doctor.CheckOptions{Repair: true, MergeDuplicates: true}); !slices.Equal(got, mended) {
-		t.Errorf("Check mends\n%q, want\n%q", got, mended)
+	if got := checked(t, s, &doctor.CheckOptions{Repair: true, MergeDuplicates: true}); !slices.Equal(got, repaired) {
+		t.Errorf("Check repairs\n%q, want\n%q", got, repaired)
 	}
 	for _, left := range checked(t, s, nil) {
 		if kind, _, _ := strings.Cut(left, " "); slices.Contains([]string{"duplicate", "file-mode", "file-left-over"}, kind) {

@@ -32,11 +32,11 @@ func TestCheckMergeDuplicates(t *testing.T) {
 		if got := checked(t, s, &doctor.CheckOptions{Repair: true}); !slices.Equal(got, faults) {
 			t.Errorf("Check finds %q, want %q", got, faults)
 		}
-		mended := slices.Clone(faults)
-		mended[0] += " repaired"
-		mended[1] += " repaired"
-		if got := checked(t, s, &doctor.CheckOptions{Repair: true, MergeDuplicates: true}); !slices.Equal(got, mended) {
-			t.Errorf("Check mends %q, want %q", got, mended)
+		repaired := slices.Clone(faults)
+		repaired[0] += " repaired"
+		repaired[1] += " repaired"
+		if got := checked(t, s, &doctor.CheckOptions{Repair: true, MergeDuplicates: true}); !slices.Equal(got, repaired) {
+			t.Errorf("Check repairs %q, want %q", got, repaired)
 		}
 		if got := checked(t, s, nil); !slices.Equal(got, faults[2:]) {
 			t.Errorf("afterwards Check finds %q, want %q", got, faults[2:])
