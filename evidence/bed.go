@@ -556,7 +556,7 @@ func k8sBed(m *meter, now func() time.Time) (*bed, error) {
 		driver:  func() (driver.Secrets, error) { return k8sstore.NewDriver(client, "default", recordPrefix, nil) },
 		advance: server.Advance,
 		inject:  injectK8s(server),
-		forget:  server.Reset,
+		forget:  func() { server.Reset(); server.Compact() },
 		kept:    func(string) int { return 1 },
 		close:   server.Close,
 	}, nil

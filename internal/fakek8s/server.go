@@ -157,6 +157,13 @@ func (s *Server) Compact() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.compacted = s.revision
+	for key, past := range s.past {
+		if last := past[len(past)-1]; last.secret != nil {
+			s.past[key] = []moment{last}
+		} else {
+			delete(s.past, key)
+		}
+	}
 }
 
 // Count returns the number of requests since the last Reset, by verb.
