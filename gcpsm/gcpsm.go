@@ -88,7 +88,6 @@ func NewDriver(client *secretmanager.Client, parent, prefix string, opts *Option
 		service: service{client: client, parent: parent, prefix: prefix + "-"},
 		labels:  maps.Clone(o.Labels),
 		blank:   o.secret(regional),
-		seen:    cache{of: map[string]metadata{}},
 	}, nil
 }
 

@@ -315,9 +315,14 @@ func labelsOf(labels map[string]string) []driver.Label {
 // A cache holds the last known metadata of some secrets, but no token. The service checks an etag
 // from the cache as it checks an etag that was just read. The cache saves the read before a write,
 // and shows whether a read lags behind this process's own writes.
+//
+// If many secrets are written concurrently, the metadata that one write has read must not make
+// room for those of another. A cache therefore keeps at least the last maxCached/2 secrets that
+// were used.
 type cache struct {
-	mu sync.Mutex
-	of map[string]metadata
+	mu     sync.Mutex
+	recent map[string]metadata
+	older  map[string]metadata // secrets that were used before those in recent
 }
 
 // maxCached is the maximum number of secrets in a cache.
@@ -326,31 +331,49 @@ const maxCached = 256
 func (c *cache) get(name string) (metadata, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	m, ok := c.of[name]
+	return c.use(name)
+}
+
+// use returns the metadata of the named secret, which becomes the last secret that was used. The
+// caller must hold c.mu.
+func (c *cache) use(name string) (metadata, bool) {
+	if m, ok := c.recent[name]; ok {
+		return m, true
+	}
+	m, ok := c.older[name]
+	if ok {
+		c.put(name, m)
+	}
 	return m, ok
 }
 
+// put stores m. The caller must hold c.mu.
+func (c *cache) put(name string, m metadata) {
+	if _, ok := c.recent[name]; !ok && len(c.recent) >= maxCached/2 {
+		c.recent, c.older = nil, c.recent
+	}
+	if c.recent == nil {
+		c.recent = map[string]metadata{}
+	}
+	c.recent[name] = m
+	delete(c.older, name)
+}
+
 // add stores m unless the cache has newer metadata. add returns the metadata that the cache then
-// has. If the cache is full, add first removes an arbitrary secret.
+// has.
 func (c *cache) add(name string, m metadata) metadata {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	have, known := c.of[name]
-	if known && have.newer(m) {
+	if have, ok := c.use(name); ok && have.newer(m) {
 		return have
 	}
-	if !known && len(c.of) >= maxCached {
-		for other := range c.of {
-			delete(c.of, other)
-			break
-		}
-	}
-	c.of[name] = m
+	c.put(name, m)
 	return m
 }
 
 func (c *cache) drop(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.of, name)
+	delete(c.recent, name)
+	delete(c.older, name)
 }
