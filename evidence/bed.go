@@ -114,7 +114,7 @@ type bed struct {
 	driver  func() (driver.Secrets, error)
 	advance func(time.Duration) // advances the service's clock
 	inject  func(s strike, hold <-chan struct{})
-	forget  func()                // clears the service's own log of requests
+	forget  func()                // clears the service's own log of requests and, on Kubernetes, old states
 	kept    func(name string) int // number of stored versions of a record
 	close   func()
 }

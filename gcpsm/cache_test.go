@@ -5,8 +5,28 @@ import (
 	"testing"
 )
 
-// TestCacheFull checks that a full cache keeps the secrets that were used last.
+// TestCacheFull checks that newer metadata of a cached secret takes no room from another secret.
 func TestCacheFull(t *testing.T) {
+	t.Parallel()
+	var c cache
+	for i := range maxCached {
+		c.add(fmt.Sprint(i), metadata{})
+	}
+	last := fmt.Sprint(maxCached - 1)
+	c.add(last, metadata{})
+	if n := len(c.recent) + len(c.older); n != maxCached {
+		t.Errorf("the cache has %d secrets", n)
+	}
+	c.add("another", metadata{})
+	for _, name := range []string{"another", last} {
+		if _, ok := c.get(name); !ok {
+			t.Errorf("the secret %s is not in the cache", name)
+		}
+	}
+}
+
+// TestCacheKeepsLastUsed checks that a full cache keeps the secrets that were used last.
+func TestCacheKeepsLastUsed(t *testing.T) {
 	t.Parallel()
 	var c cache
 	const secrets = 10 * maxCached

@@ -349,11 +349,8 @@ func (c *cache) use(name string) (metadata, bool) {
 
 // put stores m. The caller must hold c.mu.
 func (c *cache) put(name string, m metadata) {
-	if _, ok := c.recent[name]; !ok && len(c.recent) >= maxCached/2 {
-		c.recent, c.older = nil, c.recent
-	}
-	if c.recent == nil {
-		c.recent = map[string]metadata{}
+	if _, ok := c.recent[name]; !ok && (c.recent == nil || len(c.recent) >= maxCached/2) {
+		c.recent, c.older = map[string]metadata{}, c.recent
 	}
 	c.recent[name] = m
 	delete(c.older, name)

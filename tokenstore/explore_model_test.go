@@ -45,7 +45,7 @@ func (c *checker) models(t *testing.T) *world {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.memory, w.model = memory, &model{clock: w.elapsed()}
+		w.memory, w.model = memory, &model{}
 	})
 	w.startModels(t, c.fresh, c.budgets)
 	return w
@@ -94,7 +94,6 @@ type model struct {
 	automata []*automaton
 	states   []*localState // of each process
 	handles  []*handle     // through which the world executes the calls of each process
-	clock    time.Duration // the time on the clock of the stores, if the world is timed
 }
 
 // A localState is what a process does after certain answers.
@@ -364,7 +363,7 @@ func (m *model) answers(w *world, c *call, d delivery) {
 	next := a.next(m.states[c.writer], letter{c.text, d})
 	m.states[c.writer] = next
 	if w.timed {
-		m.clock = max(m.clock, next.at)
+		w.clock = max(w.clock, next.at)
 	}
 	for _, change := range next.changes {
 		change(w)

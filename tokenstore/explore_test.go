@@ -48,7 +48,7 @@ type world struct {
 	dead    bool                        // all further calls fail
 	marker  bool                        // reads of the marker of keys also wait for the scheduler
 	timed   bool                        // the clock of the stores runs while processes pause
-	clock   time.Duration               // the time on the clock of the stores, unless timed is set
+	clock   time.Duration               // the time on the clock of the stores, unless the clock runs in a bubble
 	began   time.Time                   // when the clock of the stores started, if timed is set
 	told    *told                       // the answers that the processes have got; nil means that nothing is recorded
 	issuer  *issuer                     // the authorization server, if the scenario has one
@@ -193,13 +193,10 @@ func (w *world) handleOf(c *call) *handle {
 
 // elapsed returns the time on the clock of the stores.
 func (w *world) elapsed() time.Duration {
-	switch {
-	case !w.timed:
-		return w.clock
-	case w.model != nil:
-		return w.model.clock
+	if w.timed && w.model == nil {
+		return time.Since(w.began)
 	}
-	return time.Since(w.began)
+	return w.clock
 }
 
 // passes advances the clock of the stores, which stands still, by d.
