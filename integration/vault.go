@@ -176,7 +176,8 @@ func vaultStandIn(ctx context.Context, e *engine) (image, error) {
 }
 
 // durableVault makes a container of the image start a server that keeps its data, instead of a
-// development server.
+// development server. The data is in integrated storage, because Vault's storage "file" does not
+// survive a crash: see vaultdev.
 func durableVault(i image) testcontainers.CustomizeRequestOption {
 	return func(r *testcontainers.GenericContainerRequest) error {
 		if i.standIn {
@@ -184,7 +185,8 @@ func durableVault(i image) testcontainers.CustomizeRequestOption {
 			return nil
 		}
 		r.Cmd = []string{"server"}
-		r.Env["VAULT_LOCAL_CONFIG"] = `{"storage": {"file": {"path": "/vault/file"}}, "disable_mlock": true,
+		r.Env["VAULT_LOCAL_CONFIG"] = `{"storage": {"raft": {"path": "/vault/file", "node_id": "one", "performance_multiplier": "1"}},
+			"cluster_addr": "https://127.0.0.1:8201", "disable_mlock": true,
 			"listener": [{"tcp": {"address": "0.0.0.0:8200", "tls_disable": true}}], "api_addr": "http://127.0.0.1:8200"}`
 		return nil
 	}
@@ -384,7 +386,8 @@ func (v *Vault) Seal(t testing.TB) {
 	}
 }
 
-// Unseal unseals the server.
+// Unseal unseals the server, and waits until the server is active, as Eventually does. A server
+// with integrated storage is a standby until it has elected itself.
 func (v *Vault) Unseal(t testing.TB) {
 	t.Helper()
 	client := v.Client(t, v.RootToken)
@@ -395,6 +398,13 @@ func (v *Vault) Unseal(t testing.TB) {
 	if status.Sealed {
 		t.Fatal("the server is still sealed")
 	}
+	Eventually(t, func() error {
+		health, err := client.Sys().HealthWithContext(t.Context())
+		if err == nil && health.Standby {
+			err = errors.New("the server is a standby")
+		}
+		return err
+	})
 }
 
 // write writes data to a path with the root token.

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net"
+	"os"
 	"slices"
 	"time"
 
@@ -12,50 +14,38 @@ import (
 	kv "github.com/hashicorp/vault-plugin-secrets-kv"
 	"github.com/hashicorp/vault/builtin/credential/approle"
 	"github.com/hashicorp/vault/helper/namespace"
+	"github.com/hashicorp/vault/physical/raft"
 	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/hashicorp/vault/sdk/physical"
-	"github.com/hashicorp/vault/sdk/physical/file"
 	"github.com/hashicorp/vault/sdk/physical/inmem"
 	"github.com/hashicorp/vault/vault"
 )
 
-// Vault finds an engine in the map of its kind, and asks a registry about
+// The engines and auth methods by type. Vault asks a registry about their
 // versions and deprecation.
 var (
 	engines     = map[string]logical.Factory{"kv": kv.Factory}
 	authMethods = map[string]logical.Factory{"approle": approle.Factory}
 )
 
-// A config says what a core is to be like.
+// A config configures a core.
 type config struct {
 	logger  hclog.Logger
-	url     string // where it will be reached
-	storage string // folder that it keeps everything in; if empty, it keeps it in memory
+	url     string // base URL for clients
+	storage string // folder of the data; if empty, the data is in memory
 	token   string // ID of the root token
-	mount   string // of the KV engine
+	mount   string // mount path of the KV engine
 }
 
-// newCore returns a core as it is when Vault starts: not initialized, or sealed.
+// newCore returns a core in the state of Vault's start: not initialized, or sealed.
+//
+// A core with a folder uses integrated storage (Raft), as Vault recommends for
+// production. The storage "file" does not survive a crash: if the server dies in
+// a write, the temporary file stays in the folder, and each list of that folder
+// fails with "invalid ciphertext: wrong number of fields".
 func newCore(c config) (*vault.Core, error) {
-	var (
-		storage physical.Backend
-		kind    string
-		err     error
-	)
-	if c.storage != "" {
-		kind = "file"
-		storage, err = file.NewFileBackend(map[string]string{"path": c.storage}, c.logger)
-	} else {
-		kind = "inmem"
-		storage, err = inmem.NewInmem(nil, c.logger)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return vault.NewCore(&vault.CoreConfig{
-		Physical:           storage,
-		StorageType:        kind,
+	conf := &vault.CoreConfig{
 		LogicalBackends:    engines,
 		CredentialBackends: authMethods,
 		BuiltinRegistry:    registry{},
@@ -63,11 +53,39 @@ func newCore(c config) (*vault.Core, error) {
 		RedirectAddr:       c.url,
 		Logger:             c.logger,
 		LogLevel:           c.logger.GetLevel().String(),
-	})
+	}
+	if c.storage == "" {
+		storage, err := inmem.NewInmem(nil, c.logger)
+		if err != nil {
+			return nil, err
+		}
+		conf.StorageType, conf.Physical = "inmem", storage
+		return vault.NewCore(conf)
+	}
+	if err := os.MkdirAll(c.storage, 0o700); err != nil {
+		return nil, err
+	}
+	storage, err := raft.NewRaftBackend(map[string]string{
+		"path":                   c.storage,
+		"node_id":                "vaultdev",
+		"performance_multiplier": "1", // elect the only server soon
+	}, c.logger)
+	if err != nil {
+		return nil, err
+	}
+	conf.StorageType, conf.Physical = "raft", storage
+	conf.HAPhysical = storage.(physical.HABackend)
+	conf.ClusterAddr = "https://127.0.0.1:0"
+	core, err := vault.NewCore(conf)
+	if err != nil {
+		return nil, err
+	}
+	core.SetClusterListenerAddrs([]*net.TCPAddr{{IP: net.IPv4(127, 0, 0, 1)}})
+	return core, nil
 }
 
-// prepare initializes and unseals a core, gives it its engine and its auth
-// method, and returns the key that unseals it.
+// prepare initializes and unseals core, mounts the KV engine and AppRole, and
+// returns the unseal key.
 func prepare(ctx context.Context, core *vault.Core, c config) (key []byte, err error) {
 	ctx = namespace.RootContext(ctx)
 	initial, err := core.Initialize(ctx, &vault.InitParams{
@@ -77,14 +95,14 @@ func prepare(ctx context.Context, core *vault.Core, c config) (key []byte, err e
 		return nil, fmt.Errorf("initialize: %w", err)
 	}
 	key = initial.SecretShares[0]
-	if ok, err := core.Unseal(bytes.Clone(key)); err != nil { // it zeroes what it is given
+	if ok, err := core.Unseal(bytes.Clone(key)); err != nil { // Unseal clears its argument
 		return nil, fmt.Errorf("unseal: %w", err)
 	} else if !ok {
 		return nil, fmt.Errorf("unseal: one key was not enough")
 	}
 
-	// The first root token has an ID of Vault's choice. It makes one with the
-	// wanted ID, and is of no further use.
+	// Vault chooses the ID of the first root token. The first root token creates
+	// the one with the configured ID, and is revoked.
 	root := initial.RootToken
 	if _, err := request(ctx, core, root, logical.UpdateOperation, "auth/token/create", map[string]any{
 		"id": c.token, "policies": []string{"root"}, "no_parent": true, "no_default_policy": true,
@@ -110,9 +128,8 @@ func prepare(ctx context.Context, core *vault.Core, c config) (key []byte, err e
 	return key, nil
 }
 
-// waitForKV waits until the KV engine does what it is asked for. An engine of
-// version 2 upgrades its storage first, in the background unless it finds it
-// empty, and until that is over it refuses every request.
+// waitForKV waits until the KV engine answers. An engine of version 2 first
+// upgrades its storage, and refuses all requests until the upgrade is complete.
 func waitForKV(ctx context.Context, core *vault.Core, c config) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -131,7 +148,7 @@ func waitForKV(ctx context.Context, core *vault.Core, c config) error {
 	}
 }
 
-// request makes core handle a request.
+// request sends a request to core.
 func request(ctx context.Context, core *vault.Core, token string, op logical.Operation, path string, data map[string]any) (*logical.Response, error) {
 	resp, err := core.HandleRequest(ctx, &logical.Request{ClientToken: token, Operation: op, Path: path, Data: data})
 	if err == nil && resp.IsError() {
@@ -143,8 +160,8 @@ func request(ctx context.Context, core *vault.Core, token string, op logical.Ope
 	return resp, nil
 }
 
-// A registry tells Vault what is built in. Vault's own names all engines there
-// are, and would link them all.
+// A registry lists the engines and auth methods that are built in. Vault's own
+// registry links all engines.
 type registry struct{}
 
 func factories(kind consts.PluginType) map[string]logical.Factory {

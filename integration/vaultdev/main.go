@@ -1,20 +1,21 @@
 // Vaultdev is a Vault server for tests: the core of HashiCorp Vault with its
 // HTTP interface, its policies, tokens and leases, the KV secrets engine and the
-// AppRole auth method, and nothing else of it. Everything is kept in memory and
-// is gone when it exits, unless -storage says otherwise.
+// AppRole auth method, and nothing else of Vault. Without -storage, all data is
+// in memory and is lost when the program exits.
 //
-// When it is ready it prints one line on standard output,
+// When the program is ready, it prints one line on standard output,
 //
 //	listening http://127.0.0.1:PORT
 //
 // and answers requests until it gets an interrupt or a SIGTERM or, with -stdin,
-// until its standard input is closed. By then there is a KV version 2 secrets
-// engine, which has finished its preparations, and AppRole at auth/approle. The
-// ID of the root token is the value of VAULT_DEV_ROOT_TOKEN_ID, or "root".
+// until its standard input is closed. When the line appears, a KV version 2
+// secrets engine is ready, and AppRole is at auth/approle. The ID of the root
+// token is the value of VAULT_DEV_ROOT_TOKEN_ID, or "root".
 //
-// With -storage it keeps everything in a folder and begins as Vault does in
-// production: to be initialized, once, and to be unsealed after each start, both
-// by calls of Vault's API. There is nothing in it then that is not asked for.
+// With -storage, the data is in a folder, in Vault's integrated storage (Raft),
+// and the program begins as Vault does in production: calls of Vault's API
+// initialize the server once, and unseal the server after each start. No engine
+// and no auth method is mounted.
 //
 // The program contains code under the Business Source License: see the file
 // NOTICE. It is not to be distributed.
@@ -52,29 +53,28 @@ func main() {
 	}
 }
 
-// run serves until ctx is done, or standard input is closed if the arguments
-// say so.
+// run serves until ctx is done or, with -stdin, until standard input is closed.
 func run(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("vaultdev", flag.ExitOnError)
 	addr := flags.String("addr", "127.0.0.1:0", "listen on `host:port`")
 	mount := flags.String("mount", "secret", "mount the KV engine at `path`")
-	storage := flags.String("storage", "", "keep everything in `folder`, and begin sealed")
+	storage := flags.String("storage", "", "keep the data in `folder`, and begin sealed")
 	stdin := flags.Bool("stdin", false, "exit when standard input is closed")
 	keyFile := flags.String("unseal-key-file", "", "write the key that unseals the server, in hexadecimal, to `file`")
-	level := flags.String("log-level", "error", "log what is at least that `important` to standard error: trace, debug, info, warn, error, off")
+	level := flags.String("log-level", "error", "log messages of this `level` and above to standard error: trace, debug, info, warn, error, off")
 	_ = flags.Parse(args) // it exits
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
 	if *storage != "" && *keyFile != "" {
-		return errors.New("with -storage there is no key before somebody initializes the server")
+		return errors.New("with -storage, the server has no unseal key until it is initialized")
 	}
 	if hclog.LevelFromString(*level) == hclog.NoLevel {
 		return fmt.Errorf("no log level is called %q", *level)
 	}
 
-	// Standard input is watched from the start: whoever started the program may
-	// be gone before it is ready.
+	// The program watches standard input from the start: its parent can end before
+	// the program is ready.
 	if *stdin {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithCancel(ctx)
@@ -133,8 +133,8 @@ func run(ctx context.Context, args []string) (err error) {
 		return err
 	case <-ctx.Done():
 	}
-	// Requests under way get a moment to end. What hangs after that is cut off:
-	// nobody is served by a test server that does not stop.
+	// Requests in progress have two seconds to end. After that their connections are
+	// closed, because a test server must stop.
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	if server.Shutdown(grace) != nil {
@@ -143,8 +143,8 @@ func run(ctx context.Context, args []string) (err error) {
 	return nil
 }
 
-// ignoreDone returns err unless it comes from ctx being done: to be stopped
-// before it is ready is no failure of the program.
+// ignoreDone returns err, or nil if ctx is done and caused err. A program that is
+// stopped before it is ready has not failed.
 func ignoreDone(ctx context.Context, err error) error {
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil
@@ -152,8 +152,8 @@ func ignoreDone(ctx context.Context, err error) error {
 	return err
 }
 
-// writeKey writes key to the named file. Whoever waits for the file finds all of
-// the key or no file.
+// writeKey writes key to the named file. A process that waits for the file finds
+// the whole key or no file.
 func writeKey(name string, key []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(name), ".unseal-key-*") // mode 0600
 	if err != nil {
