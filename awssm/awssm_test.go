@@ -332,7 +332,7 @@ func TestDeleteInterrupted(t *testing.T) {
 		"a Delete that is repeated": func(e *env, base driver.Secret) error { return e.Delete(e.Context(), name, base) },
 		"a Delete without a base":   func(e *env, _ driver.Secret) error { return e.Delete(e.Context(), name, driver.Secret{}) },
 		"a Create": func(e *env, _ driver.Secret) error {
-			_, err := e.Create(e.Context(), name, driver.Payload{Data: []byte("anew")})
+			_, err := e.Create(e.Context(), name, driver.Payload{Data: []byte("again")})
 			return err
 		},
 	} {
@@ -374,7 +374,7 @@ func TestCreateOverTombstone(t *testing.T) {
 	base := e.create("old")
 	e.server.Inject(on("DeleteSecret", 1, fakeaws.Fault{Code: "AccessDeniedException"}))
 	is(t, "Delete", e.Delete(t.Context(), name, base), driver.ErrDenied)
-	v, err := e.open(&awssm.Options{KeepDeleted: true}).Create(t.Context(), name, driver.Payload{Data: []byte("anew")})
+	v, err := e.open(&awssm.Options{KeepDeleted: true}).Create(t.Context(), name, driver.Payload{Data: []byte("again")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -399,7 +399,7 @@ func TestKeepDeletedReuse(t *testing.T) {
 	}
 	// A process without KeepDeleted also reuses a kept secret, because other processes may write
 	// over the tombstone at any time.
-	v, err := e.open(nil).Create(t.Context(), name, driver.Payload{Data: []byte("anew"), Labels: []driver.Label{label("user", 'c', 'c')}})
+	v, err := e.open(nil).Create(t.Context(), name, driver.Payload{Data: []byte("again"), Labels: []driver.Label{label("user", 'c', 'c')}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -409,7 +409,7 @@ func TestKeepDeletedReuse(t *testing.T) {
 	_, err = e.Update(t.Context(), name, base, driver.Payload{Data: []byte("late")})
 	is(t, "Update with a base from before", err, driver.ErrConflict)
 	is(t, "Delete with a base from before", e.Delete(t.Context(), name, base), driver.ErrConflict)
-	e.holds(driver.Secret{Payload: driver.Payload{Data: []byte("anew")}, Version: v})
+	e.holds(driver.Secret{Payload: driver.Payload{Data: []byte("again")}, Version: v})
 }
 
 func TestCreateWhileDeleting(t *testing.T) {
@@ -417,7 +417,7 @@ func TestCreateWhileDeleting(t *testing.T) {
 	e := newEnv(t, &fakeaws.Options{DeleteDelay: 150 * time.Millisecond}, nil)
 	e.remove(e.create("old"))
 	begun := time.Now()
-	e.holds(e.create("anew"))
+	e.holds(e.create("again"))
 	if waited := time.Since(begun); waited < 50*time.Millisecond {
 		t.Errorf("Create waited for %v", waited)
 	}
@@ -429,11 +429,11 @@ func TestCreateWhileDeletingTimeout(t *testing.T) {
 	e.remove(e.create("old"))
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	_, err := e.Create(ctx, name, driver.Payload{Data: []byte("anew")})
+	_, err := e.Create(ctx, name, driver.Payload{Data: []byte("again")})
 	is(t, "Create whose context ends", err, context.DeadlineExceeded)
 	hurry := e.open(nil)
 	awssm.SetClock(hurry, func() time.Time { e.server.Advance(time.Minute); return e.server.Now() })
-	_, err = hurry.Create(t.Context(), name, driver.Payload{Data: []byte("anew")})
+	_, err = hurry.Create(t.Context(), name, driver.Payload{Data: []byte("again")})
 	is(t, "Create that has waited for minutes", err, driver.ErrUnavailable)
 }
 
@@ -454,13 +454,13 @@ func TestCreateScheduledDeletion(t *testing.T) {
 		t.Parallel()
 		e := newEnv(t, nil, nil)
 		schedule(e)
-		e.holds(e.create("anew"))
+		e.holds(e.create("again"))
 	})
 	t.Run("is left alone where deleted secrets are kept", func(t *testing.T) {
 		t.Parallel()
 		e := newEnv(t, nil, &awssm.Options{KeepDeleted: true})
 		schedule(e)
-		_, err := e.Create(t.Context(), name, driver.Payload{Data: []byte("anew")})
+		_, err := e.Create(t.Context(), name, driver.Payload{Data: []byte("again")})
 		is(t, "Create", err, driver.ErrUnavailable)
 		if e.server.Count()["DeleteSecret"] != 1 {
 			t.Errorf("Create deleted the secret")
@@ -506,7 +506,7 @@ func TestUpdateAfterDeletion(t *testing.T) {
 		if err := other.Delete(t.Context(), name, base); err != nil {
 			t.Fatal(err)
 		}
-		v, err := other.Create(t.Context(), name, driver.Payload{Data: []byte("anew")})
+		v, err := other.Create(t.Context(), name, driver.Payload{Data: []byte("again")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -514,7 +514,7 @@ func TestUpdateAfterDeletion(t *testing.T) {
 		if err := <-late; !errors.Is(err, driver.ErrConflict) && !errors.Is(err, driver.ErrNotFound) {
 			t.Errorf("the Update from before returned error %v", err)
 		}
-		e.holds(driver.Secret{Payload: driver.Payload{Data: []byte("anew")}, Version: v})
+		e.holds(driver.Secret{Payload: driver.Payload{Data: []byte("again")}, Version: v})
 	}
 }
 
@@ -562,7 +562,7 @@ func TestForeignWriteBeforeRead(t *testing.T) {
 			t.Errorf("%s returned error %v, want ErrCorrupt", what, err)
 		}
 	}
-	_, err := e.Create(t.Context(), name, driver.Payload{Data: []byte("anew")})
+	_, err := e.Create(t.Context(), name, driver.Payload{Data: []byte("again")})
 	is(t, "Create", err, driver.ErrExists)
 	for text, corrupt := range map[string]bool{
 		`{"deleted":"x"}`: false, `{"deleted":""}`: true, `{"deleted":"x","more":1}`: true, `{"deleted":"x"} {}`: true, `null`: true, `deleted`: true,

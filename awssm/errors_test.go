@@ -109,7 +109,7 @@ func TestErrorsGetTheirClass(t *testing.T) {
 		{"a refused connection", &smithyhttp.RequestSendError{Err: &url.Error{Op: "Post", URL: "https://x", Err: &net.OpError{Op: "dial", Err: errors.New("refused")}}}, driver.ErrUnavailable},
 		{"a connection that was closed", &smithyhttp.RequestSendError{Err: io.EOF}, driver.ErrUnavailable},
 		{"an answer that was cut off", fmt.Errorf("read: %w", io.ErrUnexpectedEOF), driver.ErrUnavailable},
-		{"a connection that broke off", &net.OpError{Op: "read", Net: "tcp", Err: net.ErrClosed}, driver.ErrUnavailable},
+		{"an interrupted connection", &net.OpError{Op: "read", Net: "tcp", Err: net.ErrClosed}, driver.ErrUnavailable},
 		{"a connection that is closed", net.ErrClosed, driver.ErrUnavailable},
 		{"the client's own time-out", &url.Error{Op: "Post", URL: "https://x", Err: context.DeadlineExceeded}, driver.ErrUnavailable},
 		{"an answer that is none", fmt.Errorf("x: %w", errUnreadable), driver.ErrUnavailable},

@@ -544,7 +544,7 @@ var deeds = func() []deed {
 		{"create", nothing, save("1000.first"), "1000.first"},
 		{"update", save("1000.first"), save("1000.second"), "1000.second"},
 		{"delete", save("1000.first"), remove, ""},
-		{"create anew", func(ctx context.Context, e *env, s *tokenstore.Store) error {
+		{"create again", func(ctx context.Context, e *env, s *tokenstore.Store) error {
 			return errors.Join(save("1000.first")(ctx, e, s), remove(ctx, e, s))
 		}, save("1000.second"), "1000.second"},
 		{"create over a tombstone", func(ctx context.Context, e *env, s *tokenstore.Store) error {

@@ -272,7 +272,7 @@ func TestLoginFails(t *testing.T) {
 		}
 		w.savedNothing()
 	})
-	t.Run("the exchange breaks off", func(t *testing.T) {
+	t.Run("the exchange is interrupted", func(t *testing.T) {
 		t.Parallel()
 		w := newLoginWorld(t, authservers.Policy{})
 		w.Inject(func(*authservers.Request) *authservers.Fault { return &authservers.Fault{} })

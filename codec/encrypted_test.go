@@ -238,7 +238,7 @@ func TestEncryptedKeyRotation(t *testing.T) {
 	data = seal(t, after, "a", secretRecord)
 	reads(t, "a record written while rotating, when the old key is gone", sealer(t, 2), "a", data, secretRecord)
 	r, err := before.Open("a", data)
-	refused(t, "a record of the new key, for whoever has the old one alone", r, err)
+	refused(t, "a record of the new key, for a reader with only the old key", r, err)
 	r, err = after.Open("b", seal(t, before, "a", secretRecord))
 	refused(t, "a record of the old key under another name", r, err)
 }
@@ -411,7 +411,7 @@ func FuzzDecodeEncrypted(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r, err := c.Open("b", data)
 		if err == nil {
-			t.Fatalf("%q is read, and nobody has written it", data)
+			t.Fatalf("%q was read but never written", data)
 		}
 		refused(t, "bytes", r, err)
 	})

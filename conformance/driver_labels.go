@@ -185,12 +185,12 @@ var labelCases = []testCase[*driverEnv]{
 		twin := l
 		twin.Value = twin.Value[:31] + string('a'+(twin.Value[31]-'a'+1)%8)
 		for what, labels := range map[string][]driver.Label{
-			"a value that nobody has":           {label("user")},
+			"a value that no secret has":        {label("user")},
 			"a value that differs at the end":   {twin},
 			"the value under another key":       {{Key: "client", Value: l.Value}},
 			"the beginning of the key":          {{Key: "use", Value: l.Value}},
 			"a key that begins with the key":    {{Key: "user_", Value: l.Value}},
-			"several values that nobody has":    {label("user"), label("access")},
+			"several values that no secret has": {label("user"), label("access")},
 			"no label":                          nil,
 			"the nonce of the label as a value": {{Key: "user", Value: (l.Nonce + l.Nonce)[:32]}},
 		} {

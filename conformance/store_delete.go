@@ -152,18 +152,18 @@ var deleteCasesOfStore = []testCase[*storeEnv]{
 				old := e.save(s, full)
 				e.search()
 				e.remove(s, old.ID)
-				anew := t
-				anew.AccessToken = e.secret()
-				got := e.save(e.reopen(s), anew)
-				anew.ID = got.ID
-				if err := differ("SaveToken after DeleteToken", got, anew); err != nil {
+				again := t
+				again.AccessToken = e.secret()
+				got := e.save(e.reopen(s), again)
+				again.ID = got.ID
+				if err := differ("SaveToken after DeleteToken", got, again); err != nil {
 					e.Errorf("%v", err)
 				}
-				e.has(s, anew)
+				e.has(s, again)
 				e.misses(s, "the access token of the deleted record", token{AccessToken: old.AccessToken}, tokenstore.ErrNotFound)
-				e.keeps(s, anew)
+				e.keeps(s, again)
 				e.search()
-				e.remove(s, anew.ID)
+				e.remove(s, again.ID)
 			}
 		}
 	}},
@@ -196,7 +196,7 @@ var deleteCasesOfStore = []testCase[*storeEnv]{
 		other := e.reopen(s)
 		for i := range 12 {
 			old := e.save(s, e.of("ann", "c1"))
-			anew := e.of("ann", "c1")
+			again := e.of("ann", "c1")
 			together(2, func(j int) {
 				if j == 1 {
 					_, err := other.SaveToken(e.ctx, token{UserName: "ann", ClientID: "c1", APIDomain: fmt.Sprintf("https://%d.example", i)})
@@ -208,17 +208,17 @@ var deleteCasesOfStore = []testCase[*storeEnv]{
 				if err := s.DeleteToken(e.ctx, old.ID); err != nil {
 					e.Errorf("DeleteToken: %v", err)
 				}
-				if _, err := s.SaveToken(e.ctx, anew); err != nil {
+				if _, err := s.SaveToken(e.ctx, again); err != nil {
 					e.Errorf("SaveToken after DeleteToken: %v", err)
 				}
 			})
 			e.lags(e.b.ReadLag)
 			got, err := other.FindToken(e.ctx, token{UserName: "ann", ClientID: "c1"})
 			if err != nil {
-				e.Fatalf("FindToken of a record that was created anew: %v", err)
+				e.Fatalf("FindToken of a record that was created again: %v", err)
 			}
-			anew.ID, anew.APIDomain = got.ID, got.APIDomain
-			if err := differ("the record that was created anew", got, anew); err != nil {
+			again.ID, again.APIDomain = got.ID, got.APIDomain
+			if err := differ("the record that was created again", got, again); err != nil {
 				e.Errorf("%v", err)
 			}
 			e.remove(s, got.ID)

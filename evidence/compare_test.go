@@ -71,7 +71,7 @@ func TestStampedes(t *testing.T) {
 				case s.Contender == tokenkeep && (s.Requests != 1 || s.Failed != 0 || !s.Usable):
 					t.Errorf("%+v", s)
 				case s.Contender == perUser && s.Requests == 1:
-					t.Errorf("nobody came second: there was no stampede: %+v", s)
+					t.Errorf("no process came second, so there was no stampede: %+v", s)
 				}
 			}
 		})

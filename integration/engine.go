@@ -397,7 +397,7 @@ func (c *containerInstance) log(ctx context.Context) string {
 	defer r.Close()
 	text, err := io.ReadAll(r)
 	if err != nil {
-		return fmt.Sprintf("%s\n(the log broke off: %v)", text, err)
+		return fmt.Sprintf("%s\n(the log was interrupted: %v)", text, err)
 	}
 	return string(text)
 }

@@ -293,7 +293,7 @@ func TestLeaseHolderKilled(t *testing.T) {
 	each := kills(len(kinds))
 	var all []*series
 	for _, k := range kinds {
-		t.Run("nobody on "+k.name, func(t *testing.T) {
+		t.Run("no kill on "+k.name, func(t *testing.T) {
 			k.count(t)
 			for _, strict := range []bool{false, true} {
 				requests, window := alone(t, k, workers[0], strict)

@@ -262,7 +262,7 @@ func TestKV(t *testing.T) {
 			{"PUT destroy/x", `{}`, 400, []string{"no version number provided"}},
 			{"PUT destroy/y", `{"versions":[1]}`, 204, nil},
 		}},
-		{"without its metadata a secret begins anew", []step{
+		{"without its metadata a secret begins again", []step{
 			{"PUT data/x", `{"options":{"cas":0},"data":{"k":"first life"}}`, 200, []string{`"version":1}`}},
 			{"DELETE metadata/x", ``, 204, nil},
 			{"GET data/x", ``, 404, []string{nothing}},
@@ -412,7 +412,7 @@ func TestPolicy(t *testing.T) {
 		expect(t, "read of another folder", n.do(t, token, "GET", data+"/other/x", ""), 403, denied)
 		expect(t, "list of another folder", n.do(t, token, "LIST", metadata, ""), 403, denied)
 		expect(t, "read of another mount", n.do(t, token, "GET", "none/data/x", ""), 403, denied)
-		expect(t, "read by nobody", n.do(t, "", "GET", data+"/tokens/x", ""), 403, `{"errors":["permission denied"]}`)
+		expect(t, "read without a token", n.do(t, "", "GET", data+"/tokens/x", ""), 403, `{"errors":["permission denied"]}`)
 		expect(t, "read by a stranger", n.do(t, "hvs.stranger", "GET", data+"/tokens/x", ""), 403, invalid)
 		expect(t, "look at itself", n.do(t, token, "GET", "auth/token/lookup-self", ""), 200, "")
 

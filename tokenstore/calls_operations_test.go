@@ -213,7 +213,7 @@ func exercises() []exercise {
 	again := quietly(annOld, codeOnly, codeRest)
 	moved := quietly(annOld, codeOnly, codeRest, codeUser)
 	crowd := quietly(annOld, token{UserName: "bob", ClientID: client, RefreshToken: "refresh5"}, codeOnly, token{ID: "own2", AccessToken: "access6"})
-	brokenOff := func(b *bench) {
+	interrupted := func(b *bench) {
 		again(b)
 		if err := second((&world{began: time.Now()}).open(b.T, doomed(b.memory.Reopen(), 1, false), 0).SaveToken(b.Context(), codeUser)); !errors.Is(err, errCrashed) {
 			b.Errorf("a promotion: %v", err)
@@ -255,7 +255,7 @@ func exercises() []exercise {
 		{name: "find: by access token", setup: quietly(annOld), do: finding(token{AccessToken: "access0"})},
 		{name: "find: by ID and more", setup: quietly(annOld), do: finding(token{ID: userID(), UserName: user})},
 		{name: "find: by the code of a user", setup: moved, do: finding(codeOnly)},
-		{name: "find: while a promotion is broken off", setup: brokenOff, do: inTurn(finding(annAPI), finding(codeOnly), finding(token{AccessToken: "access0"}))},
+		{name: "find: while a promotion is interrupted", setup: interrupted, do: inTurn(finding(annAPI), finding(codeOnly), finding(token{AccessToken: "access0"}))},
 		{name: "find: nothing", do: inTurn(finding(annAPI), finding(token{UserName: user}), finding(codeOnly), finding(token{AccessToken: "access0"}))},
 		{name: "find: nothing, with keys", keys: true, do: finding(annAPI)},
 		{name: "find: where reads are late", lag: true, setup: quietly(annOld), do: inTurn(finding(annAPI), finding(token{UserName: "bob", ClientID: client}), finding(token{AccessToken: "access0"}))},
@@ -268,7 +268,7 @@ func exercises() []exercise {
 		{name: "search: by user", setup: crowd, do: searchingFor(token{UserName: user})},
 		{name: "search: by client", setup: crowd, do: searchingFor(token{ClientID: client})},
 		{name: "search: by user and client", setup: crowd, do: searchingFor(token{UserName: user, ClientID: client})},
-		{name: "search: while a promotion is broken off", setup: brokenOff, do: searchingFor(token{ClientID: client})},
+		{name: "search: while a promotion is interrupted", setup: interrupted, do: searchingFor(token{ClientID: client})},
 		{name: "search: where reads are late", lag: true, setup: crowd, do: inTurn(searchingFor(token{UserName: user, ClientID: client}), searchingFor(token{UserName: "eve", ClientID: client}))},
 		{name: "search: nothing", do: searchingFor(token{UserName: user})},
 		{name: "search: with keys", keys: true, setup: crowd, do: searchingFor(token{UserName: user})},
@@ -277,7 +277,7 @@ func exercises() []exercise {
 		{name: "delete: with what has moved to it", setup: moved, do: deleting(userID())},
 		{name: "delete: by a former ID", setup: moved, do: deleting(idOf("1"))},
 		{name: "delete: by an ID of one's own", setup: quietly(ownCode), do: deleting("own1")},
-		{name: "delete: while a promotion is broken off", setup: brokenOff, do: deleting(userID())},
+		{name: "delete: while a promotion is interrupted", setup: interrupted, do: deleting(userID())},
 		{name: "delete: nothing", do: inTurn(deleting(userID()), deleting("own1"))},
 		{name: "delete if unchanged: it is", setup: quietly(annOld), do: func(b *bench) error { return b.open().DeleteIfUnchanged(b.Context(), b.save(annOld)) }},
 		{name: "delete if unchanged: it is not", setup: quietly(annOld), do: func(b *bench) error {
@@ -287,7 +287,7 @@ func exercises() []exercise {
 		}},
 
 		{name: "all: list", setup: crowd, do: func(b *bench) error { return second(b.open().GetTokens(b.Context())) }},
-		{name: "all: list while a promotion is broken off", setup: brokenOff, do: func(b *bench) error { return second(b.open().GetTokens(b.Context())) }},
+		{name: "all: list while a promotion is interrupted", setup: interrupted, do: func(b *bench) error { return second(b.open().GetTokens(b.Context())) }},
 		{name: "all: delete", setup: crowd, do: func(b *bench) error { return b.open().DeleteTokens(b.Context()) }},
 		{name: "all: delete, with keys", keys: true, setup: crowd, do: func(b *bench) error { return b.open().DeleteTokens(b.Context()) }},
 
@@ -363,8 +363,8 @@ func exercises() []exercise {
 	return append(all,
 		exercise{name: "check: a sound store", setup: crowd, do: checking(doctor.CheckOptions{Grace: -1})},
 		exercise{name: "check: a sound store with keys", keys: true, setup: crowd, do: checking(doctor.CheckOptions{Grace: -1})},
-		exercise{name: "check: a promotion that broke off", setup: brokenOff, do: checking(doctor.CheckOptions{Grace: -1})},
-		exercise{name: "check: repair of a promotion that broke off", setup: brokenOff, do: checking(doctor.CheckOptions{Grace: -1, Repair: true})},
+		exercise{name: "check: an interrupted promotion", setup: interrupted, do: checking(doctor.CheckOptions{Grace: -1})},
+		exercise{name: "check: repair of an interrupted promotion", setup: interrupted, do: checking(doctor.CheckOptions{Grace: -1, Repair: true})},
 		exercise{name: "check: repair of an alias whose record is gone", setup: func(b *bench) {
 			moved(b)
 			was, err := b.memory.Get(b.Context(), userID())

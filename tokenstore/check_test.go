@@ -142,7 +142,7 @@ func checkScenarios() []scenario {
 		{name: "two consents and repair", setup: two, ops: []operation{promote("1"), promote("2"), repair()}},
 		{name: "promotion, deletion of the code's record and repair", setup: one, ops: []operation{promote("1"), remove(idOf("1")), repair()}},
 		{name: "second consent, deletion of the user and repair", setup: second, ops: []operation{promote("1"), remove(userID()), repair()}},
-		{name: "second consent, the user created anew and repair", setup: second, ops: []operation{promote("1"), replace(userID(), access), repair()}},
+		{name: "second consent, the user created again and repair", setup: second, ops: []operation{promote("1"), replace(userID(), access), repair()}},
 	}
 }
 

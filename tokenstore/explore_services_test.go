@@ -663,7 +663,7 @@ func TestServicesFindFaults(t *testing.T) {
 				return v, err
 			},
 		}},
-		{"a deletion removes the labels of the next incarnation", "save while the user is deleted and created anew/vaultstore without faults", sloppy{
+		{"a deletion removes the labels of the next incarnation", "save while the user is deleted and created again/vaultstore without faults", sloppy{
 			delete: func(ctx context.Context, d driver.Secrets, name string, base driver.Secret) error {
 				err := d.Delete(ctx, name, base)
 				if err == nil {

@@ -510,7 +510,7 @@ var small = []string{
 	"save and delete/vaultstore with a lost answer",
 	"save and delete/awssm with a crash and a stale read",
 	"deletion and a save of what was saved again/gcpsm with stale reads",
-	"promotion that broke off, and a user who was saved again/gcpsm with a lost call and a stale read",
+	"interrupted promotion, and a user who was saved again/gcpsm with a lost call and a stale read",
 	"removal of an alias and a repair/gcpsm with a lost call and a stale read",
 	"a refresh and a save/k8sstore with a crash",
 	"a refresh and a deletion, with notes/gcpsm with a crash",

@@ -545,7 +545,7 @@ func (sc scenario) prepare(t *testing.T, w *world, d driver.Secrets) {
 		return
 	}
 	if err := sc.broken.do(ctx, w.open(t, doomed(d, 1, false), sc.lease)); !errors.Is(err, errCrashed) {
-		t.Fatalf("%s ends with %v, want it to break off", sc.broken.name, err)
+		t.Fatalf("%s ends with %v, want it to be interrupted", sc.broken.name, err)
 	}
 	sc.after(ctx, s)
 }
@@ -1451,9 +1451,9 @@ func scenarios() []scenario {
 		{name: "promotion and a save by the refresh token", setup: one, loose: true, ops: []operation{
 			promote("1"), save(tokenstore.Token{ClientID: client, RefreshToken: "refresh1", AccessToken: "access9", ExpiresAt: at(90)}),
 		}},
-		{name: "second consent and the user deleted and created anew", setup: second, ops: []operation{promote("1"), replace(userID(), access)}},
+		{name: "second consent and the user deleted and created again", setup: second, ops: []operation{promote("1"), replace(userID(), access)}},
 		{name: "deletion and creation by two", setup: annExists, ops: []operation{replace(userID(), access), replace(userID(), fields)}},
-		{name: "save while the user is deleted and created anew", setup: annExists, ops: []operation{
+		{name: "save while the user is deleted and created again", setup: annExists, ops: []operation{
 			save(tokenstore.Token{UserName: user, ClientID: client, APIDomain: "https://api", GrantToken: "grant9"}), replace(userID(), access),
 		}},
 		{name: "deletion of what was saved again", setup: again, ancient: true, ops: []operation{remove(userID())}},
@@ -1470,8 +1470,8 @@ func scenarios() []scenario {
 		{name: "deletion of all while one is saved", faultless: true, setup: bothExist, ops: []operation{
 			{name: "delete all", do: func(ctx context.Context, s *tokenstore.Store) error { return s.DeleteTokens(ctx) }}, access,
 		}},
-		{name: "promotion that broke off, and a user who was saved again", setup: second, broken: &broken, after: renew, ancient: true, ops: []operation{promote("1")}},
-		{name: "promotion that broke off, and a save of a user who was saved again", setup: second, broken: &broken, after: renew, ancient: true, ops: []operation{promote("1"), access}},
+		{name: "interrupted promotion, and a user who was saved again", setup: second, broken: &broken, after: renew, ancient: true, ops: []operation{promote("1")}},
+		{name: "interrupted promotion, and a save of a user who was saved again", setup: second, broken: &broken, after: renew, ancient: true, ops: []operation{promote("1"), access}},
 		{name: "removal of an alias and a save by the old ID", setup: redirected, lags: true, ids: []string{idOf("1")}, ops: []operation{
 			access, save(tokenstore.Token{ID: idOf("1"), APIDomain: "https://api"}),
 		}},

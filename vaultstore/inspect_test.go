@@ -362,7 +362,7 @@ func damages() []damage {
 		{what: "a label is by an earlier key", kind: doctor.KindLabelOldKey, remedy: rekey, do: func(w *ward) string {
 			return w.keep(w.saveTo(w.stranger(&tokenstore.Options{NameKey: nameKey, IndexKeys: [][]byte{oldKey}}), w.user()))
 		}},
-		{what: "a label is by a key that nobody knows", kind: doctor.KindLabelUnknownKey, do: func(w *ward) string {
+		{what: "a label is by a key that is not configured", kind: doctor.KindLabelUnknownKey, do: func(w *ward) string {
 			return w.keep(w.saveTo(w.stranger(&tokenstore.Options{NameKey: nameKey, IndexKeys: [][]byte{[]byte("a key that was forgotten")}}), w.user()))
 		}},
 		{what: "a label is without a key", kind: doctor.KindLabelUnkeyed, do: func(w *ward) string {
@@ -397,10 +397,10 @@ func damages() []damage {
 			w.must("POST", entryPath(name, stored.Label{Key: "user", Value: strings.Repeat("y", 32), Nonce: "leftleftleftleft"}), `{"custom_metadata":{"by":"hand"}}`)
 			return name
 		}},
-		{what: "a move broke off after the first swap", kind: doctor.KindPromotionUnfinished, do: unfinished(1, false)},
-		{what: "a move to a record that was there broke off after the first swap", kind: doctor.KindPromotionUnfinished, do: unfinished(1, true)},
-		{what: "a move broke off after the second swap", kind: doctor.KindPromotionUnfinished, do: unfinished(2, false)},
-		{what: "a move broke off after the third swap", kind: doctor.KindPromotionUnfinished, do: unfinished(3, true)},
+		{what: "a move was interrupted after the first swap", kind: doctor.KindPromotionUnfinished, do: unfinished(1, false)},
+		{what: "a move to an existing record was interrupted after the first swap", kind: doctor.KindPromotionUnfinished, do: unfinished(1, true)},
+		{what: "a move was interrupted after the second swap", kind: doctor.KindPromotionUnfinished, do: unfinished(2, false)},
+		{what: "a move was interrupted after the third swap", kind: doctor.KindPromotionUnfinished, do: unfinished(3, true)},
 		{what: "a record has moved to one that does not know of it", kind: doctor.KindPromotionUnfinished, also: []doctor.Kind{doctor.KindLabelStale}, do: func(w *ward) string {
 			g := unfinished(2, true)(w)
 			_, rec := w.record(g)
@@ -482,7 +482,7 @@ func damages() []damage {
 			w.save(second)
 			return id
 		}},
-		{what: "somebody has edited a record", kind: doctor.KindUnreadable, remedy: manual, do: func(w *ward) string {
+		{what: "a record was edited by hand", kind: doctor.KindUnreadable, remedy: manual, do: func(w *ward) string {
 			id := w.save(w.user()).ID
 			w.must("POST", "data/"+app+"/tokens/"+id, `{"data":{"record":"edited"}}`)
 			return id

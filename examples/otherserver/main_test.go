@@ -65,7 +65,7 @@ func (b *browser) visit(address string) {
 	for _, answer := range []struct {
 		state string
 		want  int
-	}{{"of somebody else", http.StatusBadRequest}, {u.Query().Get("state"), http.StatusOK}} {
+	}{{"of another user", http.StatusBadRequest}, {u.Query().Get("state"), http.StatusOK}} {
 		res, err := http.Get(back + "?" + url.Values{"state": {answer.state}, "code": {b.consent()}}.Encode())
 		if err != nil {
 			b.t.Error(err)

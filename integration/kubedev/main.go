@@ -2,15 +2,15 @@
 // in one process, with RBAC, service accounts and their tokens, and nothing else of a
 // cluster.
 //
-// When it is ready it prints one line on standard output,
+// When the program is ready, it prints one line on standard output,
 //
 //	listening https://127.0.0.1:PORT
 //
 // and answers requests until it gets an interrupt or a SIGTERM or, with -stdin, until its
-// standard input is closed. It keeps everything in the folder that -storage names, also its
-// certificate, apiserver.crt, which clients are to trust. If it is started again with the same folder
-// and -addr, it continues with the stored data, even after it was killed. The environment variable
-// KUBEDEV_TOKEN is the token of an administrator.
+// standard input is closed. The flag -storage names the folder of its data, which contains
+// apiserver.crt, the certificate that clients must trust. A program that starts with the folder and
+// -addr of an earlier one continues with its data, even if the earlier one was killed. The
+// environment variable KUBEDEV_TOKEN is the token of an administrator.
 package main
 
 import (
@@ -40,7 +40,7 @@ import (
 	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
 )
 
-// startTimeout is how long etcd and the API server may each take until they answer.
+// startTimeout is the time that etcd and the API server each have to become ready.
 const startTimeout = 140 * time.Second
 
 func main() {
@@ -52,7 +52,7 @@ func main() {
 	}
 }
 
-// run serves until ctx is done, or standard input is closed if the arguments say so.
+// run serves until ctx is done or, with -stdin, until standard input is closed.
 func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("kubedev", flag.ExitOnError)
 	addr := flags.String("addr", "127.0.0.1:0", "listen on `host:port`")
@@ -66,8 +66,8 @@ func run(ctx context.Context, args []string) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	// Standard input is watched from the start: the parent process may be gone before
-	// the server is ready.
+	// The program watches standard input from the start: its parent can end before the
+	// server is ready.
 	if *stdin {
 		go func() {
 			_, _ = io.Copy(io.Discard, os.Stdin)
@@ -97,8 +97,8 @@ func run(ctx context.Context, args []string) error {
 	return ignoreDone(ctx, <-failed)
 }
 
-// ignoreDone returns err unless it comes from ctx being done: that is how the program
-// is stopped.
+// ignoreDone returns err, or nil if ctx is done and caused err. A program that is
+// stopped has not failed.
 func ignoreDone(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil
@@ -106,8 +106,8 @@ func ignoreDone(ctx context.Context, err error) error {
 	return err
 }
 
-// startEtcd starts an etcd of one member. A killed process loses nothing that was
-// written, so nothing is synchronized to the disk.
+// startEtcd starts an etcd of one member. A killed process loses no data that it has
+// written, so etcd does not synchronize its files to the disk.
 func startEtcd(ctx context.Context, dir string) (*embed.Etcd, error) {
 	anyPort := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
 	config := embed.NewConfig()
@@ -168,7 +168,7 @@ func configure(ctx context.Context, listener net.Listener, storage, token, etcd 
 	return completed, errors.Join(completed.Validate()...)
 }
 
-// writeKey writes a key that signs tokens of service accounts, unless there is one.
+// writeKey writes a key that signs tokens of service accounts, unless the file exists.
 func writeKey(path string) error {
 	if _, err := os.Stat(path); err == nil {
 		return nil
@@ -184,9 +184,9 @@ func writeKey(path string) error {
 	return os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), 0o600)
 }
 
-// ready waits until the server at address says that it is ready.
+// ready waits until the server at address reports that it is ready.
 func ready(ctx context.Context, address, token string, failed <-chan error) error {
-	// It is this process that answers.
+	// The certificate is not verified, because this process is the server.
 	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	defer client.CloseIdleConnections()
 	deadline := time.After(startTimeout)

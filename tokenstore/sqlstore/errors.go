@@ -87,10 +87,10 @@ const (
 	lastPoll  = 10 * time.Millisecond
 )
 
-// patiently calls f, and repeats the call while f returns an again error. The context of f ends
+// withRetries calls f, and repeats the call while f returns an again error. The context of f ends
 // after db.lockTimeout, and the error then matches tokenstore.ErrUnavailable. After fewAttempts
-// errors with few set, patiently returns the last of these errors.
-func (db *database) patiently(ctx context.Context, f func(context.Context) error) error {
+// errors with few set, withRetries returns the last of these errors.
+func (db *database) withRetries(ctx context.Context, f func(context.Context) error) error {
 	waiting, cancel := context.WithTimeout(ctx, db.lockTimeout)
 	defer cancel()
 	poll := driverkit.Backoff{Pause: firstPoll, Longest: lastPoll}

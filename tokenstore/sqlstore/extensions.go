@@ -65,7 +65,7 @@ func (db *database) checkStrays(ctx context.Context, o doctor.CheckOptions) (f d
 		return f, nil
 	}
 	var n int
-	err = db.patiently(ctx, func(ctx context.Context) error {
+	err = db.withRetries(ctx, func(ctx context.Context) error {
 		return db.failed(ctx, db.pool.QueryRowContext(ctx, "SELECT COUNT(*)"+db.strays()).Scan(&n))
 	})
 	if err != nil || n == 0 {

@@ -203,7 +203,7 @@ func (db *database) Read(ctx context.Context, about *codec.Fields) (*rowstore.Ro
 }
 
 func (db *database) read(ctx context.Context, q querier, about *codec.Fields) (rows *rowstore.Rows, err error) {
-	err = db.patiently(ctx, func(ctx context.Context) error {
+	err = db.withRetries(ctx, func(ctx context.Context) error {
 		found, err := db.query(ctx, q, describedBy(about), "")
 		rows = rowsOf(found)
 		return err

@@ -14,7 +14,7 @@ func (db *database) open(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	err := db.patiently(ctx, func(ctx context.Context) error {
+	err := db.withRetries(ctx, func(ctx context.Context) error {
 		err := db.dialect.open(ctx, db.pool)
 		if err != nil && ctx.Err() == nil {
 			if other := db.otherKind(ctx); other != nil {
@@ -34,7 +34,7 @@ func (db *database) open(ctx context.Context) error {
 	if err := db.table.adopt(columns); err != nil {
 		return err
 	}
-	err = db.patiently(ctx, func(ctx context.Context) error { return db.failed(ctx, db.dialect.check(ctx, db.pool)) })
+	err = db.withRetries(ctx, func(ctx context.Context) error { return db.failed(ctx, db.dialect.check(ctx, db.pool)) })
 	if err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func (db *database) open(ctx context.Context) error {
 // because searches work without indexes.
 func (db *database) index(ctx context.Context) error {
 	var missing []string
-	err := db.patiently(ctx, func(ctx context.Context) (err error) {
+	err := db.withRetries(ctx, func(ctx context.Context) (err error) {
 		missing, err = db.dialect.missingIndexes(ctx, db.pool)
 		return db.failed(ctx, err)
 	})
@@ -110,7 +110,7 @@ func (db *database) otherKind(ctx context.Context) error {
 // reinspect reads the columns of the table again, because another program may have widened
 // them.
 func (db *database) reinspect(ctx context.Context) error {
-	return db.patiently(ctx, func(ctx context.Context) error {
+	return db.withRetries(ctx, func(ctx context.Context) error {
 		have, err := db.dialect.inspect(ctx, db.pool, db.table.name)
 		if err != nil {
 			return db.failed(ctx, err)
@@ -124,7 +124,7 @@ func (db *database) reinspect(ctx context.Context) error {
 func (db *database) ensure(ctx context.Context, table, create string) ([]found, error) {
 	for range 2 {
 		var columns []found
-		err := db.patiently(ctx, func(ctx context.Context) (err error) {
+		err := db.withRetries(ctx, func(ctx context.Context) (err error) {
 			columns, err = db.dialect.inspect(ctx, db.pool, table)
 			return db.failed(ctx, err)
 		})

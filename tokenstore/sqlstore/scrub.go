@@ -93,7 +93,7 @@ func (d *sqlite) scrub(ctx context.Context, db *database, limit int64) error {
 	defer conn.Close()
 	var mode string
 	var size int64
-	err = db.patiently(ctx, func(ctx context.Context) error {
+	err = db.withRetries(ctx, func(ctx context.Context) error {
 		return db.failed(ctx, errors.Join(
 			conn.QueryRowContext(ctx, "PRAGMA journal_mode").Scan(&mode),
 			conn.QueryRowContext(ctx, "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").Scan(&size)))
@@ -109,7 +109,7 @@ func (d *sqlite) scrub(ctx context.Context, db *database, limit int64) error {
 	if mode != "wal" {
 		return nil
 	}
-	err = db.patiently(ctx, func(ctx context.Context) error {
+	err = db.withRetries(ctx, func(ctx context.Context) error {
 		var busy, pages, moved int
 		err := conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &moved)
 		if err == nil && busy != 0 {
@@ -140,7 +140,7 @@ func (d *sqlite) vacuum(ctx context.Context, db *database, conn *sql.Conn, mode 
 			}
 		}()
 	}
-	return db.patiently(ctx, func(ctx context.Context) error {
+	return db.withRetries(ctx, func(ctx context.Context) error {
 		_, err := conn.ExecContext(ctx, "VACUUM")
 		return db.failed(ctx, err)
 	})
@@ -153,7 +153,7 @@ func (d *sqlite) remnants(ctx context.Context, db *database) (string, error) {
 		return "", nil
 	}
 	var pages int64
-	err := db.patiently(ctx, func(ctx context.Context) error {
+	err := db.withRetries(ctx, func(ctx context.Context) error {
 		return db.failed(ctx, db.pool.QueryRowContext(ctx, "PRAGMA freelist_count").Scan(&pages))
 	})
 	if err != nil || pages == 0 {

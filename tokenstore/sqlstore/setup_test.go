@@ -243,9 +243,9 @@ func refreshed(t *testing.T, s *Store, meanwhile func()) {
 	}
 }
 
-// TestNothingIsMintedInVain checks that Refresh does not call mint if the table is not
+// TestReadOnlyTableMintsNothing checks that Refresh does not call mint if the table is not
 // writable.
-func TestNothingIsMintedInVain(t *testing.T) {
+func TestReadOnlyTableMintsNothing(t *testing.T) {
 	t.Parallel()
 	b := sqliteFile(t)
 	mustSave(t, b.open(t, nil), tokenstore.Token{UserName: "ann", RefreshToken: "r1", AccessToken: "old", ExpiresAt: time.UnixMilli(1)})

@@ -67,7 +67,7 @@ func (db *database) update(ctx context.Context, conn *sql.Conn, change func(cont
 			return ctx.Err()
 		}
 	}
-	return db.patiently(ctx, func(ctx context.Context) error {
+	return db.withRetries(ctx, func(ctx context.Context) error {
 		conn := conn
 		if conn == nil {
 			c, err := db.pool.Conn(ctx)

@@ -125,7 +125,7 @@ namespace Tokenkeep.ZohoCRM
             JObject answer;
             try
             {
-                answer = Parse(Patiently(operation, request.ToString(Formatting.None), out status));
+                answer = Parse(CallWithRetry(operation, request.ToString(Formatting.None), out status));
             }
             catch (Exception e) when (Unanswered(e) || e is UnauthorizedAccessException)
             {
@@ -152,7 +152,7 @@ namespace Tokenkeep.ZohoCRM
             throw new SDKException(Code, "tokenkeep agent: " + text, answer);
         }
 
-        private string Patiently(string operation, string request, out int status)
+        private string CallWithRetry(string operation, string request, out int status)
         {
             foreach (int pause in Pauses)
             {

@@ -125,7 +125,7 @@ public class AgentStore implements TokenStore {
         int status;
         JSONObject answer;
         try {
-            status = patiently(operation, request, body);
+            status = callWithRetry(operation, request, body);
             answer = new JSONObject(body.toString());
         } catch (IOException e) {
             throw new SDKException("TOKEN_STORE", "the tokenkeep agent does not answer", e);
@@ -148,7 +148,7 @@ public class AgentStore implements TokenStore {
         throw new SDKException("TOKEN_STORE", "tokenkeep agent: " + text, answer, null);
     }
 
-    private int patiently(String operation, JSONObject request, StringBuilder answer) throws IOException, InterruptedException {
+    private int callWithRetry(String operation, JSONObject request, StringBuilder answer) throws IOException, InterruptedException {
         for (long pause : PAUSES) {
             try {
                 return post(operation, request, answer);
