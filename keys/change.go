@@ -20,9 +20,9 @@ import (
 func Unused() *Keys { return made(document{Version: version}) }
 
 // Add returns a copy of k with a new random key after the current key of each given kind. Without
-// kinds, Add adds one key of every kind. If a kind has no key, Add first gives it "no key" as the
-// current key. Add returns an error if a given kind already has more than one key, because the keys
-// of that kind are being changed. "No key" counts as a key.
+// kinds, Add adds one key of every kind. If a kind has no key, Add first gives the kind "no key" as
+// the current key. Add returns an error if a given kind already has more than one key, because the
+// keys of that kind are being changed. "No key" counts as a key.
 func (k *Keys) Add(kinds ...Kind) (*Keys, error) { return k.add(random, kinds) }
 
 // AddNone returns a copy of k with "no key" after the current key of each given kind. Without

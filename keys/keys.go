@@ -1,4 +1,4 @@
-// Package keys makes, reads and changes the keys of a store: keys for names, labels and
+// Package keys creates, reads and changes the keys of a store: keys for names, labels and
 // encryption.
 //
 // One JSON document holds the keys in base64. The command "tokenkeep keys new" writes the
@@ -32,7 +32,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"runtime"
 	"slices"
 
 	"github.com/tokenkeep/tokenkeep/codec"
@@ -120,10 +119,10 @@ func random() []byte {
 
 func made(d document) *Keys { return &Keys{func() document { return d }} }
 
-// Load reads the keys in the file at path. Except on Windows, the error matches fs.ErrPermission
-// if the file's mode gives the file's group or other users any access. If the content is not a keys
-// document, the error matches ErrFormat. Other errors wrap those of package os. Errors never quote
-// the content.
+// Load reads the keys in the file at path. On Unix, the error matches fs.ErrPermission if the
+// file's group or other users have any access to the file. As an exception, the group may read a
+// file that another user owns. If the content is not a keys document, the error matches ErrFormat.
+// Any other error wraps an error from package os. Errors never quote the content.
 func Load(path string) (*Keys, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -134,9 +133,9 @@ func Load(path string) (*Keys, error) {
 	if err != nil {
 		return nil, fmt.Errorf("keys: %w", err)
 	}
-	if mode := info.Mode().Perm(); runtime.GOOS != "windows" && mode&0o077 != 0 {
+	if mode, never := info.Mode().Perm(), forbidden(info); mode&never != 0 {
 		return nil, fmt.Errorf("keys: %w", &fs.PathError{Op: "open", Path: path,
-			Err: fmt.Errorf("%w: others can read or write it (mode %04o): chmod 600", fs.ErrPermission, mode)})
+			Err: fmt.Errorf("%w: others have access to it (mode %04o): chmod %03o", fs.ErrPermission, mode, 0o677&^never)})
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
@@ -233,7 +232,7 @@ func (k *Keys) Encode() []byte {
 	return append(data, '\n')
 }
 
-// Options returns options for a store that uses the keys, with only the fields set that the keys
+// Options returns options for a store that uses the keys. It sets only the fields that the keys
 // determine. Each call returns a new value with copies of the keys, which the caller may change.
 func (k *Keys) Options() *tokenstore.Options {
 	d := k.document()

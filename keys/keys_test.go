@@ -98,14 +98,46 @@ func TestLoadRefusesWhatOthersRead(t *testing.T) {
 	if _, err := keys.Load(name); err != nil {
 		t.Errorf("the owner's: %v", err)
 	}
-	if runtime.GOOS == "windows" {
-		t.Skip("files have no mode for others here")
+	if runtime.GOOS == "windows" || runtime.GOOS == "plan9" {
+		t.Skip("Load checks the mode of files only on Unix")
 	}
 	for _, mode := range []fs.FileMode{0o640, 0o604, 0o620, 0o602, 0o777} {
 		if err := os.Chmod(name, mode); err != nil {
 			t.Fatal(err)
 		}
 		if k, err := keys.Load(name); k != nil || !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "chmod 600") {
+			t.Errorf("mode %o: %v", mode, err)
+		}
+	}
+}
+
+// TestLoadMountedSecret checks files of another user, such as the files of a Kubernetes Secret in a
+// Pod with fsGroup. Such files belong to root, and the process is in the group of the files.
+func TestLoadMountedSecret(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a file to another user")
+	}
+	name := filepath.Join(t.TempDir(), "keys.json")
+	if err := os.WriteFile(name, keys.New().Encode(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(name, 65532, 65532); err != nil {
+		t.Skipf("a user namespace without that user: %v", err)
+	}
+	for _, mode := range []fs.FileMode{0o400, 0o440, 0o640} {
+		if err := os.Chmod(name, mode); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := keys.Load(name); err != nil {
+			t.Errorf("mode %o: %v", mode, err)
+		}
+	}
+	for _, mode := range []fs.FileMode{0o444, 0o460, 0o450, 0o442, 0o441} {
+		if err := os.Chmod(name, mode); err != nil {
+			t.Fatal(err)
+		}
+		if k, err := keys.Load(name); k != nil || !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "chmod 640") {
 			t.Errorf("mode %o: %v", mode, err)
 		}
 	}
