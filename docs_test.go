@@ -16,7 +16,7 @@ import (
 )
 
 // pages returns the texts of the Markdown files of the repository by path, except files in
-// directories that are called testdata or node_modules.
+// directories named testdata or node_modules.
 func pages(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -168,7 +168,7 @@ func TestDocs(t *testing.T) {
 		for _, class := range []error{
 			tokenstore.ErrNotFound, tokenstore.ErrAmbiguous, tokenstore.ErrConflict, tokenstore.ErrIDMismatch, tokenstore.ErrInvalidToken,
 			tokenstore.ErrTooLarge, tokenstore.ErrDenied, tokenstore.ErrRefused, tokenstore.ErrUnavailable, tokenstore.ErrCorrupt,
-			tokenstore.ErrWrongKeys, tokenstore.ErrNotPersisted, initializer.ErrReauthRequired, initializer.ErrClient, initializer.ErrThrottled, initializer.ErrTokenType,
+			tokenstore.ErrWrongKeys, tokenstore.ErrNotPersisted, initializer.ErrReauthRequired, initializer.ErrClient, initializer.ErrServer, initializer.ErrRefused, initializer.ErrUntrustedURL, initializer.ErrClosed, initializer.ErrThrottled, initializer.ErrTokenType,
 		} {
 			texts = append(texts, strings.TrimPrefix(class.Error(), "initializer: "))
 		}

@@ -73,11 +73,11 @@ func (f *asking) find(ctx context.Context, s *store) (t tokenstore.Token, err er
 	return s.find(ctx, like)
 }
 
-// of returns the configuration of the authorization server of t: the server that the flags name,
-// or else the token endpoint that is the issuer of t, or else the Zoho server of t's API domain.
+// of returns the configuration for the authorization server of t. The server is the one that the
+// flags name, or else the token endpoint in t.Issuer, or else the Zoho server of t's API domain.
 // The client's secret in the environment is only for a server or an issuer that the flags name.
-// It returns a usage error if the flags are invalid or the server is unknown. Without --issuer, it
-// also returns a usage error if t has an issuer, and the flags name a server of another issuer.
+// The error is a usage error if the flags are invalid or the server is unknown. Without --issuer,
+// the error is also a usage error if t has an issuer that differs from that of the server.
 func (f *asking) of(a *app, t tokenstore.Token) (initializer.Config, error) {
 	if server := f.serverOf(t); server.given() {
 		c, err := server.config(a)
@@ -106,12 +106,12 @@ func (f *asking) of(a *app, t tokenstore.Token) (initializer.Config, error) {
 }
 
 // serverOf returns the server that the flags name for t, with the client of t if the flags name no
-// client. If the flags name no server but select one record, t has a client, and the issuer of t
-// is a token endpoint, the server is at that endpoint.
+// client. If the flags select one record but name no server, the server is at t.Issuer, provided
+// that t has a client and the issuer is a token endpoint.
 func (f *asking) serverOf(t tokenstore.Token) authServer {
 	s := f.server
-	// The flags must select one record, because a keep of all records would otherwise send
-	// requests to the issuers of all of them.
+	// The flags must select one record. Otherwise, a run of keep would send requests to the
+	// issuers of all records.
 	if !s.given() && f.id+f.user != "" && t.ClientID != "" && isEndpoint(t.Issuer) {
 		s.tokenURL = t.Issuer
 	}
@@ -132,9 +132,9 @@ func isEndpoint(issuer string) bool {
 	return last == "token" || last == "access_token"
 }
 
-// renewed replaces the access token of t, and returns the record. If another process has replaced
-// the token with a valid one, renewed sends no request to the authorization server. c configures
-// the server.
+// renewed replaces the access token of t, and returns the record. If another process already
+// replaced the token with a valid one, renewed sends no request to the authorization server. c is
+// the configuration for the server.
 func (a *app) renewed(ctx context.Context, s *store, c initializer.Config, t tokenstore.Token) (tokenstore.Token, error) {
 	c.Store, c.Token, c.Now = s.TokenStore, tokenstore.Token{ID: t.ID}, a.now
 	client, err := initializer.New(ctx, c)

@@ -21,8 +21,8 @@ import (
 // canary is a secret that commands must not print. JSON and CSV do not escape its characters.
 const canary = "canary-5d41402abc4b2a76"
 
-// TestCanary checks that no command prints a secret, for valid and invalid input, and on working
-// and failing stores.
+// TestCanary checks that no command prints a secret, whether the input is valid or invalid, and
+// whether the store works or fails.
 func TestCanary(t *testing.T) {
 	t.Parallel()
 	record := `{"user_name":"ann","client_id":"c","client_secret":"` + canary + `1","refresh_token":"` + canary +
@@ -226,8 +226,8 @@ func everyStore(t *testing.T, test func(*testing.T, env)) {
 	}
 }
 
-// asked checks that a server received calls. A command that sends no call has no stored secret
-// to print.
+// asked checks that a server received calls. A command that makes no call has no stored secret to
+// print.
 func asked(t *testing.T, calls int) {
 	t.Helper()
 	if calls == 0 {

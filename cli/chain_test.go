@@ -30,8 +30,8 @@ import (
 // the two chains.
 const envFull = "TOKENKEEP_FULL"
 
-// TestChain uses the Vault server at the address in envVaultAddr, with the token in VAULT_TOKEN.
-// Without an address, TestChain uses the fake.
+// TestChain uses the Vault server at the address in the variable envVaultAddr, with the token in
+// VAULT_TOKEN. Without an address, TestChain uses the fake.
 const (
 	envVaultAddr  = "TOKENKEEP_VAULT_ADDR"
 	envVaultMount = "TOKENKEEP_VAULT_MOUNT" // "secret" if unset
@@ -203,9 +203,9 @@ func steps(r migrateReport) string {
 	return strings.Join(all, ", ")
 }
 
-// killAlong starts processes that migrate, and kills each at a point that arm chooses, until
-// kills processes were killed. It gives up after kills*tries processes, and returns the number
-// of killed processes.
+// killAlong starts processes that migrate, and kills each process at a point chosen by arm. It
+// stops after the given number of kills, or after kills*tries processes, and returns the number of
+// killed processes.
 //
 // If to.watch is set, each point is a write request, and a process that completes fails the
 // test. Otherwise the points are moments, and a process may complete before its moment.
@@ -243,8 +243,8 @@ func killAlong(t *testing.T, from, to chained, kills int, flags []string, arm ar
 // cancels the call.
 type arming func(kill func()) (disarm func())
 
-// killByWrites returns an arming that kills at a random write request. All the killed runs
-// together send at most as many writes as one uninterrupted run.
+// killByWrites returns an arming that kills at a random write request. Together, the killed runs
+// send at most as many writes as one uninterrupted run.
 func killByWrites(t *testing.T, from, to chained, kills int, flags []string) arming {
 	t.Helper()
 	// The difference between two runs excludes writes that do not depend on the number of

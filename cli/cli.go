@@ -122,8 +122,8 @@ secret from an argument.`,
 }
 
 // begin runs before each command. For a request for completions, begin does nothing. Otherwise,
-// it returns the error of checkGiven, or starts the timer of --timeout and the notes about slow
-// calls.
+// begin returns the error from checkGiven or, if there is none, starts the timer of --timeout and
+// the notes about slow calls.
 func (a *app) begin(c *cobra.Command, args []string) error {
 	if completing(c) {
 		return nil
@@ -180,8 +180,8 @@ func onStore(commands ...*cobra.Command) []*cobra.Command {
 	return commands
 }
 
-// usesStore reports whether c accepts --store. The root command accepts --store, although it only
-// shows the help.
+// usesStore reports whether c accepts --store. The root command accepts --store, even though it
+// only shows the help.
 func usesStore(c *cobra.Command) bool {
 	_, uses := c.Annotations[storeAnnotation]
 	return uses || !c.HasParent()
@@ -199,8 +199,8 @@ func hasEmpty(v pflag.Value) bool {
 var errTimeout = fmt.Errorf("the time that --timeout allows is over: %w", context.DeadlineExceeded)
 
 // timedOut appends the value of --timeout to the text of err if --timeout has expired and err
-// matches context.DeadlineExceeded. It returns an error that matches errTimeout unchanged,
-// because that error already names the flag.
+// matches context.DeadlineExceeded. If err matches errTimeout, timedOut returns err unchanged,
+// because err already names the flag.
 func (a *app) timedOut(err error) error {
 	if a.overdue != nil && a.overdue() && errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, errTimeout) {
 		return fmt.Errorf("%w (--timeout %v)", err, a.timeout)

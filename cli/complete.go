@@ -14,7 +14,7 @@ import (
 
 var fileFlags = []string{"like", "token-file", "svg"}
 
-// values returns the possible values of each flag that has a fixed set of values, by the
+// values returns the possible values of each flag that has a fixed set of values, keyed by the
 // name of the flag.
 func (a *app) values() map[string][]cobra.Completion {
 	var stores, centers, kinds []cobra.Completion

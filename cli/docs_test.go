@@ -34,7 +34,7 @@ var fixtures = map[string][2]string{
 	"Back to a file":                         {"sdk_tokens.txt", "../testdata/zoho-sdk/python_filestore.csv"},
 }
 
-// sdkFiles maps each SDK in a table of docs/migrating.md to a file that the SDK has written.
+// sdkFiles maps each SDK in a table of docs/migrating.md to a file that the SDK wrote.
 var sdkFiles = map[string]string{
 	"Python":     "../codec/tokenfile/testdata/dialects/python.txt",
 	"Java":       "../codec/tokenfile/testdata/dialects/java.txt",
@@ -50,8 +50,8 @@ var sdkFiles = map[string]string{
 // sdkRow matches a row of the table of SDKs: the SDK and the URL of its file.
 var sdkRow = regexp.MustCompile("(?m)^\\| ([^|]+) \\| `(file:sdk_tokens[^`]*)` \\|")
 
-// TestMigratingSDKs checks that migrate moves a file of each SDK with the URL in
-// docs/migrating.md.
+// TestMigratingSDKs checks that migrate accepts each SDK's URL in docs/migrating.md and moves the
+// records of that SDK's file.
 func TestMigratingSDKs(t *testing.T) {
 	t.Parallel()
 	rows := sdkRow.FindAllStringSubmatch(readFile(t, migratingDoc), -1)

@@ -51,9 +51,9 @@ func (r *doctorReport) add(f doctor.Finding) {
 	r.Findings = append(r.Findings, j)
 }
 
-// err returns the error of the command. If ended, the error with which the check ended, is not
-// nil, the result wraps ended. Otherwise, the result matches errFindings if harmful findings are
-// left, and is nil if not.
+// err returns the error of the command. ended is the error that ended the check, or nil. If ended
+// is not nil, the result wraps that error. Otherwise, the result matches errFindings if harmful
+// findings are left, and is nil if not.
 func (r *doctorReport) err(ended error) error {
 	switch {
 	case ended != nil:

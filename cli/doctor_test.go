@@ -10,7 +10,7 @@ import (
 )
 
 // TestDoctorOnHealthyStores checks that doctor has no harmful findings in a store that other
-// commands have used.
+// commands used.
 func TestDoctorOnHealthyStores(t *testing.T) {
 	t.Parallel()
 	eachStore(t, func(t *testing.T, e env) {

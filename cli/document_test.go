@@ -47,7 +47,7 @@ func cliDocument(root *cobra.Command) string {
 	d := &document{root: root, shared: named.Flags()}
 	d.add(cliIntro, markdown(root, root.Long))
 	d.index()
-	d.add("## Global flags\n\nEvery command accepts `--json`, `--timeout` and `--help` (`-h`). Every command that uses a store accepts `--store`. `tokenkeep` without a command also accepts `--version` (`-v`).\n\n```text\n%s```\n", root.PersistentFlags().FlagUsages())
+	d.add("## Global flags\n\nEvery command accepts `--json`, `--timeout` and `--help` (`-h`). Every command that uses a store accepts `--store`, except `migrate`, which has `--from` and `--to`. `tokenkeep` without a command also accepts `--version` (`-v`).\n\n```text\n%s```\n", root.PersistentFlags().FlagUsages())
 	d.add("## %s\n\nSeveral commands share these flags. Their sections list the names only.\n\n```text\n%s```\n", serverSection, d.shared.FlagUsages())
 	for _, task := range tasks {
 		for path := range strings.SplitSeq(task.commands, ", ") {
@@ -57,7 +57,7 @@ func cliDocument(root *cobra.Command) string {
 	return strings.TrimSuffix(d.String(), "\n")
 }
 
-// add appends a text and an empty line.
+// add appends text and an empty line.
 func (d *document) add(format string, args ...any) { _, _ = fmt.Fprintf(d, format+"\n", args...) }
 
 // command returns the command or topic at a path such as "keys new".
@@ -231,7 +231,7 @@ func codeOf(root *cobra.Command, text string) string {
 	return span
 }
 
-// TestCLIDocument checks that docs/cli.md is the page that cliDocument makes from the help.
+// TestCLIDocument checks that docs/cli.md is the page that cliDocument generates from the help.
 func TestCLIDocument(t *testing.T) {
 	t.Parallel()
 	want := cliDocument((&app{schemes: allSchemes(), env: env{}.get}).rootCommand())

@@ -67,8 +67,8 @@ func holds(t *testing.T, dir, text string) bool {
 }
 
 // TestOneUnreadable checks that ls, export, migrate, doctor and rm continue if the service denies
-// the reads of one secret. Each command must report the secret and the reason of the service, and
-// must fail.
+// the reads of one secret. Each command must report the secret and the reason from the service,
+// and must fail.
 func TestOneUnreadable(t *testing.T) {
 	t.Parallel()
 	e, server := vaultEnv(t)
@@ -157,8 +157,8 @@ func TestOneCauseIsOneLine(t *testing.T) {
 	}
 }
 
-// TestDoctorCompares checks that doctor recognizes that each kind of store compares before it
-// writes. The probes of doctor must leave no findings, and not change the number of records.
+// TestDoctorCompares checks that doctor detects, for each kind of store, that the store compares
+// before it writes. The probes must leave no findings, and must not change the number of records.
 func TestDoctorCompares(t *testing.T) {
 	t.Parallel()
 	eachStore(t, func(t *testing.T, e env) {
@@ -212,9 +212,9 @@ func TestMigrateInterrupted(t *testing.T) {
 	}
 }
 
-// TestImportInterrupted checks that an interrupted import reports how many rows were imported
-// and how many were not tried. The exit code must be that of an interrupt, even if --skip-bad has
-// left out a row.
+// TestImportInterrupted checks that an interrupted import reports how many rows were imported and
+// how many were not tried. The exit code must be that of an interrupt, even if --skip-bad left out
+// a row.
 func TestImportInterrupted(t *testing.T) {
 	t.Parallel()
 	e, server := vaultEnv(t)

@@ -27,7 +27,7 @@ type class struct {
 	code int
 	name string // "class" in JSON
 	is   error  // errors of the class match this error; nil in classOK and classOther
-	text string // the meaning in the help; empty if another element with this name has one
+	text string // the meaning in the help; empty if another element with this name has a text
 }
 
 var (
@@ -49,12 +49,12 @@ var classes = []class{
 	{12, "conflicts", migrate.ErrConflicts, "migrate: some records have problems, and nothing was written"},
 	{11, "not_persisted", tokenstore.ErrNotPersisted, "a new token is usable but was not stored"},
 	{7, "denied", tokenstore.ErrDenied, "the store refused the credentials, or they lack a permission"},
-	{14, "refused", tokenstore.ErrRefused, "the configuration of the store or OAuth server forbids it; an operator must act"},
+	{14, "refused", tokenstore.ErrRefused, "the configuration of the store or server forbids it; an operator must act"},
 	{14, "refused", initializer.ErrClient, ""},
 	{14, "refused", initializer.ErrRefused, ""},
 	{14, "refused", initializer.ErrTokenType, ""},
 	{16, "reauth_required", initializer.ErrReauthRequired, "the user has to authorize the client again"},
-	{8, "unavailable", tokenstore.ErrUnavailable, "store or OAuth server could not be reached, failed, or throttled the call: try again"},
+	{8, "unavailable", tokenstore.ErrUnavailable, "the store or server could not be reached, failed, or throttled the call: try again"},
 	{8, "unavailable", initializer.ErrServer, ""},
 	{8, "unavailable", initializer.ErrThrottled, ""},
 	{8, "unavailable", context.DeadlineExceeded, ""},
@@ -131,8 +131,8 @@ func (e restated) Unwrap() error { return e.error }
 // derivedID matches IDs that a store derives.
 var derivedID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[ugra][a-z2-7]{32}$`) })
 
-// shortID is the maximum length in bytes of an ID that errors quote although no store has derived
-// the ID. Tokens and keys of the known providers are longer.
+// shortID is the length in bytes up to which errors quote any argument. A longer argument that is
+// not a derived ID might be a token. Tokens and keys of the known providers are longer.
 const shortID = 12
 
 // maybeToken reports whether text, an argument that should be a name or an ID, might be a token.
@@ -143,8 +143,8 @@ func maybeToken(text string) bool { return len(text) > shortID && !derivedID().M
 var fileSuffix = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[^.]{1,64}(\.[A-Za-z0-9]{1,5}){1,2}$`) })
 
 // maybeTokenFile reports whether the name of a file might be a token. It returns false for a name
-// that is short or has a suffix, for a hidden file, and for a file in an existing directory that
-// the name contains.
+// that is short or has a suffix, for a hidden file, and for a name that begins with an existing
+// directory.
 func maybeTokenFile(name string) bool {
 	if !maybeToken(name) || fileSuffix().MatchString(filepath.Base(name)) {
 		return false

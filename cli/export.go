@@ -72,7 +72,7 @@ FILE can be "-" for standard output. That requires --reveal, because it shows se
 	return c
 }
 
-// exportTo returns an error if the flags, or an existing file, do not allow an export to name.
+// exportTo returns an error if the flags or an existing file forbid an export to the named file.
 func (a *app) exportTo(name string, force, reveal bool) error {
 	if name != "-" {
 		if err := files.Replaceable(name); err != nil {
@@ -166,8 +166,8 @@ func droppable(list string) (names []string, err error) {
 	return names, nil
 }
 
-// A dropping reads the records of a store without the members in names. It keeps a token_type
-// that the SDKs do not send correctly, and the export then fails.
+// A dropping reads the records of a store without the members in names. A token_type that the SDKs
+// do not send correctly remains, so that the export fails.
 type dropping struct {
 	migrate.Reader
 	names []string
@@ -221,8 +221,8 @@ func newExportFile(d codec.Dialect) (*exportFile, error) {
 	return &exportFile{dialect: d, numbers: numbers}, err
 }
 
-// Fits returns for each token an error that says why the SDK could not read the row of the token,
-// or nil. For an ID that is not a number of the SDKs, the error is not nil.
+// Fits returns, for each token, nil or an error that says why the SDK could not read the row of
+// the token. For an ID that is not a number of the SDKs, the error is not nil.
 func (f *exportFile) Fits(_ context.Context, tokens []tokenstore.Token) ([]error, error) {
 	file, err := tokenfile.New(f.dialect)
 	if err != nil {
@@ -336,8 +336,8 @@ func (f *exportFile) GetTokens(context.Context) ([]tokenstore.Token, error) {
 	return file.rows, file.bad
 }
 
-// bytes returns the encoded file, with the records ordered by ID. No other method may run at the
-// same time, except a method that holds f.mu and calls bytes.
+// bytes returns the encoded file, with the records ordered by ID. The caller must hold f.mu, or be
+// the only user of f.
 func (f *exportFile) bytes() ([]byte, error) {
 	file, err := tokenfile.New(f.dialect)
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 // are longer.
 var plainName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z][a-z0-9-]{0,11}$`) })
 
-// echoed returns name in quotes for an error message. If name might be a token, echoed returns the
-// argument instead.
+// echoed returns name in quotes for an error message. For a name that might be a token, echoed
+// returns its second argument.
 func echoed(name, instead string) string {
 	if !plainName().MatchString(name) {
 		return instead
@@ -27,8 +27,8 @@ func echoed(name, instead string) string {
 	return fmt.Sprintf("%q", name)
 }
 
-// knownCommand returns an error if there are arguments: cobra passes them to c only if they name
-// no command.
+// knownCommand returns an error if there are arguments, because cobra passes arguments to c only
+// if they name no command.
 func knownCommand(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -42,8 +42,8 @@ func knownCommand(c *cobra.Command, args []string) error {
 	return fmt.Errorf("there is no command %s%s; see 'tokenkeep help'", echoed(args[0], "of that name"), didYouMean(args[0], names))
 }
 
-// didYouMean returns a question that suggests the element of names that is closest to name. It
-// returns "" if no element is close.
+// didYouMean returns a question that suggests the element of names closest to name. It returns ""
+// if no element is close.
 func didYouMean(name string, names []string) string {
 	const most = 2
 	best, least := "", most+1
@@ -84,8 +84,8 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// flagError returns an error in place of err, an error about flags. The result quotes neither
-// values nor other texts that might be a secret.
+// flagError returns an error to report in place of err, which is an error from cobra about flags.
+// The result quotes neither values nor other text that might be secret.
 func flagError(c *cobra.Command, err error) error {
 	var (
 		unknown *pflag.NotExistError
@@ -138,8 +138,8 @@ func noArgs(c *cobra.Command, args []string) error {
 	return nil
 }
 
-// oneArg returns a function that returns an error unless there is exactly one argument. Errors
-// use what as the name of the argument.
+// oneArg returns a function that returns an error unless there is exactly one argument. The
+// parameter what is the name of the argument in errors.
 func oneArg(what string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) != 1 {

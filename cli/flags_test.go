@@ -12,8 +12,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/fakevault"
 )
 
-// everyCommand calls visit with each command that can be run, and the words that name the
-// command.
+// everyCommand passes each command that can be run, and the words that name the command, to the
+// function visit.
 func everyCommand(c *cobra.Command, visit func(c *cobra.Command, path []string)) {
 	if c.Runnable() {
 		visit(c, strings.Fields(c.CommandPath())[1:])
@@ -75,8 +75,8 @@ func TestNegativeDurations(t *testing.T) {
 	}
 }
 
-// TestStoreOfEveryCommand checks that --store is refused by the commands that use no store, and only
-// by these, whatever the commands are called.
+// TestStoreOfEveryCommand checks that exactly the commands that use no store refuse --store, even
+// if the commands are renamed.
 func TestStoreOfEveryCommand(t *testing.T) {
 	t.Parallel()
 	without := []string{"help", "keys", "man", "policy", "version"}

@@ -119,8 +119,9 @@ func zohoOf(t tokenstore.Token) (initializer.Environment, bool) {
 	return initializer.EnvironmentOf(t.APIDomain)
 }
 
-// server returns the configuration of the authorization server of t, and t without an API domain
-// that is not Zoho's. It returns false if neither t nor the flags name the server.
+// server returns the configuration for the authorization server of t, and a copy of t. Unless the
+// API domain of t selects the server, the copy has no API domain. server returns false if neither
+// t nor the flags name the server.
 func (a *app) server(w wish, t tokenstore.Token) (initializer.Config, tokenstore.Token, bool) {
 	c := initializer.Config{HTTPClient: a.http, Issuer: cmp.Or(t.Issuer, initializer.NoIssuer)}
 	env, zoho := zohoOf(t)
@@ -187,9 +188,9 @@ func (w wish) wanted(ctx context.Context, s *store) (tokens []tokenstore.Token, 
 }
 
 // plan returns the records that w selects. The error matches tokenstore.ErrNotFound if there are
-// none. The error is a usage error if the server that the flags name would be used for records of
-// several clients or issuers. It is also a usage error if a server is unknown and w.unrevoked is
-// false.
+// no such records. The error is a usage error if the server that the flags name would be used for
+// records of several clients or issuers. The error is also a usage error if a server is unknown
+// and w.unrevoked is false.
 func (a *app) plan(ctx context.Context, s *store, w wish) (tokens []tokenstore.Token, unreadable, err error) {
 	tokens, unreadable, err = w.wanted(ctx, s)
 	if err != nil {
@@ -236,7 +237,7 @@ type forgotten struct {
 	Server  string `json:"server,omitempty"`
 	Revoked bool   `json:"revoked"`
 	Deleted bool   `json:"deleted"`
-	Why     string `json:"why,omitempty"` // the reason if the record was not revoked or not deleted
+	Why     string `json:"why,omitempty"` // why the tokens were not revoked, or the record was not deleted
 }
 
 // nothingHeld is the reason in the report if a record has no token to revoke.
@@ -295,7 +296,7 @@ func (a *app) forget(ctx context.Context, s *store, w wish) error {
 	return a.printForgetting(r, err)
 }
 
-// printForgetting prints the report. It returns err, joined with any error of printing.
+// printForgetting prints the report. It returns err, joined with any error from printing.
 func (a *app) printForgetting(r forgetting, err error) error {
 	if a.json {
 		return errors.Join(err, a.printJSON(r))

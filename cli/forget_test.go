@@ -45,7 +45,7 @@ func (w *forgetWorld) adds(user, client, apiDomain string) {
 		`","access_token":"`+access+`","expiry_time":4070908800000,"api_domain":"`+apiDomain+`"}`, "save")
 }
 
-// A tellingWriter calls tell before each write.
+// A tellingWriter calls the function tell before each write.
 type tellingWriter struct {
 	bytes.Buffer
 	tell func()
@@ -79,8 +79,8 @@ func (w *forgetWorld) forget(args ...string) result {
 	return r
 }
 
-// wants checks the exit code and the remaining records. Each element of left is a client and a
-// user.
+// wants checks the exit code and the remaining records. Each element of the parameter left
+// consists of a client and a user.
 func (w *forgetWorld) wants(r result, code int, left ...string) {
 	w.t.Helper()
 	var got []string

@@ -29,8 +29,8 @@ has them.
   tokenkeep get --like search.json
 
 Give the tokens of a search in a file or on standard input: arguments appear in the
-process list and in the shell history. At a terminal, get --like - does not show what the
-user types.
+process list and in the shell history. At a terminal, "tokenkeep get --like -" does not
+show what the user types.
 
 "tokenkeep help records" describes searches. "tokenkeep status ID" shows the
 state of its refreshes.`,
@@ -60,8 +60,9 @@ state of its refreshes.`,
 	return c
 }
 
-// wanted returns a token with the fields by which get searches. If like is not empty, wanted reads
-// the file that like names. If the flags contradict each other, the error is a usage error.
+// wanted returns a token with the fields by which get searches. If like is not empty, it is the
+// name of a file, and wanted reads the fields from that file. If the flags contradict each other,
+// the error is a usage error.
 func (a *app) wanted(ctx context.Context, id string, who identity, like string) (tokenstore.Token, error) {
 	switch {
 	case howMany(id != "", who.user != "", like != "") != 1:

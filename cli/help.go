@@ -16,8 +16,8 @@ func (a *app) helpTopics() []*cobra.Command {
 	}
 }
 
-// withTopics returns a completion function that adds the help topics to the completions of
-// complete.
+// withTopics returns a completion function that adds the help topics to the completions from the
+// function complete.
 func (a *app) withTopics(complete cobra.CompletionFunc) cobra.CompletionFunc {
 	return func(c *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		all, directive := complete(c, args, word)

@@ -12,8 +12,8 @@ import (
 // An identity holds the flags that identify a record by user, client, issuer and resource.
 type identity struct{ user, client, issuer, resource string }
 
-// flags adds the flags to a command. user is appended to the description of --user, and others
-// to the other descriptions.
+// flags adds the flags to a command. It appends the text in user to the description of --user, and
+// the text in others to the other descriptions.
 func (i *identity) flags(c *cobra.Command, user, others string) {
 	c.Flags().StringVar(&i.user, "user", "", "the user's name"+user)
 	c.Flags().StringVar(&i.client, "client", "", "the client's ID"+others)
@@ -26,8 +26,8 @@ func (i identity) token() tokenstore.Token {
 	return tokenstore.Token{UserName: i.user, ClientID: i.client, Issuer: i.issuer, Resource: i.resource}
 }
 
-// complete returns t with an empty user, client, issuer or resource set from i. It returns a
-// usage error if one of these fields is set in both t and i, with different values.
+// complete fills an empty user, client, issuer or resource of t from i, and returns the result. If
+// t and i have different values for one of these fields, complete returns a usage error.
 func (i identity) complete(t tokenstore.Token) (tokenstore.Token, error) {
 	var strange []string
 	for _, part := range []struct {
@@ -40,7 +40,7 @@ func (i identity) complete(t tokenstore.Token) (tokenstore.Token, error) {
 		*part.of = cmp.Or(*part.of, part.given)
 	}
 	if len(strange) > 0 {
-		return tokenstore.Token{}, usagef("standard input has a %s that differs from --%s", strings.Join(strange, " and "), strings.Join(strange, " and --"))
+		return tokenstore.Token{}, usagef("the record differs from --%s", strings.Join(strange, " and --"))
 	}
 	return t, nil
 }

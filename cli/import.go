@@ -84,7 +84,7 @@ type tokenFile struct {
 	bad      error              // joins a rowError for each unreadable row; nil if all rows are readable
 }
 
-// readTokenFile parses a token file. Errors about single rows are in tokenFile.bad.
+// readTokenFile parses a token file. Errors about individual rows are in tokenFile.bad.
 func readTokenFile(data []byte, d codec.Dialect) (*tokenFile, error) {
 	f, err := parseFile(data, d)
 	if err != nil {
@@ -173,7 +173,7 @@ func (a *app) importFile(ctx context.Context, name string, f *tokenFile, o impor
 		for _, failure := range did.Failed {
 			r.fail(rowError{f.lines[failure.Record], failure.User, failure.Err})
 		}
-		if errors.Is(ctx.Err(), context.Canceled) { // r.err ignores err if a row has failed
+		if errors.Is(ctx.Err(), context.Canceled) { // r.err ignores err if a row failed
 			r.errs = append(r.errs, context.Cause(ctx))
 		}
 		if a.json {
@@ -220,8 +220,8 @@ func (r *importReport) counts() string {
 	return text
 }
 
-// err returns the error of the command, or nil if all rows were imported. ended is the error
-// with which the import ended, or nil.
+// err returns the error of the command, or nil if all rows were imported. ended is the error that
+// ended the import, or nil.
 func (r *importReport) err(ended error) error {
 	switch {
 	case len(r.errs) == 0:

@@ -40,8 +40,8 @@ func tooLong(limit int64) error {
 	return fmt.Errorf("%w: longer than %d MiB", errInput, limit>>20)
 }
 
-// readFile reads a file of at most limit bytes, or standard input if the name is "-". what
-// describes the text that a user types at a terminal.
+// readFile reads a file of at most limit bytes, or standard input if the name is "-". If standard
+// input is a terminal, the prompt what asks for the text.
 func (a *app) readFile(ctx context.Context, name string, limit int64, what prompt) ([]byte, error) {
 	if name == "-" {
 		return a.readInput(ctx, limit, what)

@@ -195,7 +195,7 @@ func (w *twoServers) mix() {
 	}
 }
 
-// end forgets one record after the other, and checks that each call revokes and deletes only one
+// end forgets one record after another, and checks that each call revokes and deletes only one
 // record.
 func (w *twoServers) end(by way) {
 	w.t.Helper()

@@ -69,15 +69,16 @@ A Zoho record names the data center of its tokens. Records of other servers are 
 if the server is named, as with "tokenkeep token"; others are skipped and counted.
 
 --within alone refreshes every record, including those of inactive users. With
---within 0s --idle 720h, a refresh token that expires after 60 days without use is used
-once in 30 days.
+"tokenkeep keep --within 0s --idle 720h", a refresh token that expires after 60 days
+without use is used once in 30 days.
 
 The calls to the store respect its quota. If the authorization server throttles five times
 in a row, the remaining records are left for the next run.
 
-With --metrics FILE, which ends in .prom, the numbers of records are written for the
-textfile collector of Prometheus's node_exporter: what keep has done, and how many records
-have an access token that expired 1, 3, 7 or more days ago. They hold no ID, user or client.
+With --metrics, the numbers of records are written to a file for the textfile collector of
+Prometheus's node_exporter: what keep has done, and how many records have an access token
+that expired 1, 3, 7 or more days ago. The name of the file must end in .prom. The file
+contains no ID, user or client.
 
 The exit code is 16 if a grant is dead: its user has to log in again. If a refresh failed
 for another reason, it is 8 or the code of that reason. The other records are still
@@ -110,7 +111,7 @@ type kept struct {
 	Records   int         `json:"records"`   // number of readable records
 	Due       int         `json:"due"`       // number of records that are due
 	Refreshed int         `json:"refreshed"` // number of due records that this or another process refreshed
-	Later     int         `json:"later"`     // number of due records left for a later run, because the authorization server throttles
+	Later     int         `json:"later"`     // number of due records left for a later run, because the authorization server throttled requests
 	Skipped   int         `json:"skipped"`   // number of due records whose authorization server is not named
 	Failed    []deadGrant `json:"failed"`    // due records whose refresh failed for another reason
 	Dead      []deadGrant `json:"dead"`      // records whose users must log in again
@@ -167,8 +168,8 @@ func (a *app) keep(ctx context.Context, s *store, k keeping) error {
 	return w.print(errors.Join(err, unreadable))
 }
 
-// one refreshes a record, and adds the outcome to the report. It returns an error only if the store
-// denies or throttles the call, or if ctx is done.
+// one refreshes a record, and adds the outcome to the report. It returns an error only if the
+// store denies or throttles a call, or if ctx is done.
 func (w *keeper) one(ctx context.Context, t tokenstore.Token) error {
 	config, err := w.of(w.app, t)
 	if err != nil || w.enough() {
@@ -212,7 +213,7 @@ func (w *keeper) note(t tokenstore.Token, err error) {
 	case err == nil:
 		r.Refreshed++
 		w.renewed[t.ID] = true
-	case errors.Is(err, tokenstore.ErrNotFound): // another process has removed the record
+	case errors.Is(err, tokenstore.ErrNotFound): // another process removed the record
 	case errors.Is(err, initializer.ErrThrottled):
 		r.Later++
 		w.turned++

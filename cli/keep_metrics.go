@@ -12,9 +12,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// idleDays lists ages in days. For each age, a metric counts the records that keep has not
-// refreshed and whose access token expired at least that long ago. Depending on the authorization
-// server, a refresh token expires after 7, 30, 60, 90 or 180 days without use.
+// idleDays lists ages in days. For each age, a metric counts the records that keep did not refresh
+// and whose access token expired at least that long ago. Depending on the authorization server, a
+// refresh token expires after 7, 30, 60, 90 or 180 days without use.
 var idleDays = []int{1, 3, 7, 14, 30, 45, 60, 75, 90, 180}
 
 const (
@@ -47,8 +47,8 @@ func newKeepMetrics() *keepMetrics {
 	return m
 }
 
-// writeMetrics writes the metrics of this run to the file of --metrics. tokens are the records
-// before the run.
+// writeMetrics writes the metrics of this run to the file of --metrics. tokens contains the
+// records from before the run.
 func (w *keeper) writeMetrics(tokens []tokenstore.Token) error {
 	m := newKeepMetrics()
 	kind, _, _ := strings.Cut(w.app.storeName(), ":")

@@ -108,7 +108,7 @@ func TestKeepOnce(t *testing.T) {
 	})
 }
 
-// TestKeepTroubled checks that keep stops after mostTurned throttled requests, and that it
+// TestKeepTroubled checks that keep stops after mostTurned throttled requests, and that keep
 // reports every record as failed if the server fails.
 func TestKeepTroubled(t *testing.T) {
 	t.Parallel()

@@ -16,7 +16,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// storeOptions returns the options of a tokenstore.Store, including the keys in the keys file,
+// storeOptions returns the options for a tokenstore.Store, including the keys from the keys file
 // if there is one.
 func (a *app) storeOptions() (*tokenstore.Options, error) {
 	name := a.env(envKeys)
@@ -117,8 +117,8 @@ For a store with records, see "tokenkeep keys add".`,
 	return c
 }
 
-// newKeys writes k to a new file, and prints how to use the file. The printed text begins with
-// name and what. If the file exists, newKeys returns a usage error.
+// newKeys writes k to a new file, and prints how to use the file. The printed text begins with the
+// file name and the text in what. If the file exists, newKeys returns a usage error.
 func (a *app) newKeys(name string, k *keys.Keys, what string) error {
 	switch err := files.Create(name, k.Encode()); {
 	case errors.Is(err, fs.ErrExist):
@@ -188,8 +188,9 @@ func (a *app) keysStep(name, short, long string, change func(*keys.Keys) (*keys.
 	}
 }
 
-// changeKeys replaces the content of a keys file with the result of change, and prints done.
-// If no keys would remain, changeKeys leaves the file unchanged.
+// changeKeys passes the keys in a file to change, replaces the content of the file with the
+// result, and prints the text in done. If no keys would remain, changeKeys leaves the file
+// unchanged.
 func (a *app) changeKeys(name string, change func(*keys.Keys) (*keys.Keys, error), done string) error {
 	k, err := keys.Load(name)
 	if err != nil {

@@ -187,8 +187,8 @@ type consent struct {
 	iss      issuerCheck
 }
 
-// begun returns a login that has not yet asked the user for consent. It discovers the endpoints
-// of the server if the flags do not name them.
+// begun returns a consent that the user has not yet been asked for. It discovers the endpoints of
+// the server if the flags do not name them.
 func (a *app) begun(ctx context.Context, l *login) (*consent, error) {
 	c := &consent{login: l, a: a, state: rand.Text()}
 	endpoints := metadata{Authorization: l.authURL, Token: l.server.tokenURL}

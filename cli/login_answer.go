@@ -28,12 +28,12 @@ var errNoConsent = fmt.Errorf("no answer came in the time that --wait allows: %w
 // An issuerCheck describes the issuer that an answer may name (RFC 9207).
 type issuerCheck struct {
 	issuer string // empty if it is unknown
-	always bool   // each answer of the server names the issuer
+	always bool   // each answer from the server names the issuer
 }
 
-// code returns the code in an answer. It also selects the data center that an answer of Zoho
-// names. The error matches errInput if the answer does not belong to the request, is malformed,
-// or has neither a code nor an error. For an answer with an error, code returns the error of
+// code returns the code in an answer. It also selects the data center that an answer from Zoho
+// names. The error matches errInput if the answer does not belong to the request, is malformed, or
+// has neither a code nor an error. For an answer with an error, code returns the error of
 // refusedConsent.
 func (c *consent) code(answer url.Values) (tokenstore.Secret, error) {
 	for name, all := range answer {
@@ -77,7 +77,7 @@ func refusedConsent(code string) error {
 	return fmt.Errorf("%w: there is no consent: the answer is %q", class, code)
 }
 
-// moveTo makes exchange use the data center that the answer of Zoho names. It accepts only data
+// moveTo makes exchange use the data center that the answer from Zoho names. It accepts only data
 // centers of Zoho, because the data center receives the client's secret. With --accounts-url,
 // moveTo only checks that the answer names no other server.
 func (c *consent) moveTo(accounts, location string) error {
@@ -100,8 +100,9 @@ func (c *consent) moveTo(accounts, location string) error {
 	return fmt.Errorf("%w: the user is of a data center that is not known: give --accounts-url and --api-url", errInput)
 }
 
-// showConsent prints the consent URL on standard error. At a terminal, readTyped asks for the
-// address instead, after the echo is off.
+// showConsent prints the consent URL on standard error. If paste is set, showConsent also asks for
+// the address that the browser shows. At a terminal, readTyped asks for the address instead, after
+// the echo is off.
 func (a *app) showConsent(consentURL string, paste bool) {
 	if a.json {
 		a.noteJSON(map[string]string{"consent_url": consentURL})
@@ -131,15 +132,15 @@ func openBrowser(ctx context.Context, address string) error {
 	return nil
 }
 
-// A receiver receives the answer of the authorization endpoint.
+// A receiver receives the answer from the authorization endpoint.
 type receiver struct {
 	url     string // the redirect URL for the browser
 	receive func(context.Context) (url.Values, error)
 	close   func()
 }
 
-// receiver returns a receiver that reads standard input with --paste, and otherwise listens at
-// the redirect URL.
+// receiver returns a receiver. With --paste, the receiver reads standard input; otherwise, it
+// listens at the redirect URL.
 func (c *consent) receiver(ctx context.Context) (*receiver, error) {
 	if c.paste {
 		return &receiver{c.redirect, c.pasted, func() {}}, nil
@@ -200,8 +201,8 @@ const answered = `<!doctype html><meta charset="utf-8"><title>tokenkeep</title>
 <p>tokenkeep has the answer, and shows the result in its terminal. You can close this page.
 `
 
-// answering returns a handler for the redirect URL at. The handler sends the parameters of the
-// first answer to answers, which must be buffered, and ignores later answers.
+// answering returns a handler for the redirect URL in at. The handler sends the parameters of the
+// first answer to the channel answers, which must be buffered, and ignores later answers.
 func answering(at *url.URL, answers chan<- url.Values) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		values, err := url.ParseQuery(r.URL.RawQuery)

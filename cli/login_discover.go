@@ -78,7 +78,7 @@ func (a *app) discover(ctx context.Context, issuer string) (metadata, error) {
 	return metadata{}, fmt.Errorf("%w: the issuer has no metadata: give --auth-url and --token-url", initializer.ErrRefused)
 }
 
-// errNoMetadata means that a server has no metadata at a URL.
+// errNoMetadata means that the server has no metadata at the requested URL.
 var errNoMetadata = errors.New("no metadata")
 
 func fetchMetadata(ctx context.Context, client *http.Client, place string) (m metadata, err error) {

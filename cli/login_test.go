@@ -128,8 +128,8 @@ func (w *loginWorld) consents(consentURL string) string {
 	return to
 }
 
-// answers returns a browser for a user who gives consent. change modifies the parameters of the
-// answer.
+// answers returns a browser for a user who gives consent. The function change modifies the
+// parameters of the answer.
 func (w *loginWorld) answers(change func(url.Values)) browser {
 	return func(consentURL string) string {
 		u, err := url.Parse(w.consents(consentURL))

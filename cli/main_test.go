@@ -217,8 +217,8 @@ func gcpEnv(t *testing.T) (env, *fakegcp.Server) {
 	return env{envStore: "gcpsm:my-project/oauth?endpoint=http://" + server.Addr}, server
 }
 
-// mysqlServer is a server that all tests share. Each test has a separate database. The first
-// call of mysqlEnv starts the server.
+// mysqlServer is a server that all tests share. Each test has a separate database. The first call
+// to mysqlEnv starts the server.
 var mysqlServer struct {
 	once    sync.Once
 	running *mariadb.Server

@@ -38,8 +38,9 @@ func (a *app) manCommand() *cobra.Command {
 	}
 }
 
-// everyPage calls do with the file name and the text of the manual page of each command and
-// topic. It omits hidden commands, completion and help. If do fails, everyPage returns the error.
+// everyPage calls the function do once for the manual page of each command and topic, with the
+// file name and the text. It omits hidden commands, completion and help. If do returns an error,
+// everyPage stops and returns that error.
 func everyPage(root *cobra.Command, do func(name, text string) error) error {
 	if root.Hidden || root.Name() == "completion" || root.Name() == "help" {
 		return nil

@@ -28,8 +28,8 @@ const (
 	labelStatus    = "http_response_status_code"
 )
 
-// metrics holds the metrics of serve. Metrics that package otelkeep has too have the names, labels
-// and buckets of otelkeep's metrics in Prometheus.
+// metrics holds the metrics of serve. Metrics that package otelkeep also records have the same
+// names, labels and buckets as otelkeep's metrics in Prometheus.
 type metrics struct {
 	registry  *prometheus.Registry
 	refreshes *prometheus.CounterVec
@@ -107,8 +107,8 @@ const (
 
 const metricsPath = "/metrics"
 
-// listen serves the metrics at an address until stop is called. It returns the address on which
-// it listens.
+// listen serves the metrics at an address until the returned function stop is called. It returns
+// the address on which it listens.
 func (m *metrics) listen(ctx context.Context, address string) (at net.Addr, stop func(), err error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {

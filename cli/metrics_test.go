@@ -106,7 +106,7 @@ func TestServeMetrics(t *testing.T) {
 }
 
 // families returns the labels of each metric of the program, and the bucket boundaries of each
-// histogram, by the name of the metric.
+// histogram, keyed by the name of the metric.
 func families(t *testing.T) (labels map[string][]string, bounds map[string][]float64) {
 	t.Helper()
 	m := newMetrics()
@@ -260,8 +260,8 @@ func TestDeployedMetrics(t *testing.T) {
 		}
 	})
 
-	// The program must have the metrics of otelkeep, under the names that an OpenTelemetry
-	// collector exports to Prometheus.
+	// The program must have the metrics of otelkeep, with the names under which an OpenTelemetry
+	// collector exports them to Prometheus.
 	t.Run("otelkeep", func(t *testing.T) {
 		t.Parallel()
 		code, err := os.ReadFile("../otelkeep/otelkeep.go")

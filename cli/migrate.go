@@ -109,7 +109,7 @@ func (o migrateOptions) check() error {
 // A side is an app with the environment of the source or the target.
 type side struct {
 	app
-	empty string // the name of a variable with the prefix of the side that was read, and is set but empty
+	empty string // the prefixed name of a variable that was read, and is set but empty
 }
 
 func (a *app) side(prefix string) *side {
@@ -140,8 +140,8 @@ func (a *app) isSet(name string) (value string, set bool) {
 	return value, value != ""
 }
 
-// openURL opens the store of the side. It returns a usage error if the store reads a variable with
-// the prefix of the side that is set but empty.
+// openURL opens the store of the side. It returns a usage error if the store reads a variable that
+// is set but empty under its prefixed name.
 func (s *side) openURL(ctx context.Context, url string) (*store, error) {
 	opened, err := s.app.openURL(ctx, url)
 	if s.empty == "" {

@@ -39,7 +39,7 @@ type migrateStep struct {
 	Name    migrate.Step `json:"name"`
 	Records int          `json:"records"`
 	Seconds float64      `json:"seconds"`
-	Calls   *int64       `json:"calls"` // null if the calls are not counted
+	Calls   *int64       `json:"calls"` // number of calls; null if the calls are not counted
 }
 
 func (w *watch) report() *migrateReport {
@@ -67,8 +67,8 @@ func (w *watch) report() *migrateReport {
 	return r
 }
 
-// store returns the store that decides whether the calls of a step are counted, or nil if the
-// step sends no calls.
+// store returns the store that decides whether the calls of a step are counted, or nil if the step
+// makes no calls.
 func (w *watch) store(s migrate.Step) *store {
 	switch s {
 	case migrate.StepReadSource, migrate.StepDelete:

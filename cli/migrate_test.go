@@ -195,7 +195,7 @@ func TestMigrateListsWhatStandsInTheWay(t *testing.T) {
 		"3,bob,c,s3cret,r3,a3,,,,\n"+ // the same user and client as in row 2
 		"4,cat,c,s3cret,,,,,,\n"+ // no token
 		"5,,d,s3cret,r5,a5,,,,\n"+
-		"6,,d,s3cret,r5,a6,,,,\n"+ // the refresh token of row 5
+		"6,,d,s3cret,r5,a6,,,,\n"+ // the same refresh token as in row 5
 		"7,dan,c,s3cret,r7,a7,,soon,,\n"+ // the expiry is not a time
 		"8,eve,,s3cret,r8,a8,,,,\n"+ // the target has eve with a client
 		"9,fay,c,s3cret,r9,a9,,,,\n"+ // another record of the target has this ID
@@ -554,8 +554,8 @@ func TestMigrateKnowsFilesByTheirNames(t *testing.T) {
 	}
 }
 
-// TestMigrateKeepsALateSave checks that a migration does not remove a record from the source if
-// the record is saved between its last read and its removal.
+// TestMigrateKeepsALateSave checks that a migration does not remove a record from the source if a
+// program saves the record between the last read and the removal.
 func TestMigrateKeepsALateSave(t *testing.T) {
 	t.Parallel()
 	from, source := vaultEnv(t)

@@ -18,8 +18,8 @@ type answer struct {
 	now     time.Time
 	drop    []string
 	members []member
-	oauth2  bool // whether the JSON has a member of ofTokens
-	record  bool // whether the JSON has a member of ofRecords
+	oauth2  bool // whether the JSON has a member that ofTokens lists
+	record  bool // whether the JSON has a member that ofRecords lists
 
 	token  tokenstore.Token
 	others map[string]json.RawMessage // members for Extra
@@ -33,9 +33,9 @@ type member struct {
 	raw  json.RawMessage
 }
 
-// JSON with a member of ofTokens is a token, unless it has a member of ofRecords, which only
-// records have. The member id is in neither list: a token response can have an id that is not
-// the ID of a record.
+// ofTokens lists members that only tokens have, and ofRecords lists members that only records
+// have. JSON with members from both lists is a record. The member id is in neither list: a token
+// response can have an id that is not the ID of a record.
 var (
 	ofTokens  = []string{"token_type", "scope", "id_token", "expiry", "expires_in"}
 	ofRecords = []string{"user_name", "client_id", "client_secret", "grant_token", "expiry_time", "redirect_url", "issuer", "resource", "extra"}
@@ -106,14 +106,14 @@ func (a *answer) set(name string, raw json.RawMessage) (err error) {
 	return nil
 }
 
-// keepOthers stores the members that have no field in a record in Extra.
+// keepOthers stores in Extra the members for which a record has no field.
 func (a *answer) keepOthers() error {
 	if len(a.others) == 0 {
 		return nil
 	}
 	text, err := json.Marshal(a.others)
 	if err != nil {
-		return fmt.Errorf("%w: standard input is not JSON", errInput)
+		return fmt.Errorf("%w: the input is not JSON", errInput)
 	}
 	extra, err := codec.CanonicalExtra(string(text))
 	if err != nil {

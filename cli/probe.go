@@ -37,7 +37,7 @@ func checkProbe(text string) error {
 
 // probes sends the API a request with the token of each record, and returns the outcomes in the
 // order of tokens. The HTTP client replaces an expired token, or a token that the API refuses.
-// Concurrent probes of several processes replace a token once. probes returns an error only if ctx
+// Concurrent probes by several processes replace a token once. probes returns an error only if ctx
 // is done, or if the store throttles the calls for more than two minutes.
 func (a *app) probes(ctx context.Context, s *store, w *watching, tokens []tokenstore.Token) ([]probe, error) {
 	const atOnce = 4

@@ -32,8 +32,9 @@ type bar struct {
 	drawn time.Time // when the bar was last shown
 }
 
-// progress returns a bar. all is the number of steps, or 0 if the number is unknown. With --json,
-// progress returns nil. If standard error is not a terminal, the first line comes after logLine.
+// progress returns a bar. The parameter all is the number of steps, or 0 if the number is unknown.
+// With --json, progress returns nil. If standard error is not a terminal, the first line comes
+// after logLine.
 func (a *app) progress(what string, all int) *bar {
 	if a.json {
 		return nil
@@ -45,8 +46,8 @@ func (a *app) progress(what string, all int) *bar {
 	return b
 }
 
-// set sets the number of completed steps. It shows the bar if redraw has passed since the last
-// update or, for a bar that is shown as lines, logLine.
+// set sets the number of completed steps. It shows the bar if the duration redraw has passed since
+// the last update. For a bar that is shown as lines, this duration is logLine.
 func (b *bar) set(n int) {
 	if b == nil {
 		return

@@ -28,7 +28,7 @@ type racing struct {
 	yes                     bool
 }
 
-// racesFlags are the names of the flags that require --races.
+// racesFlags lists the names of the flags that require --races.
 var racesFlags = []string{"rounds", "racers", "samples", "within", "calls", "svg", "yes"}
 
 func (r *racing) flags(c *cobra.Command) {
@@ -63,8 +63,8 @@ func (r *racing) check(c *cobra.Command) error {
 	return nil
 }
 
-// options returns the options of the measurement. The value 0 of --rounds, --racers or --samples
-// becomes -1, because 0 means the default in the options.
+// options returns the options for the measurement. A value of 0 for --rounds, --racers or
+// --samples becomes -1, because 0 means the default in the options.
 func (r *racing) options() doctor.MeasureOptions {
 	none := func(n int) int {
 		if n == 0 {
@@ -83,7 +83,7 @@ type racesReport struct {
 
 	Requests     int64    `json:"requests"` // requests to the service, including retries
 	MostRequests int64    `json:"most_requests"`
-	MostDollars  *float64 `json:"most_dollars"` // for MostRequests at list prices; null if there is no list price
+	MostDollars  *float64 `json:"most_dollars"` // cost of MostRequests at list prices; null if there is no list price
 }
 
 func (a *app) measure(ctx context.Context, s *store, r racing) error {
@@ -149,7 +149,7 @@ func (a *app) agree(ctx context.Context, b bound, yes bool) error {
 	return err
 }
 
-// agreesTo reads a line from in, and reports whether it is "y" or "yes".
+// agreesTo reads a line of input, and reports whether the line is "y" or "yes".
 func agreesTo(ctx context.Context, in io.Reader) (bool, error) {
 	lines := make(chan string, 1)
 	go func() {
@@ -166,8 +166,8 @@ func agreesTo(ctx context.Context, in io.Reader) (bool, error) {
 }
 
 const (
-	// requestsPerCall is the maximum number of requests for each permitted call of the driver,
-	// on average. Without retries, few calls take more than three.
+	// requestsPerCall is the maximum average number of requests per permitted call of the driver.
+	// Without retries, few calls take more than three requests.
 	requestsPerCall = 6
 
 	// inProgress is the number of requests that the limit leaves for the calls in progress and
@@ -175,15 +175,15 @@ const (
 	inProgress = 80
 )
 
-// A price is a list price of a service in dollars. The documentation of the adapters names the
-// sources of the prices.
+// A price holds the list prices of a service, in dollars. The documentation of the adapters names
+// the sources of the prices.
 type price struct {
 	request float64 // the maximum for a request; some requests are free
 	month   float64 // for each kept item, per month
 	kept    string  // the name of the kept items
 }
 
-// priceOf returns the list price of the service of a driver, and reports whether there is one.
+// priceOf returns the list price of a driver's service, and reports whether there is one.
 func priceOf(driver string) (price, bool) {
 	switch driver {
 	case "awssm":
@@ -194,11 +194,12 @@ func priceOf(driver string) (price, bool) {
 	return price{}, false
 }
 
-// A bound is the maximum number of calls and requests of a measurement, and their maximum cost.
+// A bound holds the maximum number of calls, the maximum number of requests, and the maximum cost
+// of a measurement.
 type bound struct {
 	calls    int
 	requests int64
-	dollars  *float64 // for the requests; nil if the service has no list price
+	dollars  *float64 // maximum cost of the requests; nil if the service has no list price
 
 	kept  int // maximum number of secrets or versions that exist at the same time
 	price price

@@ -10,7 +10,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
-// printRaces prints a report. If svg is not empty, it also writes the figures to the file svg.
+// printRaces prints a report. If svg is not empty, printRaces also writes the figures to the file
+// with this name.
 func (a *app) printRaces(r racesReport, svg string) error {
 	var err error
 	if svg != "" {
@@ -91,7 +92,7 @@ type bin struct {
 	count int
 }
 
-// binsOf returns the lines of a histogram, without the lines with a count of 0 at both ends.
+// binsOf returns the lines of a histogram, without empty bins at either end.
 func binsOf(l doctor.Lag) []bin {
 	all := make([]bin, 0, len(l.Buckets)+1)
 	for _, b := range l.Buckets {
@@ -116,7 +117,7 @@ func short(ms float64) string {
 	return text
 }
 
-// promiseOf returns a text that states the maximum lag that the driver promises.
+// promiseOf returns, as text, the maximum lag that the driver promises.
 func promiseOf(l doctor.Lag) string {
 	switch {
 	case l.PromisedMS == nil:

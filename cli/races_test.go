@@ -169,8 +169,8 @@ func TestRacesThrottled(t *testing.T) {
 	noProbesLeft(t, e)
 }
 
-// TestRacesCalls checks that a measurement ends early if it has used up the number of calls in
-// --calls, and that a number below 18 is rejected.
+// TestRacesCalls checks that a measurement ends early when it has made as many calls as --calls
+// allows, and that a number below 18 is rejected.
 func TestRacesCalls(t *testing.T) {
 	t.Parallel()
 	e, server := awsEnv(t)

@@ -93,14 +93,14 @@ func parseRecord(data []byte) (t tokenstore.Token, err error) {
 func eachMember(data []byte, set func(name string, raw json.RawMessage) error) error {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	if len(bytes.TrimSpace(data)) == 0 {
-		return fmt.Errorf("%w: standard input is empty; it should be a record as JSON", errInput)
+		return fmt.Errorf("%w: the input is empty; it should be a record as JSON", errInput)
 	}
 	if !utf8.Valid(data) || !json.Valid(data) {
-		return fmt.Errorf("%w: standard input is not JSON", errInput)
+		return fmt.Errorf("%w: the input is not JSON", errInput)
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return fmt.Errorf("%w: standard input is not a JSON object", errInput)
+		return fmt.Errorf("%w: the input is not a JSON object", errInput)
 	}
 	seen := map[string]bool{}
 	for d.More() {
@@ -108,7 +108,7 @@ func eachMember(data []byte, set func(name string, raw json.RawMessage) error) e
 		name, _ := key.(string)
 		var raw json.RawMessage
 		if err := d.Decode(&raw); err != nil {
-			return fmt.Errorf("%w: standard input is not JSON", errInput)
+			return fmt.Errorf("%w: the input is not JSON", errInput)
 		}
 		if seen[name] {
 			return fmt.Errorf("%w: the member %s stands twice", errInput, memberName(name))
@@ -122,7 +122,7 @@ func eachMember(data []byte, set func(name string, raw json.RawMessage) error) e
 }
 
 // memberName returns the quoted name of a member for an error. If the name might be a misplaced
-// value, it returns "with an odd name".
+// value, memberName returns "with an odd name".
 func memberName(name string) string {
 	const longest = 32
 	if len(name) > longest || strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-") != "" {
@@ -186,11 +186,17 @@ func parseExpiry(text string, raw json.RawMessage, notText error) (time.Time, er
 	return time.Time{}, errors.New("is neither milliseconds since 1970 nor a time as in RFC 3339")
 }
 
-// memberHelp maps the name of a member that is not a secret to a description.
+// memberHelp maps the name of a member to a description.
 var memberHelp = map[string]string{
-	"id":        "the ID in the store; the store generates one if it is missing",
-	"user_name": "whose token it is; the SDKs write <email>:<organization>",
-	"client_id": "the ID of the OAuth client",
+	"id":            "the ID in the store; the store generates one if it is missing",
+	"user_name":     "whose token it is; the SDKs write <email>:<organization>",
+	"client_id":     "the ID of the OAuth client",
+	"client_secret": "the secret of the OAuth client",
+	"refresh_token": "obtains access tokens",
+	"access_token":  "is sent to the API",
+	"grant_token":   "a one-time code, which obtains the first tokens",
+	"id_token":      "the ID token of OpenID Connect",
+	"extra":         "the other members of the token response",
 	"expiry_time": "when the access token expires: milliseconds since 1970, or a time\n" +
 		"                 such as 2026-01-31T12:00:00Z",
 	"redirect_url": "the redirect URL for which grant_token was issued",
@@ -206,7 +212,7 @@ func recordHelp() string {
 	for field := range (codec.Fields{}).All() {
 		text := memberHelp[field.Column]
 		if field.Secret {
-			text = "secret"
+			text += " (masked without --reveal)"
 		}
 		fmt.Fprintf(&members, "  %-13s  %s\n", field.Column, text)
 	}
@@ -225,7 +231,7 @@ Members that are not in this list and the text "[redacted]" are errors.
   access_token without client_id          the record with that access token
   refresh_token, grant_token + client_id  the record with one of these
 
-In the last line, the issuer and the resource must equal those of the record. The same
-holds for the second line. Without client_id, the second line ignores an issuer or a
-resource that is not given, if exactly one record then matches.`
+In the lines of user_name and of refresh_token and grant_token, the issuer and the resource
+must equal those of the record. There is one exception: with user_name alone, an issuer or a
+resource that is not given matches any value, if exactly one record then matches.`
 }

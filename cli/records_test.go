@@ -275,8 +275,8 @@ func TestClasses(t *testing.T) {
 	})
 }
 
-// TestWhoIsDeniedIsToldOfDoctor checks that a command without permissions recommends "doctor
-// --permissions", and that "doctor --permissions" does not.
+// TestWhoIsDeniedIsToldOfDoctor checks that a command that lacks permissions recommends "doctor
+// --permissions", and that "doctor --permissions" itself does not.
 func TestWhoIsDeniedIsToldOfDoctor(t *testing.T) {
 	t.Parallel()
 	const hint = "doctor --permissions"

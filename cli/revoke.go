@@ -11,7 +11,7 @@ import (
 
 var errNotRevoked = forget.ErrNotRevoked
 
-// forgetOne revokes the tokens of a record, and removes the record. It sets the outcome in f.
+// forgetOne revokes the tokens of a record, and removes the record. It stores the outcome in f.
 func (a *app) forgetOne(ctx context.Context, from tokenstore.TokenStore, w wish, t tokenstore.Token, f *forgotten) error {
 	forgetter := forget.Forgetter{Store: from, Unrevoked: w.unrevoked, Revoke: func(ctx context.Context, t tokenstore.Token) (bool, error) {
 		return a.revokeAt(ctx, w, t)

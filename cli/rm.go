@@ -87,7 +87,7 @@ type removal struct {
 	After   int      `json:"after"` // number of the records to remove that still exist
 }
 
-// printRemoval prints the report. It returns err, joined with any error of printing.
+// printRemoval prints the report. It returns err, joined with any error from printing.
 func (a *app) printRemoval(r removal, err error) error {
 	if a.json {
 		return errors.Join(err, a.printJSON(r))
@@ -129,7 +129,7 @@ func (a *app) wouldRemove(ctx context.Context, s *store, ids []string) error {
 	return a.printRemoval(r, errors.Join(errs...))
 }
 
-// leftAlone returns the error of an operation that has skipped unreadable records, or nil if
+// leftAlone returns the error of an operation that skipped unreadable records, or nil if
 // unreadable is nil.
 func leftAlone(unreadable error) error {
 	if unreadable == nil {
@@ -193,8 +193,8 @@ func (a *app) remove(ctx context.Context, s *store, ids []string) error {
 
 // present returns one ID for each record that has one of the IDs. For each ID without a record,
 // present returns an error, because DeleteToken returns none. unknown is the number of IDs that
-// may have a record: their look-ups failed, or were left out after an error that concerns the
-// whole store.
+// may have a record: their look-ups failed, or were skipped after an error that concerns the whole
+// store.
 func present(ctx context.Context, s *store, ids []string) (found []string, unknown int, errs []error) {
 	seen := map[string]bool{}
 	for i, id := range ids {

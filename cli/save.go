@@ -86,7 +86,7 @@ func (a *app) save(ctx context.Context, s *store, t tokenstore.Token, reveal boo
 	}
 	saved, err := s.SaveToken(ctx, t)
 	if given != t.ID && (errors.Is(err, tokenstore.ErrInvalidToken) || errors.Is(err, tokenstore.ErrIDMismatch)) {
-		// Another process has deleted the record meanwhile, or has given it to another user.
+		// Another process deleted the record meanwhile, or gave the record to another user.
 		t.ID = given
 		saved, err = s.SaveToken(ctx, t)
 	}
@@ -96,11 +96,11 @@ func (a *app) save(ctx context.Context, s *store, t tokenstore.Token, reveal boo
 	return a.printRecord(saved, reveal)
 }
 
-// unclaimed returns the ID of the record without a user that has the access token, or the client
-// and refresh token, of t. It returns "" if there is no such record. A save of t with this ID gives
-// the record to the user of t, instead of creating a second record (TS-20 in package tokenstore).
-// If the record has another client, issuer or resource, unclaimed prints a note and returns "". If
-// several records match, unclaimed returns "".
+// unclaimed returns the ID of a record without a user that has the same access token as t, or the
+// same client and refresh token. It returns "" if there is no such record. Saving t with this ID
+// gives the record to the user of t, instead of creating a second record (TS-20 in package
+// tokenstore). If the record has another client, issuer or resource, unclaimed prints a note and
+// returns "". If several records match, unclaimed returns "".
 func (a *app) unclaimed(ctx context.Context, s *store, t tokenstore.Token) (id string, err error) {
 	byRefresh := tokenstore.Token{ClientID: t.ClientID, Issuer: t.Issuer, Resource: t.Resource, RefreshToken: t.RefreshToken}
 	for _, like := range []tokenstore.Token{{AccessToken: t.AccessToken}, byRefresh} {
@@ -124,6 +124,6 @@ func (a *app) unclaimed(ctx context.Context, s *store, t tokenstore.Token) (id s
 	return "", nil
 }
 
-// settable reports whether a save can set the field of a record without a user to the value: a
-// save does not replace another client, issuer or resource.
+// settable reports whether a save may set a client, issuer or resource to value. The current
+// value, field, must be empty or the same.
 func settable(field, value string) bool { return field == "" || field == value }

@@ -16,7 +16,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// runWith runs a program with the given kinds of store in place of those in package stores.
+// runWith runs a program with the given schemes in place of those in package stores.
 func (e env) runWith(t *testing.T, stdin string, schemes []scheme.Scheme, args ...string) result {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -24,8 +24,8 @@ func (e env) runWith(t *testing.T, stdin string, schemes []scheme.Scheme, args .
 	return result{code, out.String(), errs.String()}
 }
 
-// A box is a driver in memory. Get counts as a call to a service, and fails with err if err is
-// not nil.
+// A box is a driver in memory. Get counts as a call to a service. If the field err is not nil, Get
+// returns err.
 type box struct {
 	*memstore.Driver
 
@@ -46,8 +46,8 @@ func (b box) Get(ctx context.Context, name string) (driver.Secret, error) {
 	return b.Driver.Get(ctx, name)
 }
 
-// boxScheme returns a kind of store. All its URLs open boxes on the same memory. If err is not
-// nil, Get of each box fails with err.
+// boxScheme returns a scheme. All its URLs open boxes on the same memory. If err is not nil, the
+// method Get of each box returns err.
 func boxScheme(err error) scheme.Scheme {
 	memory := memstore.NewDriver()
 	return scheme.Scheme{
@@ -111,7 +111,7 @@ func TestSchemeCalls(t *testing.T) {
 	}
 }
 
-// TestSchemeAdvice checks that the command prints the advice of a scheme with errors of its
+// TestSchemeAdvice checks that the command prints the advice of a scheme with errors from its
 // driver.
 func TestSchemeAdvice(t *testing.T) {
 	t.Parallel()
@@ -136,8 +136,8 @@ func TestSchemeAdvice(t *testing.T) {
 	}
 }
 
-// TestSchemeClose checks that the command closes what a scheme has opened, even if the command
-// cannot use the store.
+// TestSchemeClose checks that the command closes everything that a scheme opened, even if the
+// command cannot use the store.
 func TestSchemeClose(t *testing.T) {
 	t.Parallel()
 	for _, e := range []env{{}, {envKeys: writeFile(t, "keys.json", canary)}} {

@@ -12,15 +12,15 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// A searcher finds the records of a user or a client without a list of all records. TS-47 in
-// package tokenstore describes Search.
+// A searcher finds the records of a user or a client without listing all records. TS-47 in package
+// tokenstore describes Search.
 type searcher interface {
 	Search(ctx context.Context, like tokenstore.Token) iter.Seq2[tokenstore.Token, error]
 }
 
-// find returns the record that like describes. If there is none, but the user has records of the
-// same client with another issuer or resource, the error names the flags that select those
-// records. If the records have different clients, the error also names the client of each record.
+// find returns the record that like describes. If there is no such record, the error names the flags
+// that select the user's records of the same client with another issuer or resource. If these
+// records have different clients, the error also names the client of each record.
 func (s *store) find(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	t, err := s.FindToken(ctx, like)
 	if like.UserName == "" || !errors.Is(err, tokenstore.ErrNotFound) {
@@ -31,7 +31,7 @@ func (s *store) find(ctx context.Context, like tokenstore.Token) (tokenstore.Tok
 		return t, err // the user asked for the record, not for advice
 	}
 	others = slices.DeleteFunc(others, func(o tokenstore.Token) bool {
-		same := o.Issuer == like.Issuer && o.Resource == like.Resource // in a stale search
+		same := o.Issuer == like.Issuer && o.Resource == like.Resource // possible if the search is stale
 		return same || o.UserName != like.UserName || like.ClientID != "" && o.ClientID != like.ClientID
 	})
 	if len(others) == 0 {
@@ -57,8 +57,8 @@ func (s *store) find(ctx context.Context, like tokenstore.Token) (tokenstore.Tok
 	return t, fmt.Errorf("%w; records of %s: give %s", err, what, strings.Join(slices.Compact(flags), ", or "))
 }
 
-// clientFlag returns the flag that names the client of a record, for text before the flags that
-// flagsOf returns.
+// clientFlag returns the flag that names the client of a record. In the error, the result of
+// flagsOf follows this flag.
 func clientFlag(t tokenstore.Token) string {
 	if t.ClientID == "" {
 		return "no --client, and"
@@ -79,12 +79,12 @@ func flagsOf(t tokenstore.Token) string {
 	return "neither --issuer nor --resource"
 }
 
-// selected returns at least the records that like selects by its UserName, ClientID, Issuer and
-// Resource. unreadable is the error about unreadable records that like may select, and err is any
-// other error. If the store cannot search, or like has neither a UserName nor a ClientID,
-// selected returns all records, sets all, and reports every unreadable record. It does the same
-// if the search fails with ErrInvalidToken or ErrWrongKeys, because GetTokens depends on neither
-// like nor labels.
+// selected returns at least the records that match the UserName, ClientID, Issuer and Resource of
+// like. unreadable is the error about unreadable records that may match, and err is any other
+// error. If the store cannot search, or UserName and ClientID are both empty, selected returns all
+// records, sets all, and reports every unreadable record. selected does the same if the search
+// fails with ErrInvalidToken or ErrWrongKeys, because GetTokens uses neither a description nor
+// labels.
 func (s *store) selected(ctx context.Context, like tokenstore.Token) (tokens []tokenstore.Token, all bool, unreadable, err error) {
 	if c, ok := s.TokenStore.(searcher); ok && like.UserName+like.ClientID != "" {
 		tokens, unreadable, err = s.search(ctx, c, like)
@@ -96,7 +96,7 @@ func (s *store) selected(ctx context.Context, like tokenstore.Token) (tokens []t
 	return tokens, true, unreadable, err
 }
 
-// search returns the results of c.Search. The errors have the form of the errors of GetTokens.
+// search returns the results of c.Search. The errors have the form of errors from GetTokens.
 func (s *store) search(ctx context.Context, c searcher, like tokenstore.Token) (tokens []tokenstore.Token, unreadable, err error) {
 	var causes []error
 	kind := ""
@@ -118,8 +118,8 @@ func (s *store) search(ctx context.Context, c searcher, like tokenstore.Token) (
 	return tokens, listError(kind, errors.Join(causes...)), nil
 }
 
-// listError returns err in the form of an error of GetTokens. kind is the name of the store in the
-// error. If err is nil, listError returns nil.
+// listError returns err in the form of an error from GetTokens. kind is the name of the store in
+// the error. If err is nil, listError returns nil.
 func listError(kind string, err error) error {
 	var e *tokenstore.Error
 	if errors.As(err, &e) {

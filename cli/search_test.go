@@ -70,7 +70,7 @@ func TestLsSearches(t *testing.T) {
 
 // TestSearchReadsOnlyTheUser checks that ls and forget, with a user, neither list the store nor
 // read records of other users. An unreadable record of another user must have no effect. For an
-// unreadable record of the user, the error must be that of an ls of all records.
+// unreadable record of the user, the error must be the same as for ls of all records.
 func TestSearchReadsOnlyTheUser(t *testing.T) {
 	t.Parallel()
 	e, server := vaultEnv(t)
@@ -125,8 +125,8 @@ func TestSearchReadsOnlyTheUser(t *testing.T) {
 	}
 }
 
-// TestSearchUnreadableRow checks that ls of a user with an unreadable row fails with the error of
-// an ls of all records, and ignores the unreadable rows of other users.
+// TestSearchUnreadableRow checks that ls of a user with an unreadable row fails with the same
+// error as ls of all records, and ignores the unreadable rows of other users.
 func TestSearchUnreadableRow(t *testing.T) {
 	t.Parallel()
 	e := fileStoreEnv(t)

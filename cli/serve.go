@@ -63,7 +63,7 @@ func (a *app) serveCommand() *cobra.Command {
 	f.IntVar(&s.most, "max-connections", 800, "maximum number of open connections; further ones get status 429")
 	f.DurationVar(&s.grace, "grace", 25*time.Second, "maximum `time` to wait for requests in progress after a signal")
 	f.StringVar(&s.metrics, "metrics", "", "serve metrics for Prometheus as GET /metrics on this `ADDRESS`, such as 127.0.0.1:9464 (default: none)")
-	f.BoolVar(&s.verbose, "verbose", false, "log every request, not only failures")
+	f.BoolVar(&s.verbose, "verbose", false, "log refreshes and every request, not only failures")
 	return c
 }
 

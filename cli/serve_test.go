@@ -24,7 +24,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
 )
 
-// served is an agent that runs as a separate process.
+// A served is an agent that runs as a separate process.
 type served struct {
 	t     *testing.T
 	cmd   *exec.Cmd
@@ -97,8 +97,8 @@ func (s *served) post(op, body string) (int, map[string]any) {
 	return res.StatusCode, decode[map[string]any](s.t, string(text))
 }
 
-// accounts returns a fake of Zoho's accounts server with one client, its URL, and the refresh
-// token of a user who has given consent.
+// accounts returns a fake of Zoho's accounts server with one client, the URL of the fake, and the
+// refresh token of a user who gave consent.
 func accounts(t *testing.T) (server *zohoaccounts.Server, base, refresh string) {
 	t.Helper()
 	server = zohoaccounts.New(nil)

@@ -102,8 +102,8 @@ const (
 	stateRejected   = "rejected"
 )
 
-// standing is the state of the refreshes of a record. With --json, the command prints this struct
-// for each record.
+// A standing is the refresh state of a record. With --json, the command prints this struct for
+// each record.
 type standing struct {
 	ID       string `json:"id"`
 	User     string `json:"user_name,omitempty"`
@@ -116,7 +116,7 @@ type standing struct {
 	WrittenAt string          `json:"written_at,omitempty"`
 	Refusal   *standingRefuse `json:"refusal,omitempty"`
 	Lease     *standingLease  `json:"lease,omitempty"`
-	Probe     int             `json:"probe_status,omitempty"` // the HTTP status
+	Probe     int             `json:"probe_status,omitempty"` // the HTTP status of the probe
 	Replaced  bool            `json:"replaced,omitempty"`     // whether the probe replaced the token
 
 	expires, written, until time.Time
@@ -134,7 +134,7 @@ type standingLease struct {
 	Until string `json:"until,omitempty"`
 }
 
-// standingOf returns the state of the refreshes of t at the time now.
+// standingOf returns the refresh state of t at the given time.
 func standingOf(t tokenstore.Token, s doctor.Status, now time.Time) standing {
 	r := standing{
 		ID: t.ID, User: t.UserName, Client: t.ClientID, Issuer: t.Issuer, Resource: t.Resource,
@@ -196,9 +196,9 @@ func (a *app) status(ctx context.Context, s *store, w *watching) error {
 }
 
 // probed sends a probe for each record that is neither dead nor refused. With --client, probed
-// sends probes only for the records of that client. It returns the states of all records
-// afterwards, and replaces the elements of tokens with the current records. failed joins the errors
-// of the probes, except those that match initializer.ErrReauthRequired.
+// sends probes only for the records of that client. Afterwards, probed replaces the elements of
+// tokens with the current records, and returns the states of all records. failed joins the errors
+// from the probes, except errors that match initializer.ErrReauthRequired.
 func (a *app) probed(ctx context.Context, s *store, w *watching, from doctor.StatusReader, before []standing, tokens []tokenstore.Token) (all []standing, failed, err error) {
 	skip := map[string]bool{}
 	for _, r := range before {
@@ -235,8 +235,8 @@ func (a *app) probed(ctx context.Context, s *store, w *watching, from doctor.Sta
 	return all, problems(errs), err
 }
 
-// meant returns the record with the ID, the record of the user, or all records if the flags name
-// neither. unreadable is the error about records that cannot be read.
+// meant returns the record with the ID, the record of the user, or all records if neither an ID
+// nor a user is given. unreadable is the error about records that cannot be read.
 func (a *app) meant(ctx context.Context, s *store, w *watching) (tokens []tokenstore.Token, unreadable, err error) {
 	if w.id == "" && w.user == "" {
 		return bulk.Readable(s.GetTokens(ctx))

@@ -13,8 +13,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
-// stands runs status with --json, and returns the states. It checks the exit code, and that the
-// output contains no secret.
+// stands runs status with --json, and returns the states. It checks the exit code, and checks that
+// the output contains no secret.
 func (e env) stands(t *testing.T, code int, args ...string) []standing {
 	t.Helper()
 	r := e.tk(t, "", append([]string{"status", "--json"}, args...)...)
@@ -110,8 +110,8 @@ func TestStatus(t *testing.T) {
 	})
 }
 
-// TestStatusProbe checks that a probe replaces a token that the server has invalidated before
-// its expiry. If the API refuses the new token too, status must show the state rejected.
+// TestStatusProbe checks that a probe replaces a token that the server invalidated before its
+// expiry. If the API refuses the new token too, status must show the state rejected.
 func TestStatusProbe(t *testing.T) {
 	t.Parallel()
 	zoho, base, _ := accounts(t)

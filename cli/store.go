@@ -26,18 +26,18 @@ const (
 type store struct {
 	tokenstore.TokenStore
 
-	// place identifies the store: URLs with the same place name the same store. place is empty if
-	// the store cannot be identified.
+	// place identifies the store: two URLs with equal places refer to the same store. place is
+	// empty if the store cannot be identified.
 	place string
 
 	driver driver.Secrets // nil if the store has no driver
 
 	counted bool          // whether calls to the service are counted: see scheme.CountCall
-	lag     time.Duration // the larger lag of the driver's properties, but at most settleTime
+	lag     time.Duration // the larger of the driver's ListLag and ReadLag, but at most settleTime
 	close   func() error  // nil if the store has no resources to close
 
-	// writable opens the store again for writing, and creates the store if necessary. If
-	// writable is nil, the open store can be written to.
+	// writable opens the store again for writing, and creates the store if necessary. If writable
+	// is nil, the open store accepts writes.
 	writable func(ctx context.Context) (*store, error)
 }
 
@@ -49,7 +49,7 @@ func (s *store) Close() error {
 	return s.close()
 }
 
-// builtIn returns the kinds of store that every program has: mem and file.
+// builtIn returns the schemes that every program has: mem and file.
 func builtIn() []scheme.Scheme { return []scheme.Scheme{memScheme(), fileScheme()} }
 
 // checkSchemes returns an error if a scheme lacks a required field, if a name or an alias is
@@ -84,7 +84,7 @@ func (a *app) open(ctx context.Context) (*store, error) {
 func (a *app) storeName() string { return cmp.Or(a.storeURL, a.env(envStore)) }
 
 // openURL opens the store with the given URL. It returns a usage error if the program has no
-// such kind of store.
+// scheme for the URL.
 func (a *app) openURL(ctx context.Context, name string) (*store, error) {
 	name, rest, ok := strings.Cut(name, ":")
 	if !ok {
@@ -105,8 +105,8 @@ func (a *app) openURL(ctx context.Context, name string) (*store, error) {
 		echoed(name, "that"), didYouMean(name, names), all)
 }
 
-// exampleURL returns the Form of a scheme for an error message: of the first scheme with
-// Slashes, or else of the last scheme.
+// exampleURL returns an example for an error message: the Form of the first scheme with Slashes
+// or, if no scheme has Slashes, of the last scheme.
 func (a *app) exampleURL() string {
 	form := ""
 	for _, s := range a.schemes {
@@ -134,8 +134,8 @@ func (a *app) openScheme(ctx context.Context, s scheme.Scheme, rest string) (*st
 	return a.opened(opened, s.Service)
 }
 
-// opened returns a store on o, the result of Scheme.Open. Errors omit service, the name of the
-// service. If the keys cannot be used, opened closes o and returns a usage error.
+// opened returns a store for o, the result of Scheme.Open. Errors do not begin with service, the
+// name of the service. If the keys cannot be used, opened closes o and returns a usage error.
 func (a *app) opened(o *scheme.Opened, service string) (*store, error) {
 	if o == nil || o.Driver == nil && o.Store == nil {
 		return nil, errors.New("this kind of store returned no store")
@@ -169,8 +169,8 @@ func (a *app) opened(o *scheme.Opened, service string) (*store, error) {
 	return s, nil
 }
 
-// closeAll closes main if main is an io.Closer, and afterwards calls then if then is not nil. It
-// joins the errors of both calls.
+// closeAll closes main if main is an io.Closer. Afterwards, closeAll calls the function then
+// unless that function is nil. It joins the errors from both calls.
 func closeAll(main any, then func() error) (err error) {
 	if c, ok := main.(io.Closer); ok {
 		err = c.Close()
@@ -202,8 +202,8 @@ func (l limited) Properties() driver.Properties {
 	return p
 }
 
-// Fits returns for each token an error that says why the store cannot hold the token, or nil. It
-// saves each token to a separate store in memory with the same options and the same maximum
+// Fits returns, for each token, nil or an error that says why the store cannot hold the token. It
+// saves each token to a separate store in memory with the same options and the same maximum record
 // size.
 func (s driverStore) Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error) {
 	errs := make([]error, len(tokens))
@@ -224,7 +224,7 @@ func (s driverStore) Fits(ctx context.Context, tokens []tokenstore.Token) ([]err
 var emptyParam = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[?&]([a-z-]{1,20})=(&|$)`) })
 
 // checkRest returns a usage error if a parameter or the user in rest is empty. It also returns a
-// usage error if rest begins with exactly two slashes, and s.Form does not contain "//".
+// usage error if rest begins with exactly two slashes but s.Form does not contain "//".
 func checkRest(s scheme.Scheme, rest string) error {
 	if m := emptyParam().FindStringSubmatch(rest); m != nil {
 		return usagef("the parameter %s of the store is empty", m[1])
@@ -239,15 +239,16 @@ func checkRest(s scheme.Scheme, rest string) error {
 	return nil
 }
 
-// reading returns a copy of a that opens an existing store read-only.
+// reading returns a copy of the app. The copy opens only existing stores, and opens them
+// read-only.
 func (a *app) reading() *app {
 	b := a.changing()
 	b.readOnly = true
 	return b
 }
 
-// changing returns a copy of a that opens only an existing store, so that a misspelled name does
-// not create a store.
+// changing returns a copy of the app. The copy opens only existing stores, so that a misspelled
+// name does not create a store.
 func (a *app) changing() *app {
 	b := *a
 	b.isThere = true
@@ -263,8 +264,8 @@ func (a *app) withStore(ctx context.Context, use func(*store) error) (err error)
 	return use(s)
 }
 
-// settleTime is the maximum time for which a migration reads a written record again, if reads of
-// the target lag. After that time, the record counts as lost.
+// settleTime is the maximum time for which a migration keeps trying to read back a written record,
+// if reads from the target lag. After that time, the record counts as lost.
 const settleTime = 2 * time.Minute
 
 func storesHelp(schemes []scheme.Scheme) string {

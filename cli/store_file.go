@@ -12,7 +12,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/filestore"
 )
 
-// fileScheme returns the kind of store "file:PATH", a token file of an SDK.
+// fileScheme returns the scheme of URLs of the form file:PATH. The store is a token file of an
+// SDK.
 func fileScheme() scheme.Scheme {
 	return scheme.Scheme{
 		Name: "file",

@@ -11,8 +11,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/fakegcp"
 )
 
-// TestGCPOptions checks that new secrets have the replicas, keys and labels that the URL of
-// the store sets, and that invalid parameters are usage errors.
+// TestGCPOptions checks that new secrets have the replicas, keys and labels in the URL of the
+// store, and that invalid parameters are usage errors.
 func TestGCPOptions(t *testing.T) {
 	t.Parallel()
 	e, server := gcpEnv(t)
@@ -38,8 +38,8 @@ func TestGCPOptions(t *testing.T) {
 	}
 }
 
-// TestGCPRefusals checks that a refusal by a policy of the organization is of class "refused"
-// and contains the reason of the service. A store with allowed locations must then work.
+// TestGCPRefusals checks that a refusal by an organization policy has the class "refused" and
+// contains the reason from the service. A store with allowed locations must work.
 func TestGCPRefusals(t *testing.T) {
 	t.Parallel()
 	e, server := gcpEnv(t)

@@ -7,7 +7,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// memScheme returns the kind of store "mem:", whose records are lost when the command ends.
+// memScheme returns the scheme of the URL "mem:". The records of this store are lost when the
+// command ends.
 func memScheme() scheme.Scheme {
 	return scheme.Scheme{
 		Name: "mem",

@@ -10,7 +10,7 @@ import (
 )
 
 // TestRemovedTokens checks that the files of a database contain no removed tokens, even if a
-// program without secure_delete has removed some of them.
+// program without secure_delete removed some of the tokens.
 func TestRemovedTokens(t *testing.T) {
 	t.Parallel()
 	const table = "CREATE TABLE oauthtoken (id varchar(10) NOT NULL, user_name varchar(255), client_id varchar(255), client_secret varchar(255), " +

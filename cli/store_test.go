@@ -410,8 +410,8 @@ func TestFileURLs(t *testing.T) {
 }
 
 // TestServerWithoutTLS checks the error about a server without TLS whose address says https. The
-// error must say that the address is wrong, for a server that speaks http and for another service.
-// The client of Vault must not try again.
+// error must say that the address is wrong, whether the server speaks http or is another service.
+// The client of Vault must not retry.
 func TestServerWithoutTLS(t *testing.T) {
 	t.Parallel()
 	plain := httptest.NewServer(http.NotFoundHandler())

@@ -74,7 +74,7 @@ func TestVaultSealed(t *testing.T) {
 	}
 }
 
-// TestVaultExpires checks that doctor reports a record that Vault deletes after a time.
+// TestVaultExpires checks that doctor reports a record that Vault will delete automatically.
 func TestVaultExpires(t *testing.T) {
 	t.Parallel()
 	e, server := vaultEnv(t)

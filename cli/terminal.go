@@ -13,7 +13,7 @@ import (
 	"golang.org/x/term"
 )
 
-// A prompt asks for a text at a terminal.
+// A prompt asks for text at a terminal.
 type prompt struct {
 	ask  string                 // tells the user what to paste, and what ends the text
 	ends func(text []byte) bool // reports whether text is complete; nil if only Ctrl-D ends the text
@@ -76,12 +76,12 @@ func (a *app) readInput(ctx context.Context, limit int64, what prompt) ([]byte, 
 }
 
 // quiet is the time without input after which a paste counts as complete. A terminal passes on a
-// long paste in parts. A shell would show and execute the parts that the command does not read.
+// long paste in parts. The shell would show and execute the parts that the command does not read.
 const quiet = 100 * time.Millisecond
 
-// readTyped asks for a text, and reads the text from a terminal without showing it. Meanwhile the
-// terminal is in raw mode, because in other modes Linux cuts lines after 4,095 bytes. After
-// Ctrl-C, which sends no signal in raw mode, readTyped returns context.Canceled.
+// readTyped asks for text, and reads the text from a terminal without echo. Meanwhile the terminal
+// is in raw mode, because in other modes Linux cuts lines after 4,095 bytes. After Ctrl-C, which
+// sends no signal in raw mode, readTyped returns context.Canceled.
 func (a *app) readTyped(ctx context.Context, terminal *os.File, limit int64, what prompt) ([]byte, error) {
 	fd := int(terminal.Fd())
 	before, err := term.MakeRaw(fd)
@@ -89,7 +89,7 @@ func (a *app) readTyped(ctx context.Context, terminal *os.File, limit int64, wha
 		return nil, fmt.Errorf("read standard input: %w", err)
 	}
 	defer func() { _ = term.Restore(fd, before) }()
-	a.note("%s", what.ask) // in raw mode, so that an answer to it is not shown
+	a.note("%s", what.ask) // in raw mode, so that the terminal does not show the answer
 	if isTerminal(a.errs) {
 		_, _ = io.WriteString(a.errs, "\r") // in raw mode, a newline does not return the cursor
 	}
@@ -130,8 +130,8 @@ type part struct {
 	err  error
 }
 
-// partsOf returns a channel of the parts that it reads from r. partsOf stops after an error, or
-// after the first read that ends when done is closed.
+// partsOf reads r in a goroutine, and returns a channel of the parts. The goroutine ends after an
+// error, or when a read ends after done was closed.
 func partsOf(r io.Reader, done <-chan struct{}) <-chan part {
 	parts := make(chan part)
 	go func() {
@@ -165,12 +165,12 @@ const (
 type typedText struct {
 	data     []byte
 	limit    int64
-	closed   bool // Ctrl-D has ended the text, or the text is longer than limit
+	closed   bool // Ctrl-D ended the text, or the text is longer than limit
 	canceled bool // by Ctrl-C or Ctrl-\
 }
 
-// add appends the characters of a part. It executes the control characters that a terminal
-// executes in other modes. After the end of the text, add ignores all characters except Ctrl-C
+// add appends the characters of a part. It interprets the control characters that a terminal
+// interprets in other modes. After the end of the text, add ignores all characters except Ctrl-C
 // and Ctrl-\.
 func (t *typedText) add(part []byte) {
 	for _, c := range part {

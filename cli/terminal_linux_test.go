@@ -118,7 +118,7 @@ func (s *session) waitFor(text string) {
 	}
 }
 
-// types sends text to the program as the user types or pastes it.
+// types sends text to the program, as if the user typed or pasted the text.
 func (s *session) types(text string) {
 	s.t.Helper()
 	if _, err := s.user.WriteString(text); err != nil {
@@ -195,10 +195,10 @@ func TestSaveAtTerminal_NotSaved(t *testing.T) {
 		want   string // a part of the message
 	}{
 		"nothing":                  {typed: "\x04", code: 2, want: "standard input is empty"},
-		"no JSON":                  {typed: "s3cret\r\x04" + record, code: 6, want: "standard input is not JSON"},
-		"ended too early":          {typed: record[:30] + "\x04", code: 6, want: "standard input is not JSON"},
-		"a fault before the end":   {typed: `{"access_token":"s3cret",}`, code: 6, want: "standard input is not JSON"},
-		"two records":              {typed: record + "\r" + record, code: 6, want: "standard input is not JSON"},
+		"no JSON":                  {typed: "s3cret\r\x04" + record, code: 6, want: "the input is not JSON"},
+		"ended too early":          {typed: record[:30] + "\x04", code: 6, want: "the input is not JSON"},
+		"a fault before the end":   {typed: `{"access_token":"s3cret",}`, code: 6, want: "the input is not JSON"},
+		"two records":              {typed: record + "\r" + record, code: 6, want: "the input is not JSON"},
 		"Ctrl-C":                   {typed: record[:30] + "\x03", code: 130},
 		"Ctrl-C after Ctrl-D":      {typed: record[:30] + "\x04\x03", code: 130},
 		"Ctrl-backslash":           {typed: "\x1c", code: 130},

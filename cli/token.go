@@ -13,8 +13,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// bearer reports whether a server accepts a token of the given type in the scheme Bearer. Zoho's
-// servers accept their own type so.
+// bearer reports whether a server accepts a token of the given type with the scheme Bearer. Zoho's
+// servers also accept tokens of their own type with this scheme.
 func bearer(tokenType string) bool {
 	return strings.EqualFold(tokenType, "Bearer") || strings.EqualFold(tokenType, "Zoho-oauthtoken")
 }
@@ -36,8 +36,10 @@ func (a *app) tokenCommand() *cobra.Command {
 		Long: `Prints the access token of the record with an ID, or of a user and client. If the token
 is about to expire, one process refreshes it first for all that share the store:
 
-  curl -H "$(tokenkeep token --user ann@example.com:6001 --client 1000.ABC --header)" \
-    https://www.zohoapis.com/crm/v8/org
+  tokenkeep token --user ann@example.com:6001 --client 1000.ABC --header |
+    curl -H @- https://www.zohoapis.com/crm/v8/org
+
+The access token is not an argument of curl, because arguments appear in the process list.
 
 A Zoho record names the data center of its tokens. A record whose issuer is a token endpoint,
 such as https://login.example.com/token, names its server. For other records, name the server.

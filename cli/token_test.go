@@ -159,9 +159,9 @@ func TestTokenIssuer(t *testing.T) {
 	e.fails(t, 16, "", append(args, "--issuer", "https://other.example")...)
 }
 
-// TestTokenURLFromIssuer checks that the issuer of a record is its token endpoint if it is one, and
-// that the error names the flag for any other issuer. The server that a record names must not get
-// the client's secret in the environment, unless --issuer names the server too.
+// TestTokenURLFromIssuer checks that an issuer that is a token endpoint is used as such, and that
+// for any other issuer, the error names the flag. The server that a record names must not get the
+// client's secret in the environment, unless --issuer names the server too.
 func TestTokenURLFromIssuer(t *testing.T) {
 	t.Parallel()
 	zoho, base, refresh := accounts(t)

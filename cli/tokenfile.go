@@ -9,8 +9,8 @@ import (
 )
 
 // fromRow returns the token in a row of a token file. The error matches errInput if damage, the
-// error about unreadable parts of the row, is not nil. It matches a class of package tokenstore
-// if the token is invalid.
+// error about unreadable parts of the row, is not nil. If the token is invalid, the error matches
+// a class of package tokenstore.
 func fromRow(f codec.Fields, damage error) (tokenstore.Token, error) {
 	if damage != nil {
 		return tokenstore.Token{}, fmt.Errorf("%w: %w", errInput, damage)

@@ -27,7 +27,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/observe"
 )
 
-// sdkFile returns a file that the FileStore of Zoho's Python SDK has written.
+// sdkFile returns a file that the FileStore of Zoho's Python SDK wrote.
 func sdkFile(t *testing.T) string {
 	t.Helper()
 	return readFile(t, "../testdata/zoho-sdk/python_filestore.csv")
@@ -423,8 +423,8 @@ func TestProgress(t *testing.T) {
 	})
 }
 
-// TestProgressInLog checks that progress without a terminal is a line every half minute, and
-// nothing for work that ends earlier.
+// TestProgressInLog checks that without a terminal, progress is one line every half minute. Work
+// that ends earlier must print no line.
 func TestProgressInLog(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -542,8 +542,7 @@ func TestExport_OddFiles(t *testing.T) {
 	}
 }
 
-// TestExportFileConcurrently checks that concurrent saves of an export are all kept, with distinct
-// IDs.
+// TestExportFileConcurrently checks that an export keeps all concurrent saves, with distinct IDs.
 func TestExportFileConcurrently(t *testing.T) {
 	t.Parallel()
 	f, err := newExportFile(codec.Python)

@@ -1,5 +1,5 @@
-// Package scheme describes a kind of store to the command tokenkeep. A scheme is the part before
-// the colon in the URL of a store: vault in vault:secret/oauth.
+// Package scheme lets a program describe a kind of store to the command tokenkeep. A scheme is the
+// part before the colon in the URL of a store: vault in vault:secret/oauth.
 //
 // A program passes its schemes to cli.Main. Every command that takes the URL of a store then
 // accepts these schemes. The help and the completion in shells list the schemes.
@@ -43,8 +43,8 @@ type Scheme struct {
 	Alias string
 
 	// Form is the form of the URL, with the variable parts in capitals: "vault:MOUNT/PREFIX". If
-	// Form contains two slashes, the URL may have them after the colon, and Opening.Rest
-	// contains them unless Slashes is set.
+	// Form contains two slashes, the URL may have them after the colon, and Opening.Rest contains
+	// the slashes unless Slashes is set.
 	Form string
 
 	// Text describes the store in the help, in lines of at most 80 characters. The completion in
@@ -56,9 +56,9 @@ type Scheme struct {
 	// would change the path.
 	Slashes bool
 
-	// Service is the name in the errors of the store: driver.Properties.Name, or the name that a
-	// store without a driver gives to tokenstore.NewError. The command shows SignIn or Denied
-	// with errors of this service, and omits the name at the beginning of errors of Open.
+	// Service is the name in errors from the store: driver.Properties.Name, or the name that a
+	// store without a driver gives to tokenstore.NewError. The command shows SignIn or Denied with
+	// errors of this service, and omits the name at the beginning of errors from Open.
 	Service string
 
 	// SignIn is advice for errors that match driver.ErrCredentials: how to renew the credentials
@@ -66,15 +66,16 @@ type Scheme struct {
 	SignIn string
 
 	// Denied is advice for errors that match tokenstore.ErrDenied, if the command does not show
-	// SignIn. If only Denied is empty, the advice is to run "tokenkeep doctor --permissions".
+	// SignIn. If Denied is empty but SignIn is not, the advice is to run "tokenkeep doctor
+	// --permissions".
 	Denied string
 
 	// Open opens the store. The command closes the result, as described in Opened. If
 	// Opening.MustExist or Opening.ReadOnly is set, Open must create nothing that other programs
 	// can see.
 	//
-	// Errors about the URL or the environment must match ErrUsage. For other errors, the exit
-	// code is that of the class in package tokenstore that they match, or 1.
+	// Errors about the URL or the environment must match ErrUsage. For any other error, the exit
+	// code is that of the class in package tokenstore that the error matches, or 1.
 	Open func(ctx context.Context, o *Opening) (*Opened, error)
 
 	// Policy describes the command that prints the permissions for the store. If Policy is nil,
@@ -112,8 +113,8 @@ type Opening struct {
 // every Opened.Driver.
 const EnvKeys = "TOKENKEEP_KEYS_FILE"
 
-// WithoutKeys prints the remark that a store cannot use keys, if the variable EnvKeys is set.
-// kind describes the store, such as "a table".
+// WithoutKeys prints a remark that a store cannot use keys. It prints nothing unless the
+// environment variable EnvKeys is set. kind describes the store, such as "a table".
 func (o *Opening) WithoutKeys(kind string) {
 	if o.Getenv(EnvKeys) != "" {
 		o.Note("%s cannot use the keys of %s: its records are not encrypted", kind, EnvKeys)
@@ -148,8 +149,7 @@ type Opened struct {
 	Writable func(ctx context.Context) (*Opened, error)
 }
 
-// A Policy describes a command that prints the minimal permissions of a program that uses a
-// store.
+// A Policy describes a command that prints the minimal permissions for using a store.
 type Policy struct {
 	// Name is the name of the command after "tokenkeep policy".
 	Name string
@@ -160,8 +160,8 @@ type Policy struct {
 	// Short and Long describe the command in the help. Long may be empty.
 	Short, Long string
 
-	// New defines flags of the command, which are parsed before the command calls the returned
-	// function. That function returns the policy for argument in the format of the service or,
-	// if terraform is set, as a Terraform resource.
+	// New defines the flags of the command. The command parses its flags, and then calls the
+	// function that New returned. This function returns the policy for argument in the format of
+	// the service or, if terraform is set, as a Terraform resource.
 	New func(flags *flag.FlagSet) func(argument string, terraform bool) (string, error)
 }

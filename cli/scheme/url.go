@@ -44,7 +44,7 @@ func Loopback(host string) bool {
 // An Endpoint is an address that replaces the default address of a service.
 type Endpoint struct {
 	URL   *url.URL
-	Plain bool // whether the URL has the scheme http, as that of an emulator on this machine
+	Plain bool // whether the scheme of URL is http, such as for an emulator on this machine
 }
 
 // ParseEndpoint parses text, an address of a service. If text has no scheme, the scheme is

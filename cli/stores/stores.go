@@ -11,8 +11,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/cli/stores/vault"
 )
 
-// All returns the kinds of store of this module except mem and file, which are part of every
-// program.
+// All returns the schemes of this module, except mem and file, which are part of every program.
 func All() []scheme.Scheme {
 	return []scheme.Scheme{
 		tables.SQLite(), tables.MySQL(), vault.Scheme(), aws.Scheme(), gcp.Scheme(), k8s.Scheme(),

@@ -29,7 +29,7 @@ func Create(name string, data []byte) error {
 
 // Replaceable returns an error that matches scheme.ErrUsage if the name exists and is not a
 // regular file. A symbolic link is not a regular file. If the name cannot be examined, Replaceable
-// returns the error of os.Lstat.
+// returns the error from os.Lstat.
 func Replaceable(name string) error {
 	switch info, err := os.Lstat(name); {
 	case errors.Is(err, fs.ErrNotExist):
@@ -45,7 +45,7 @@ func Replaceable(name string) error {
 }
 
 // Replace creates or atomically replaces a regular file. Only the owner can read and write the
-// file. If the name exists and is not a regular file, Replace returns the error of Replaceable.
+// file. If the name exists and is not a regular file, Replace returns the error from Replaceable.
 func Replace(name string, data []byte) error {
 	if err := Replaceable(name); err != nil {
 		return err

@@ -1,4 +1,4 @@
-// Package aws provides the kind of store awssm, AWS Secrets Manager, to the command tokenkeep.
+// Package aws provides the scheme awssm, for AWS Secrets Manager, to the command tokenkeep.
 package aws
 
 import (
@@ -25,7 +25,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/wholesend"
 )
 
-// Scheme returns the kind of store "awssm:PREFIX".
+// Scheme returns the scheme of URLs of the form awssm:PREFIX.
 func Scheme() scheme.Scheme {
 	return scheme.Scheme{
 		Name: "awssm",
@@ -115,7 +115,7 @@ func open(ctx context.Context, o *scheme.Opening) (*scheme.Opened, error) {
 	return &scheme.Opened{Driver: d, Place: at, Counted: true}, nil
 }
 
-// parseOptions returns the options that the parameters of a URL set.
+// parseOptions returns the options in the parameters of a URL.
 func parseOptions(params map[string]string) (*awssm.Options, error) {
 	o := &awssm.Options{KMSKeyID: cmp.Or(params["kms-key"], params["kms"])}
 	if params["kms"] != "" && params["kms-key"] != "" {
@@ -142,7 +142,7 @@ func parseOptions(params map[string]string) (*awssm.Options, error) {
 	return o, nil
 }
 
-// newClient returns a client with the configuration in the environment. region and address take
+// newClient returns a client with the configuration from the environment. region and address take
 // precedence unless they are empty. The SDK reads the environment of the process, but o.Getenv
 // takes precedence for the region, the profile and the keys.
 func newClient(ctx context.Context, o *scheme.Opening, region, address string) (*secretsmanager.Client, error) {

@@ -7,7 +7,7 @@ import (
 	"github.com/aws/smithy-go/logging"
 )
 
-// TestAWSLogger checks that the logger passes on warnings of the AWS SDK, and ignores other
+// TestAWSLogger checks that the logger passes on warnings from the AWS SDK, and ignores other
 // messages.
 func TestAWSLogger(t *testing.T) {
 	t.Parallel()

@@ -1,4 +1,4 @@
-// Package gcp provides the kind of store gcpsm, Google Cloud's Secret Manager, to the command
+// Package gcp provides the scheme gcpsm, for Google Cloud's Secret Manager, to the command
 // tokenkeep.
 package gcp
 
@@ -21,7 +21,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/gcpsm"
 )
 
-// Scheme returns the kind of store "gcpsm:PROJECT/PREFIX".
+// Scheme returns the scheme of URLs of the form gcpsm:PROJECT/PREFIX.
 func Scheme() scheme.Scheme {
 	return scheme.Scheme{
 		Name: "gcpsm",
@@ -109,7 +109,7 @@ func countCall(ctx context.Context, method string, req, reply any, conn *grpc.Cl
 	return invoke(ctx, method, req, reply, conn, opts...)
 }
 
-// parseOptions returns the options that the parameters of a URL set for new secrets.
+// parseOptions returns the options for new secrets in the parameters of a URL.
 func parseOptions(params map[string]string) (*gcpsm.Options, error) {
 	options := &gcpsm.Options{KMSKey: params["kms-key"]}
 	if text := params["replicas"]; text != "" {

@@ -1,4 +1,4 @@
-// Package k8s provides the kind of store k8s, Kubernetes Secrets, to the command tokenkeep.
+// Package k8s provides the scheme k8s, for Kubernetes Secrets, to the command tokenkeep.
 package k8s
 
 import (
@@ -23,7 +23,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/k8sstore"
 )
 
-// Scheme returns the kind of store "k8s:NAMESPACE/PREFIX".
+// Scheme returns the scheme of URLs of the form k8s:NAMESPACE/PREFIX.
 func Scheme() scheme.Scheme {
 	return scheme.Scheme{
 		Name: "k8s",
@@ -122,10 +122,9 @@ func (c *secretsClient) Secrets(namespace string) *gentype.ClientWithList[*v1.Se
 		func() *v1.Secret { return &v1.Secret{} }, func() *v1.SecretList { return &v1.SecretList{} })
 }
 
-// newConfig returns the client configuration in the files of KUBECONFIG or in ~/.kube/config.
-// context selects a context of the files; "" means the current context. If the files name no
-// cluster, context is "", and the program runs in a Pod, newConfig returns the configuration of
-// the Pod.
+// newConfig returns the client configuration from the files that KUBECONFIG names, or from
+// ~/.kube/config. context selects a context of the files; "" means the current context. In a Pod,
+// if the files name no cluster and context is "", newConfig returns the configuration of the Pod.
 func newConfig(env func(string) string, context string) (*rest.Config, error) {
 	var files []string
 	if list := env(clientcmd.RecommendedConfigPathEnvVar); list != "" {

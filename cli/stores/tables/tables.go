@@ -1,5 +1,5 @@
-// Package tables provides the kinds of store sqlite and mysql to the command tokenkeep. Both keep
-// records in a table with the layout of the Zoho SDKs.
+// Package tables provides the schemes sqlite and mysql to the command tokenkeep. Both kinds of
+// store keep records in a table with the layout of the Zoho SDKs.
 package tables
 
 import (
@@ -32,7 +32,7 @@ const (
 	envPasswordFile = "TOKENKEEP_MYSQL_PASSWORD_FILE" //nolint:gosec // a name, not a password
 )
 
-// SQLite returns the kind of store "sqlite:PATH".
+// SQLite returns the scheme of URLs of the form sqlite:PATH.
 func SQLite() scheme.Scheme {
 	return scheme.Scheme{
 		Name: "sqlite",
@@ -44,7 +44,7 @@ use sqlite:PATH?table=NAME for another table`,
 	}
 }
 
-// MySQL returns the kind of store "mysql://USER@HOST/DB".
+// MySQL returns the scheme of URLs of the form mysql://USER@HOST/DB.
 func MySQL() scheme.Scheme {
 	const signIn = "check the user and " + envPassword
 	return scheme.Scheme{
@@ -85,7 +85,8 @@ func openTable(ctx context.Context, o *scheme.Opening, db *sql.DB, dialect sqlst
 }
 
 // noTable returns an empty store in place of a table that does not exist, or an error if
-// o.MustExist is set. If err, the error of closing the database, is not nil, noTable returns err.
+// o.MustExist is set. If err, the error from closing the database, is not nil, noTable returns
+// err.
 func noTable(ctx context.Context, o *scheme.Opening, table, at string, err error) (*scheme.Opened, error) {
 	if err != nil {
 		return nil, err
@@ -208,8 +209,8 @@ func openDatabase(ctx context.Context, o *scheme.Opening, path, table string) (*
 }
 
 // sqlParams splits rest into a path and parameters such as ?table=NAME. A path can contain
-// question marks. The parameters therefore begin at the last question mark, and only if an equals
-// sign follows.
+// question marks. The parameters therefore begin at the last question mark, provided that an
+// equals sign follows.
 func sqlParams(rest string, names ...string) (string, map[string]string, error) {
 	i := strings.LastIndexByte(rest, '?')
 	if i < 0 || !strings.Contains(rest[i:], "=") {
@@ -263,12 +264,12 @@ func (c readOnlyConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	return conn, nil
 }
 
-// errMySQLForm means that the name of the database is malformed. It does not quote the name,
-// because any part of the name might be a password.
+// errMySQLForm means that the name of the database is malformed. The error does not quote the
+// name, because any part of the name might be a password.
 var errMySQLForm = scheme.Usagef("the database must have the form mysql://USER@HOST:PORT/DB or mysql:USER@tcp(HOST:PORT)/DB")
 
-// mysqlConfig parses a database name in either form of errMySQLForm. table is empty if rest
-// names no table.
+// mysqlConfig parses a database name in either form that errMySQLForm states. table is empty if
+// rest names no table.
 func mysqlConfig(rest string) (_ *mysql.Config, table string, _ error) {
 	rest, params, _ := strings.Cut(rest, "?")
 	values, err := url.ParseQuery(params)
@@ -296,8 +297,8 @@ func mysqlConfig(rest string) (_ *mysql.Config, table string, _ error) {
 	return config, table, nil
 }
 
-// parseMySQL parses a database name in either form of errMySQLForm. params are the parameters of
-// the MySQL driver.
+// parseMySQL parses a database name in either form that errMySQLForm states. params contains the
+// parameters for the MySQL driver.
 func parseMySQL(rest string, params url.Values) (*mysql.Config, error) {
 	var u *url.URL
 	if strings.HasPrefix(rest, "//") {
@@ -330,7 +331,7 @@ func overNetwork(config *mysql.Config) bool {
 
 var errMySQLPassword = scheme.Usagef("the password comes from %s or the file that %s names: others can see arguments", envPassword, envPasswordFile)
 
-// mysqlPassword returns the password in the environment, or in the file that the environment
+// mysqlPassword returns the password from the environment, or from the file that the environment
 // names. If the environment has neither, mysqlPassword returns "". The error matches
 // scheme.ErrUsage if the environment has both, or if the file cannot be read.
 func mysqlPassword(env func(string) string) (string, error) {

@@ -1,4 +1,4 @@
-// Package vault provides the kind of store vault, HashiCorp Vault or OpenBao, to the command
+// Package vault provides the scheme vault, for HashiCorp Vault and OpenBao, to the command
 // tokenkeep.
 package vault
 
@@ -28,7 +28,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// Scheme returns the kind of store "vault:MOUNT/PREFIX".
+// Scheme returns the scheme of URLs of the form vault:MOUNT/PREFIX.
 func Scheme() scheme.Scheme {
 	return scheme.Scheme{
 		Name: "vault",
@@ -99,8 +99,8 @@ func open(_ context.Context, o *scheme.Opening) (*scheme.Opened, error) {
 	return &scheme.Opened{Driver: d, Place: at, Counted: true}, nil
 }
 
-// parseOptions returns the options that the parameters of a URL set. insecure reports whether
-// tokens may cross a network without TLS.
+// parseOptions returns the options in the parameters of a URL. insecure reports whether tokens may
+// cross a network without TLS.
 func parseOptions(params map[string]string) (options *vaultstore.Options, insecure bool, err error) {
 	options = &vaultstore.Options{}
 	for name, lag := range map[string]*time.Duration{"list-lag": &options.ListLag, "read-lag": &options.ReadLag} {
@@ -120,8 +120,8 @@ func parseOptions(params map[string]string) (options *vaultstore.Options, insecu
 	return options, insecure, nil
 }
 
-// newClient returns a client with the configuration in the environment. Package api reads the
-// environment of the process; env takes precedence for the address, the token and the
+// newClient returns a client with the configuration from the environment. Package api reads the
+// environment of the process; the function env takes precedence for the address, the token and the
 // namespace.
 func newClient(env func(string) string) (*api.Client, error) {
 	config := api.DefaultConfig()

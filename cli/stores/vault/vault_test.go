@@ -21,8 +21,8 @@ func (b *body) Close() error {
 	return nil
 }
 
-// TestRetryVault checks which responses of Vault are retried, and that the body that is read is
-// closed and replaced by its text.
+// TestRetryVault checks which responses from Vault are retried. It also checks that retryVault
+// closes a body that it read, and replaces the body with its text.
 func TestRetryVault(t *testing.T) {
 	t.Parallel()
 	done, cancel := context.WithCancel(t.Context())
