@@ -183,7 +183,7 @@ func mounts(c corev1.Container, volume string) bool {
 	return slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == volume })
 }
 
-// with returns the entries of the map all whose keys are in keys.
+// with returns a copy of the map all that contains only the keys of the map keys.
 func with(all, keys map[string]string) map[string]string {
 	some := maps.Clone(all)
 	maps.DeleteFunc(some, func(k, _ string) bool { _, ok := keys[k]; return !ok })

@@ -64,6 +64,9 @@ func run() error {
 // httpClient is nil, the Client uses its default HTTP client. If the error matches
 // tokenstore.ErrNotPersisted, the Client works and stores the token later.
 func open(ctx context.Context, env func(string) string, gcp *secretmanager.Client, httpClient *http.Client, logger *slog.Logger) (*initializer.Client, error) {
+	if env("TOKEN_CLIENT") == "" {
+		return nil, errors.New("TOKEN_CLIENT is not set")
+	}
 	store, err := gcpsm.New(gcp, "projects/"+env("PROJECT"), env("TOKEN_PREFIX"), nil)
 	if err != nil {
 		return nil, err

@@ -55,8 +55,8 @@ func serveFor(ctx context.Context, env func(string) string) error {
 	return e.run(ctx, func(ctx context.Context) error { return serve(ctx, env, shutdownTime) })
 }
 
-// serve serves the store that the environment variables describe until ctx is done. Requests
-// in progress then have the time grace to complete.
+// serve serves the store that the environment variables describe until ctx is done. Requests in
+// progress then have the duration grace to complete.
 func serve(ctx context.Context, env func(string) string, grace time.Duration) error {
 	if env("TOKENKEEP_KEYS_FILE") != "" {
 		return errors.New("TOKENKEEP_KEYS_FILE is set, and this extension opens stores without keys: package keys would make it larger than 12 MB")
@@ -76,9 +76,9 @@ func serve(ctx context.Context, env func(string) string, grace time.Duration) er
 	if err != nil {
 		return err
 	}
-	var clients []string
-	if client := env("TOKENKEEP_ONLY_CLIENT"); client != "" {
-		clients = []string{client} // so that a request without a client needs no search
+	client := env("TOKENKEEP_ONLY_CLIENT") // with one client, a request by user alone needs no search
+	if client == "" {
+		return errors.New("TOKENKEEP_ONLY_CLIENT is not set: it is the ID of the OAuth client")
 	}
 	zoho := initializer.DataCenter(env("ZOHO_DATA_CENTER")).Production()
 	if url := env("ZOHO_ACCOUNTS_URL"); url != "" {
@@ -88,7 +88,7 @@ func serve(ctx context.Context, env func(string) string, grace time.Duration) er
 		Store:       store,
 		Initializer: initializer.Config{Environment: zoho},
 		Token:       token,
-		Clients:     clients,
+		Clients:     []string{client},
 		NoDelete:    true, // the function deletes no records
 		Logger:      slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})

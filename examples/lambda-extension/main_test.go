@@ -84,7 +84,7 @@ func start(t *testing.T, secrets *fakeaws.Server, env ...string) *process {
 	p.cmd = exec.Command(filepath.Join(dir, "tokenkeep"))
 	p.cmd.Env = append([]string{
 		"AWS_ENDPOINT_URL_SECRETS_MANAGER=" + secrets.URL, "AWS_REGION=eu-central-1", "AWS_ACCESS_KEY_ID=k", "AWS_SECRET_ACCESS_KEY=s",
-		"HOME=" + t.TempDir(), "TOKEN_PREFIX=oauth/crm", "ZOHO_DATA_CENTER=eu", "TOKENKEEP_AGENT_TOKEN=" + token, "TOKENKEEP_AGENT_LISTEN=" + p.address,
+		"HOME=" + t.TempDir(), "TOKEN_PREFIX=oauth/crm", "ZOHO_DATA_CENTER=eu", "TOKENKEEP_ONLY_CLIENT=1000.C", "TOKENKEEP_AGENT_TOKEN=" + token, "TOKENKEEP_AGENT_LISTEN=" + p.address,
 	}, env...)
 	p.cmd.Stderr = &p.errs
 	p.began = time.Now()

@@ -8,6 +8,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log"
 	"log/slog"
@@ -49,6 +50,9 @@ type function struct {
 // newFunction returns an instance with the settings in the environment variables that env
 // returns. If client is nil, the instance uses the default HTTP client of package initializer.
 func newFunction(env func(string) string, aws *secretsmanager.Client, client *http.Client) (*function, error) {
+	if env("TOKEN_CLIENT") == "" {
+		return nil, errors.New("TOKEN_CLIENT is not set")
+	}
 	store, err := awssm.New(aws, env("TOKEN_PREFIX"), nil)
 	if err != nil {
 		return nil, err

@@ -18,6 +18,7 @@ import (
 
 	"github.com/tokenkeep/tokenkeep/awssm"
 	"github.com/tokenkeep/tokenkeep/examples/internal/readme"
+	"github.com/tokenkeep/tokenkeep/initializer"
 	"github.com/tokenkeep/tokenkeep/internal/fakeaws"
 	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
 	"github.com/tokenkeep/tokenkeep/tokenstore"
@@ -157,6 +158,25 @@ func (w *world) cloud(t *testing.T) readme.Program {
 	}
 }
 
+// exchange simulates "tokenkeep token" with the fake of Zoho.
+func (w *world) exchange(t *testing.T, c readme.Call) (string, error) {
+	s, err := awssm.New(w.client("operator"), strings.TrimPrefix(c.Flag("store"), "awssm:"), nil)
+	if err != nil {
+		return "", err
+	}
+	client, err := initializer.New(t.Context(), initializer.Config{
+		Environment: initializer.DataCenter(c.Flag("data-center")).Production(),
+		Store:       s,
+		Token:       tokenstore.Token{UserName: c.Flag("user"), ClientID: c.Flag("client")},
+		HTTPClient:  w.zoho.Client(),
+	})
+	if err != nil {
+		return "", err
+	}
+	token, err := client.Token(t.Context())
+	return string(token.AccessToken) + "\n", err
+}
+
 func TestREADME(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -175,8 +195,15 @@ func TestREADME(t *testing.T) {
 		}
 		return "", nil
 	}
+	command := readme.Binary(readme.Tokenkeep(t), func(args []string) []string { return args })
+	tokenkeep := func(c readme.Call) (string, error) {
+		if c.Args[0] == "token" { // in this process, because the program would send the code to Zoho
+			return w.exchange(t, c)
+		}
+		return command(c)
+	}
 	out := readme.Run(t, dir, readme.Only(blocks, "sh"), map[string]readme.Program{
-		"tokenkeep": readme.Binary(readme.Tokenkeep(t), func(args []string) []string { return args }),
+		"tokenkeep": tokenkeep,
 		"go":        build,
 		"zip":       func(readme.Call) (string, error) { return "", nil },
 		"aws":       w.cloud(t),

@@ -55,6 +55,9 @@ func (c *command) run(ctx context.Context, args []string) error {
 	if do == nil {
 		return errUsage
 	}
+	if c.env("ZOHO_CLIENT_ID") == "" {
+		return errors.New("ZOHO_CLIENT_ID is not set")
+	}
 	store, err := c.store()
 	if err != nil {
 		return err

@@ -123,8 +123,8 @@ func TestREADME(t *testing.T) {
 		}
 		return "", nil
 	}
-	script := readme.Only(readme.Blocks(t, "README.md"), "sh")
-	out := readme.Run(t, dir, script, map[string]readme.Program{"vault": m.operator, "vaultcli": tool, "go": build}, "HOME="+dir, "VAULT_ADDR="+m.vault.URL)
+	script := strings.Replace(readme.Only(readme.Blocks(t, "README.md"), "sh"), "https://vault.example.com:8200", m.vault.URL, 1)
+	out := readme.Run(t, dir, script, map[string]readme.Program{"vault": m.operator, "vaultcli": tool, "go": build}, "HOME="+dir)
 	if !strings.Contains(out, user+" is logged in\nBoyle\nPatricia\n") || strings.Contains(out, code) {
 		t.Errorf("the blocks print %s", out)
 	}

@@ -4,7 +4,7 @@ variable "project" {
 }
 
 variable "prefix" {
-  description = "The prefix of the store: oauth for --store gcpsm:projects/PROJECT/oauth."
+  description = "The prefix of the store: oauth for --store gcpsm:PROJECT/oauth."
   type        = string
   validation {
     condition     = can(regex("^[A-Za-z0-9_-]{1,128}$", var.prefix))

@@ -104,9 +104,9 @@ func (i *instance) run(program string, args []string, env map[string]string) (*p
 	return p, nil
 }
 
-// during calls f. If a process of the instance ends before f returns, during cancels the
-// context of f. It returns the error of f, joined with the errors of requests that Lambda
-// would refuse.
+// during calls the function f. If a process of the instance ends before f returns, during cancels
+// the context of f. It returns the error of f, joined with the errors of requests that Lambda would
+// refuse.
 func (i *instance) during(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

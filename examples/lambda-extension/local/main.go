@@ -106,8 +106,8 @@ type world struct {
 
 func (w *world) say(format string, args ...any) { _, _ = fmt.Fprintf(w.out, format, args...) }
 
-// build builds the extension. Lambda requires that an extension registers by the name of its
-// file, which is tokenkeep.
+// build builds the extension. Lambda requires an extension to register under the name of its file,
+// which is tokenkeep.
 func (w *world) build(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", w.extension(), "./examples/lambda-extension")
 	cmd.Dir = w.root

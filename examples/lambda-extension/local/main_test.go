@@ -10,9 +10,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/languages"
 )
 
-// TestRun_Time checks that each instance gets a response of the API, and that the instances
-// together make one request for a token. It also checks that Lambda would refuse no request,
-// and that the extensions exit in time.
+// TestRun_Time checks that each instance gets a response from the API, and that the instances
+// together make one request for a token. It also checks that Lambda would refuse no request, and
+// that the extensions exit in time.
 func TestRun_Time(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it measures times")
