@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -84,8 +85,8 @@ func TestREADMEShowsTheExample(t *testing.T) {
 	}
 }
 
-// TestREADMEFigures checks that the figures of faults, prices and searches in the README are
-// those of docs/evidence.md.
+// TestREADMEFigures checks that the figures in the README are those of docs/evidence.md: faults,
+// searches, prices, calls, quotas and the instances that find an expired token.
 func TestREADMEFigures(t *testing.T) {
 	t.Parallel()
 	texts := pages(t)
@@ -99,8 +100,8 @@ func TestREADMEFigures(t *testing.T) {
 			t.Errorf("docs/evidence.md has no %s runs", n)
 		}
 	}
-	for name, row := range map[string]string{"tokenkeep": `calls to find a token by its user alone, of 10,000`, "list and scan": `the same by listing and scanning`} {
-		_, cells, _ := strings.Cut(evidence, "| "+row)
+	for name, line := range map[string]string{"tokenkeep": `calls to find a token by its user alone, of 10,000`, "list and scan": `the same by listing and scanning`} {
+		_, cells, _ := strings.Cut(evidence, "| "+line)
 		cells, _, ok := strings.Cut(cells, " |\n")
 		if !ok || !strings.Contains(readme, "| "+name+cells+" |") {
 			t.Errorf("README.md has no %q", "| "+name+cells)
@@ -122,5 +123,48 @@ func TestREADMEFigures(t *testing.T) {
 		if rounded, err := strconv.ParseFloat(shown[1], 64); err != nil || math.Abs(rounded-price) > 0.00501 {
 			t.Errorf("README.md has the price %s of %s, want $%v, error %v", shown[1], adapter, price, err)
 		}
+		guide := texts["docs/getting-started-"+map[string]string{"awssm": "aws", "gcpsm": "gcp"}[adapter]+".md"]
+		if !strings.Contains(guide, "A record costs $"+shown[1]+" a month") {
+			t.Errorf("the guide for %s has another price than $%s", adapter, shown[1])
+		}
 	}
+	finds := row(t, evidence, "calls from a cold start to the first token")
+	saves := row(t, evidence, "save a new access token")
+	refreshes := row(t, evidence, "calls of one refresh")
+	for i, adapter := range []string{"awssm", "gcpsm", "vaultstore", "k8sstore"} {
+		save, _, _ := strings.Cut(saves[i], " /")
+		refresh, _, _ := strings.Cut(refreshes[i], ".") // one more in ten, as the footnote says
+		want := finds[i] + " / " + save + " / " + refresh
+		if calls := row(t, readme, "["+adapter+"]("+adapter+")")[2]; strings.TrimSuffix(calls, " ⁵") != want {
+			t.Errorf("README.md has the calls %q of %s, want %q", calls, adapter, want)
+		}
+	}
+	lost := regexp.MustCompile(`^100 \(([0-9]+)\) and 100 \(([0-9]+)\)$`).FindStringSubmatch(row(t, evidence, "secret per user")[0])
+	if lost == nil {
+		t.Fatal("docs/evidence.md does not say what happens without tokenkeep")
+	}
+	for i, server := range []string{"issues 10 tokens in ten minutes, as Zoho does", "replaces refresh tokens"} {
+		if cells := row(t, readme, server); cells[1] != "100" || !strings.HasPrefix(cells[2]+",", lost[i+1]+",") {
+			t.Errorf("README.md has %q for a server that %s, want 100 and %s", cells, server, lost[i+1])
+		}
+	}
+	if one := row(t, evidence, "tokenkeep")[0]; one != "1 (0)" || !slices.Equal(row(t, readme, "has either of the rules below")[1:], []string{"**1**", "**0**"}) {
+		t.Errorf("docs/evidence.md has %q for tokenkeep, and README.md other numbers", one)
+	}
+	quota := regexp.MustCompile(`enough for ([0-9,]+) records with hourly refreshes.*enough for ([0-9,]+) records`).FindStringSubmatch(evidence)
+	if quota == nil || !strings.HasPrefix(quota[1], "9,") || !strings.Contains(readme, "project: 9,000 hourly tokens") || !strings.Contains(readme, quota[2]+" hourly tokens") {
+		t.Errorf("README.md has other quotas than docs/evidence.md: %q", quota)
+	}
+}
+
+// row returns the cells of the row of a table in page that begins with name, without the name.
+func row(t *testing.T, page, name string) []string {
+	t.Helper()
+	_, rest, ok := strings.Cut(page, "\n| "+name+" | ")
+	line, _, _ := strings.Cut(rest, " |\n")
+	cells := strings.Split(line, " | ")
+	if !ok || len(cells) < 3 {
+		t.Fatalf("no table has a row %q with four columns", name)
+	}
+	return cells
 }

@@ -135,9 +135,9 @@ func (r *results) allocs(name string) int {
 	return -1
 }
 
-// stampeded returns the texts of what for the two stampedes of contender, with "and" between
-// the texts. The first stampede is with Zoho's limit, and the second with refresh tokens that
-// rotate. If the texts are equal, stampeded returns one text.
+// stampeded calls the function what for each of the contender's two stampedes, and returns the
+// two texts with "and" between them. The first stampede is with Zoho's limit, and the second with
+// refresh tokens that rotate. If the texts are equal, stampeded returns one text.
 func (r *results) stampeded(service, contender string, what func(stampeded) string) string {
 	var all []string
 	for _, s := range r.Stampedes[service] {
@@ -182,7 +182,8 @@ func (r *results) faults(d *document) {
 }
 
 func (r *results) faultTables(d *document) {
-	d.text("A row is an operation. A column is a fault. A cell has the number of calls at which the fault struck, or the number of those runs that went wrong. " +
+	d.text("The records are new. A later save or refresh makes one more call on Google Cloud, which removes an outdated version, and on Vault, which removes an outdated label: see [the month](month.md).\n\n" +
+		"A row is an operation. A column is a fault. A cell has the number of calls at which the fault struck, or the number of those runs that went wrong. " +
 		"A dash says that the service cannot have that fault.")
 	for _, service := range services {
 		d.textf("## %s", title[service])
@@ -216,7 +217,7 @@ func (r *results) faultTables(d *document) {
 	}
 }
 
-// failures adds the list all, unless all is empty.
+// failures adds a block with the strings in all, unless all is empty.
 func (d *document) failures(all []string) {
 	if len(all) > 0 {
 		d.textf("```\n%s\n```", strings.Join(all, "\n"))
@@ -271,8 +272,8 @@ func (r *results) calling(d *document) {
 		"[All operations, and lists](evidence/scale.md).", number(r.many), low, high, few)
 }
 
-// scaleRange returns the smallest and the largest ratio of the time of an operation among many
-// records to its time among few.
+// scaleRange returns the smallest and the largest ratio of an operation's time in the large store
+// to the operation's time in the small store.
 func (r *results) scaleRange() (low, high float64) {
 	for _, service := range services {
 		for _, s := range r.Scaled[service] {

@@ -26,9 +26,9 @@ type step struct {
 
 // A want is the expected result of a step. The fields code, class and asks are always checked:
 // their zero values mean that the step causes no exception and no request. If no exception is
-// expected, none and same are always checked for find_token, and list is always checked for
-// get_tokens. The field calls is always checked for get_token. Other fields are checked unless
-// they are zero.
+// expected, the fields none and same are always checked for find_token, and the field list is
+// always checked for get_tokens. The field calls is always checked for get_token. Any other field
+// is checked only if it is not zero.
 type want struct {
 	calls    []string          // the methods that get_token calls, in this order
 	like     string            // the name of another token, whose ID and access token are expected

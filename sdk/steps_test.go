@@ -14,8 +14,8 @@ var (
 	byID    = []string{"find_token_by_id"}
 )
 
-// get returns the step that calls get_token on the token named on. If with is not nil, the step
-// first makes that token from the members in with.
+// get returns a step that calls get_token. The parameter on is the name of the token. If the
+// parameter with is not nil, the step first creates the token from the members in that map.
 func get(on string, with map[string]string) languages.Step {
 	return languages.Step{Do: "get_token", On: on, With: with}
 }
@@ -46,7 +46,8 @@ func tokens(user string) func(*life) {
 	}
 }
 
-// expire returns a step that stores an expired access token in the record of the token named on.
+// expire returns a step that stores an expired access token in the record of a token. The parameter
+// on is the name of the token.
 func expire(on string) step {
 	return step{what: "a token expires", Step: languages.Step{Do: "save_token", On: "expired",
 		With: map[string]string{"id": "${" + on + ".id}", "access_token": "1000.expired", "expires_in": "1"}}}
