@@ -109,8 +109,8 @@ func short(text string) string {
 	return text
 }
 
-// pass waits until record or rounds lets the request through, and records the text of the
-// request. After that, pass calls do, unless ctx is done or the request must be lost. It
+// pass waits until record or rounds lets the request through, and records the text of the request.
+// After that, pass calls the function do, unless ctx is done or the request must be lost. It
 // returns errGate if the request or its answer is lost.
 func (g *gate) pass(ctx context.Context, text string, do func() error) error {
 	w := &waiting{short(text), make(chan struct{})}
@@ -347,8 +347,8 @@ func fields(m proto.Message) string {
 	return "{" + strings.Join(all, ",") + "}"
 }
 
-// A request is an operation whose requests the test records. If before is not nil, the test
-// first runs before, without recording the requests.
+// A request is an operation whose requests the test records. If before is not nil, the test first
+// runs the function before, without recording its requests.
 type request struct {
 	name   string
 	before func(*bench)

@@ -38,8 +38,8 @@ func (g *gate) rounds(f func()) (rounds [][]string) {
 			for _, w := range round {
 				texts = append(texts, w.text)
 			}
-			// The response of the authorization server stops the destruction of old versions. Calls of the
-			// service that began earlier therefore end before the response.
+			// The response from the authorization server stops the destruction of old versions.
+			// Calls of the service that began earlier therefore end before the response.
 			for _, server := range []bool{false, true} {
 				for _, w := range round {
 					if (w.text == asksServer) == server {

@@ -118,8 +118,8 @@ type held struct {
 // no secret even for %w and %p, for which package fmt calls no methods.
 var handles = []string{"tokenstore.Store", "migrate.Migration", "memstore.Driver", "filestore.Store", "sqlstore.Store", "driver.Secrets", "codec.Codec", "codec.Placed", "codec.AEAD", "keys.Keys", "initializer.Client", "oauth2keep.Keeper", "agent.Handler"}
 
-// printed prints v, alone and in several types, with package fmt and each of the verbs, and
-// with JSON, slog and expvar. It returns each text by a name for the way of printing.
+// printed prints v, alone and in several types, with package fmt and each of the verbs, and with
+// JSON, slog and expvar. It returns the texts by the name of the way of printing.
 func printed(v any, verbs string) map[string]string {
 	texts := map[string]string{}
 	values := map[string]any{

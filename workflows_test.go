@@ -50,9 +50,9 @@ var (
 	grantAll = regexp.MustCompile(`(?m)permissions:\s*(read|write)-all`)
 )
 
-// unpinned returns the actions in text that are not pinned by a full commit with a version, and
-// the keys of images. The code of these actions and images can change although the workflow
-// does not.
+// unpinned returns the actions in text that are not pinned by a full commit with a version, and the
+// keys of images. The code of these actions and images can change even though the workflow does
+// not.
 func unpinned(text string) (names []string) {
 	for _, m := range use.FindAllStringSubmatch(text, -1) {
 		if name := strings.TrimSpace(m[1]); !pinned.MatchString(name) && !local.MatchString(name) {

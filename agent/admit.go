@@ -13,9 +13,9 @@ var forwarding = []string{"X-Forwarded-For", "X-Forwarded-Host", "Forwarded", "V
 
 // admit returns an error if the agent refuses a request regardless of its operation. A proxy that
 // is tricked into forwarding a request usually adds one of the headers in forwarding. A browser
-// sends Origin with each POST request of a web page. If an attacker resolves a host name to this
-// machine, that name appears in Host. admit also refuses a query: the members of a request belong
-// in the body.
+// sends Origin with each POST request from a web page. If the host name of an attacker resolves to
+// this machine, Host contains that name. admit also refuses a query: the members of a request
+// belong in the body.
 func (h *Handler) admit(r *http.Request) error {
 	for _, name := range forwarding {
 		if len(r.Header.Values(name)) > 0 {
@@ -55,7 +55,7 @@ func ownHost(r *http.Request) bool {
 
 // authorized returns nil if Config.Token is empty, or if the request has exactly one header
 // X-Tokenkeep-Token and its value is Config.Token. Otherwise authorized returns errUnauthorized.
-// The time of the comparison does not depend on the positions of wrong characters.
+// The duration of the comparison does not depend on the positions of wrong characters.
 func (h *Handler) authorized(r *http.Request) error {
 	if h.conf.Token == "" {
 		return nil

@@ -18,7 +18,8 @@ import (
 // TokenHeader is the request header that carries Config.Token.
 const TokenHeader = "X-Tokenkeep-Token" //nolint:gosec // a name, not a credential
 
-// minToken is the minimum length of Config.Token: 128 random bits have 22 characters in base64.
+// minToken is the minimum length of Config.Token in characters. 128 random bits are 22 characters
+// in base64.
 const minToken = 22
 
 const (
@@ -40,12 +41,12 @@ type Config struct {
 	Store tokenstore.TokenStore
 
 	// Initializer configures the refreshes of access tokens: Environment or OAuth2, and the other
-	// fields that either of them uses. New ignores Initializer.Store and Initializer.Token. An
-	// EarlyExpiry of 0 means 20 seconds. A nil Initializer.Logger means Logger.
+	// fields that apply. New ignores Initializer.Store and Initializer.Token. An EarlyExpiry of 0
+	// means 20 seconds. A nil Initializer.Logger means Logger.
 	Initializer initializer.Config
 
 	// PassThrough makes the agent serve the records unchanged, without refreshing tokens.
-	// PassThrough also disables the operation rejected.
+	// PassThrough also disables the operation /v1/rejected.
 	PassThrough bool
 
 	// Token is the required value of the header X-Tokenkeep-Token: at least 22 random
@@ -93,9 +94,9 @@ type Config struct {
 	Observe func(Request)
 }
 
-// A Request describes how a request ended. A Request contains no secret, ID or user name.
+// A Request describes a request that has ended. A Request contains no secret, ID or user name.
 type Request struct {
-	Operation string        // such as "find", or the path of a page; "" for other paths, and if a header or query is refused
+	Operation string        // the name of the operation, such as "find", or the path of the page; "" for other paths and for refused headers or queries
 	Status    int           // the HTTP status
 	Class     string        // the class of the error, as in the response; "" if there is no error
 	Took      time.Duration // from the call of ServeHTTP until the response is written
@@ -192,8 +193,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// answer returns the answer to a request, and the name of the operation or the path of the page for
-// the log. The name is empty if admit refuses the request, or if the path is unknown.
+// answer returns the answer to a request, and a text for the log: the name of the operation, or
+// the path of the page. The text is empty if admit refuses the request, or if the path is unknown.
 func (h *Handler) answer(r *http.Request) (string, answer) {
 	if bad := h.admit(r); bad != nil {
 		return "", refuse(bad)
@@ -237,8 +238,8 @@ func (h *Handler) answer(r *http.Request) (string, answer) {
 	return op.name, answer{status: http.StatusOK, body: body}
 }
 
-// Close waits until no operation is in progress or ctx is done. Then Close tries again to store the
-// tokens in memory that are not stored. If a token remains that is not stored, the error matches
+// Close waits until no operation is in progress or ctx is done. Then Close tries again to store
+// the unsaved tokens in memory. If a token is still unsaved, the error matches
 // tokenstore.ErrNotPersisted. Otherwise Close returns ctx.Err(). Close does not close the store.
 func (h *Handler) Close(ctx context.Context) error {
 	done := make(chan struct{})
@@ -262,15 +263,15 @@ func (h *Handler) Close(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// The limits of store. lastPause exceeds a second, because a Client tries to store its token at
-// most once a second.
+// Limits of the function store: the number of attempts, and the pause between them. The pause is
+// longer than a second, because a Client tries to store its token at most once a second.
 const (
 	lastTries = 3
 	lastPause = 1100 * time.Millisecond
 )
 
-// store asks c to store its token, until c has stored the token, ctx is done, or lastTries attempts
-// have failed. store reports whether the token is stored.
+// store asks c repeatedly to store its token, until the token is stored, ctx is done, or lastTries
+// attempts failed. store reports whether the token is stored.
 func store(ctx context.Context, c *initializer.Client) bool {
 	for try := range lastTries {
 		if try > 0 {

@@ -151,8 +151,8 @@ func (f *failing) Update(ctx context.Context, name string, base driver.Secret, p
 	return f.Secrets.Update(ctx, name, base, p)
 }
 
-// newWorld returns a world whose agent listens on the loopback interface. If change is not nil,
-// newWorld first calls change with the configuration.
+// newWorld returns a world whose agent listens on the loopback interface. If the function change
+// is not nil, newWorld first passes the configuration to it.
 func newWorld(t *testing.T, change func(*agent.Config)) *world {
 	t.Helper()
 	w := &world{t: t, doc: openAPI(t), clock: &clock{now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, logged: &logs{}}
@@ -180,7 +180,7 @@ func newWorld(t *testing.T, change func(*agent.Config)) *world {
 	return w
 }
 
-// start serves a new agent with the configuration w.conf at an address until the test ends.
+// start serves a new agent at an address until the test ends. The configuration is w.conf.
 func (w *world) start(address string) {
 	w.t.Helper()
 	var err error
@@ -625,7 +625,7 @@ func TestFindByIDNotPersisted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(c *agent.Config) { c.MaxClients = 2 })
 	id, token := w.notPersisted()
-	// Requests for other records do not evict a token that is not stored yet.
+	// Requests for other records do not evict an unsaved token.
 	for i := range 5 {
 		w.fails("find_by_id", object{"id": fmt.Sprint("nobody", i)}, http.StatusNotFound, "not_found")
 	}
@@ -657,7 +657,7 @@ func (w *world) notPersisted() (id, token string) {
 	return have.ID, token
 }
 
-// endFailure ends the failure of the store, and lets so much time pass that a Client tries again to
+// endFailure ends the failure of the store, and advances the clock so that a Client tries again to
 // store its token.
 func (w *world) endFailure() {
 	w.zoho.Inject(nil)
@@ -679,8 +679,8 @@ type brokenListener struct{ net.Listener }
 
 func (brokenListener) Accept() (net.Conn, error) { return nil, errors.New("the listener fails") }
 
-// TestServeStoresTokensAfterFailure checks that Serve stores a token that is not stored yet after
-// the listener has failed.
+// TestServeStoresTokensAfterFailure checks that Serve stores an unsaved token after the listener
+// fails.
 func TestServeStoresTokensAfterFailure(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)

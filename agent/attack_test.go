@@ -168,8 +168,8 @@ func TestPagesNeedNoToken(t *testing.T) {
 	}
 }
 
-// raw connects to the agent, and calls write with the connection. raw returns the status line of
-// the response and the time until the status line arrived.
+// raw connects to the agent, and passes the connection to the function write. raw returns the
+// status line of the response and the time until the status line arrived.
 func (w *world) raw(write func(net.Conn)) (string, time.Duration) {
 	w.t.Helper()
 	begin := time.Now()

@@ -13,8 +13,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// BenchmarkWarmFind measures the time in which a Handler finds a record in memory,
-// without a network connection.
+// BenchmarkWarmFind measures how long a Handler takes to find a record in memory, without a
+// network connection.
 func BenchmarkWarmFind(b *testing.B) {
 	store := memstore.New(nil)
 	if _, err := store.SaveToken(b.Context(), tokenstore.Token{

@@ -30,9 +30,9 @@ type entry struct {
 	opened atomic.Int64 // time from which the age of the entry counts, in nanoseconds of Unix time
 	kept   atomic.Bool  // whether client has a token that could not be stored
 
-	// failed is the error with which the authorization server has refused the OAuth client, or
-	// nil. Until opened + pause, requests get failed without another request to the authorization
-	// server.
+	// failed is the error with which the authorization server refused the OAuth client, or nil.
+	// Until opened + pause, the agent returns this error without another request to the
+	// authorization server.
 	failed error
 	pause  time.Duration
 
@@ -58,7 +58,7 @@ func newClients(most int) *clients {
 	return c
 }
 
-// keyOf returns the key of the description like.
+// keyOf returns the key for the description in like.
 func (c *clients) keyOf(like tokenstore.Token) (k key) {
 	h := hmac.New(sha256.New, c.salt[:])
 	var size [8]byte
@@ -71,8 +71,8 @@ func (c *clients) keyOf(like tokenstore.Token) (k key) {
 	return k
 }
 
-// get returns the entry for a key, or nil if there is no entry. An entry that get returns becomes
-// the most recently requested one.
+// get returns the entry for a key, or nil if there is no entry. get marks the entry as the most
+// recently requested one.
 func (c *clients) get(k key) *entry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -101,7 +101,7 @@ func (c *clients) put(e *entry, keys ...key) error {
 }
 
 // makeRoom removes the least recently requested entry that does not hold an unsaved token, and
-// reports whether there was such an entry. The caller holds c.mu.
+// reports whether there was such an entry. The caller must hold c.mu.
 func (c *clients) makeRoom() bool {
 	for at := c.order.Back(); at != nil; at = at.Prev() {
 		if e, ok := at.Value.(*entry); ok && !e.kept.Load() {
@@ -122,7 +122,7 @@ func (c *clients) alias(e *entry, k key) {
 }
 
 // link adds the key k to e, and removes k from any other entry. If e has maxKeys keys, link first
-// removes the oldest key. The caller holds c.mu.
+// removes the oldest key. The caller must hold c.mu.
 func (c *clients) link(e *entry, k key) {
 	if old := c.byKey[k]; old != nil {
 		if old == e {
@@ -138,7 +138,7 @@ func (c *clients) link(e *entry, k key) {
 }
 
 // unlink removes the key k from e. If e has no other key, unlink also removes e, unless the token
-// of e could not be stored. The caller holds c.mu.
+// of e could not be stored. The caller must hold c.mu.
 func (c *clients) unlink(e *entry, k key) {
 	delete(c.byKey, k)
 	for i := range e.keys {
@@ -152,8 +152,8 @@ func (c *clients) unlink(e *entry, k key) {
 	}
 }
 
-// remove removes an entry. The caller holds c.mu. Requests that already have the entry can still
-// use it.
+// remove removes an entry.  The caller must hold c.mu. Requests that already have the entry can
+// still use it.
 func (c *clients) remove(e *entry) {
 	if e.place == nil {
 		return

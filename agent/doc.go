@@ -5,7 +5,7 @@
 //	h, err := agent.New(agent.Config{
 //		Store:       store,
 //		Initializer: initializer.Config{Environment: initializer.EU.Production()},
-//		Token:       token, // of the header X-Tokenkeep-Token
+//		Token:       token, // value of the header X-Tokenkeep-Token
 //	})
 //	...
 //	l, err := agent.Listen(ctx, "127.0.0.1:2780", nil)
@@ -26,7 +26,7 @@
 //	/v1/list        all records
 //	/v1/delete_all  removes all records
 //	/v1/token       a fresh access token, without the refresh token and the secrets
-//	/v1/rejected    another access token in place of one that the API has refused
+//	/v1/rejected    another access token in place of one that the API refused
 //
 // GET /healthz reports that the process serves requests. GET /readyz reports whether a look-up in
 // the store succeeded at most five seconds ago.
@@ -36,7 +36,7 @@
 // An SDK asks its store for the token before each API call, and refreshes the token itself if the
 // token expires within five seconds. Unless Config.PassThrough is set, /v1/find and /v1/find_by_id
 // never return such a token. If a program requests a token that has expired or expires within 20
-// seconds, the agent first refreshes the token. Config.Initializer.EarlyExpiry can change the 20
+// seconds, the agent first refreshes the token. Config.Initializer.EarlyExpiry overrides the 20
 // seconds. One process refreshes the token for all processes that share the store (see
 // tokenstore.Refresher). If a refresh fails, the agent returns the current token until the token
 // expires. In the last six seconds before the expiry, /v1/find and /v1/find_by_id return an error
@@ -63,7 +63,7 @@
 // # Errors
 //
 // The response to a failed request is {"error": text, "class": name}. If an authorization server
-// has refused a request, the response also has "code", the error code of that server. The file
+// refused a request, the response also has "code", the error code from that server. The file
 // openapi.json lists the classes. If the caller should wait before another request, the response
 // has "retry_after" in seconds and the header Retry-After. Only the response of a successful
 // operation contains a token. Errors and log records contain no token.

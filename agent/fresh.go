@@ -15,8 +15,8 @@ const (
 	storePause   = 30 * time.Second // pause before a record in memory is read again from an unavailable store
 )
 
-// fresh returns the record that like describes, with a valid access token unless PassThrough is
-// set. persisted reports whether the token is stored.
+// fresh returns the record that like describes, with a valid access token unless PassThrough is set.
+// persisted reports whether the token is stored.
 func (h *Handler) fresh(ctx context.Context, like tokenstore.Token) (t tokenstore.Token, persisted bool, err error) {
 	if h.conf.PassThrough {
 		t, err = h.lookUp(ctx, like)
@@ -45,7 +45,7 @@ func (h *Handler) settle(e *entry, t tokenstore.Token, err error) (tokenstore.To
 	return t, persisted, err
 }
 
-// entry returns the entry of the record that like describes. If no current entry is in memory,
+// entry returns the entry for the record that like describes. If no current entry is in memory,
 // entry calls open, once for all concurrent callers with the same description. If the entry holds
 // an error, entry returns that error, too.
 func (h *Handler) entry(ctx context.Context, like tokenstore.Token) (*entry, error) {
@@ -67,8 +67,8 @@ func (h *Handler) entry(ctx context.Context, like tokenstore.Token) (*entry, err
 	}, func(*entry, error) bool { return true })
 }
 
-// current reports whether e can be used without reading the store. An entry whose token could
-// not be stored is always current, because it holds the only copy of the token.
+// current reports whether e can be used without reading the store. An entry whose token could not
+// be stored is always current, because the entry holds the only copy of the token.
 func (h *Handler) current(e *entry) bool {
 	age := h.now().UnixNano() - e.opened.Load()
 	if e.failed != nil {
@@ -77,16 +77,17 @@ func (h *Handler) current(e *entry) bool {
 	return age < int64(h.conf.MaxAge) || e.kept.Load()
 }
 
-// begins reports whether the agent can create a record from like. To create a record, like must
-// have a client ID and a one-time code or refresh token, but no ID.
+// begins reports whether the agent can create a record from like. The token must have a client ID
+// and a one-time code or refresh token, but no ID.
 func begins(like tokenstore.Token) bool {
 	return like.ID == "" && like.ClientID != "" && (like.GrantToken != "" || like.RefreshToken != "")
 }
 
-// asked returns like, without its access token and expiry if other fields identify the record. If
-// the agent serves only one client, and like has an ID or a user name but no client ID, asked adds
-// the client ID. If the agent does not serve the client of like, the error is errForbidden. If like
-// is invalid, asked returns the error of tokenstore.Validate.
+// asked returns a copy of like for a look-up. The copy has neither access token nor expiry if
+// other fields identify the record. If the agent serves only one client and the copy has an ID or
+// a user name but no client ID, asked adds the client ID. If the agent does not serve the client,
+// the error is errForbidden. If the token is invalid, asked returns the error from
+// tokenstore.Validate.
 func (h *Handler) asked(like tokenstore.Token) (tokenstore.Token, error) {
 	if err := tokenstore.Validate(like); err != nil {
 		return like, err
@@ -103,10 +104,9 @@ func (h *Handler) asked(like tokenstore.Token) (tokenstore.Token, error) {
 	return like, nil
 }
 
-// client returns a Client for the record that like describes. client first looks the record up if
-// ReadOnly forbids the creation of a record, or if like does not name a client that the agent
-// serves. client also looks the record up if like has neither an ID, nor a user name, nor the
-// fields that create a record.
+// client returns a Client for the record that like describes. client first looks up the record if
+// ReadOnly forbids creating a record, or if the agent does not serve like.ClientID. client also
+// looks up the record if like.ID and like.UserName are empty and begins(like) is false.
 func (h *Handler) client(ctx context.Context, like tokenstore.Token) (*initializer.Client, error) {
 	if h.conf.ReadOnly && begins(like) || !h.serves(like.ClientID) || like.ID == "" && like.UserName == "" && !begins(like) {
 		t, err := h.lookUp(ctx, like)
@@ -119,7 +119,7 @@ func (h *Handler) client(ctx context.Context, like tokenstore.Token) (*initializ
 	c.Token = like
 	client, err := initializer.New(ctx, c)
 	if client != nil {
-		return client, nil // the method Token of client reports the error
+		return client, nil // client.Token reports the error
 	}
 	return nil, err
 }
@@ -129,10 +129,9 @@ func away(err error) bool {
 	return errors.Is(err, tokenstore.ErrUnavailable) || errors.Is(err, tokenstore.ErrDenied) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// open reads or creates the record that like describes, refreshes its token if necessary, and
-// adds an entry under the key k. If a current entry of the same record is in memory, open instead
-// adds k to that entry. open returns the entry with the key k. old is the previous entry for k, or
-// nil.
+// open reads or creates the record that like describes, refreshes its token if necessary, and adds
+// an entry under the key k. If a current entry for the same record is in memory, open instead adds
+// k to that entry. open returns the entry with the key k. old is the previous entry for k, or nil.
 func (h *Handler) open(ctx context.Context, like tokenstore.Token, k key, old *entry) (*entry, error) {
 	client, err := h.client(ctx, like)
 	if err != nil {
@@ -150,7 +149,7 @@ func (h *Handler) open(ctx context.Context, like tokenstore.Token, k key, old *e
 		}
 		byID := h.clients.keyOf(id)
 		if begins(like) {
-			h.clients.forget(true, t.ID) // if the user has consented again, entries in memory are outdated
+			h.clients.forget(true, t.ID) // if the user consented again, entries in memory are outdated
 		}
 		if same := h.clients.get(byID); same != nil && same.client != nil && h.current(same) && client.Persisted() {
 			h.clients.alias(same, k)
@@ -164,9 +163,9 @@ func (h *Handler) open(ctx context.Context, like tokenstore.Token, k key, old *e
 	return e, h.clients.put(e, keys...)
 }
 
-// unopened returns the results of open after the method client has failed with err. If old has a
-// Client and the store cannot be used, unopened returns old. If the authorization server has
-// refused the OAuth client, unopened adds an entry with err, and returns the entry and err.
+// unopened returns the results for open after the method client failed with err. If old has a
+// Client and the store cannot be used, unopened returns old. If the authorization server refused
+// the OAuth client, unopened adds an entry with err, and returns the entry and err.
 func (h *Handler) unopened(k key, old *entry, err error) (*entry, error) {
 	now := h.now()
 	switch {

@@ -14,8 +14,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// FuzzRequest checks that no complete request makes the agent panic. Responses to GET and
-// POST, and errors of other methods, must conform to the OpenAPI document. The response to a
+// FuzzRequest checks that no complete request makes the agent panic. Responses to GET and POST,
+// and error responses to other methods, must conform to the OpenAPI document. The response to a
 // request without the agent's token must not contain the stored access token.
 func FuzzRequest(f *testing.F) {
 	head := "Host: localhost\r\nContent-Type: application/json\r\n" + agent.TokenHeader + ": " + agentToken + "\r\n"

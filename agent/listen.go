@@ -17,8 +17,8 @@ const (
 	defaultConnections = 800
 	maxRefusals        = 512 // maximum number of connections that are refused concurrently
 
-	// Timeouts of a refused connection: for reading its request, for sending the response, and
-	// for the client to close its side.
+	// Timeouts for a refused connection: for reading the request, for sending the response, and
+	// for waiting until the client closes its side.
 	requestWait = 250 * time.Millisecond
 	answerWait  = 5 * time.Second
 	closeWait   = time.Second
@@ -38,9 +38,9 @@ type ListenOptions struct {
 // loopback interface with a port, such as "127.0.0.1:2780". For any other address, Listen returns
 // an error.
 //
-// A Unix socket has mode 0600. Listen replaces a socket on which no process listens, such as a
-// socket that an ended process has left. If a process may listen on the socket, or if the path is
-// that of another kind of file, Listen returns an error. On Linux, the listener refuses a
+// A Unix socket has mode 0600. Listen replaces a socket on which no process listens, such as the
+// socket of a process that was killed. If a process might be listening on the socket, or if the
+// path is that of another kind of file, Listen returns an error. On Linux, the listener refuses a
 // connection to the socket unless the peer runs as the user of this process or as root. On Unix
 // systems, the packets of a TCP connection have a TTL of 1.
 func Listen(ctx context.Context, address string, opts *ListenOptions) (net.Listener, error) {
@@ -203,9 +203,8 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// refuse starts a goroutine that answers a connection with the error why, and closes the
-// connection. While maxRefusals such goroutines run, refuse waits, and the kernel queues further
-// connections.
+// refuse starts a goroutine that sends the error why to the client, and closes the connection.
+// While maxRefusals such goroutines run, refuse waits, and the kernel queues further connections.
 func (l *listener) refuse(c net.Conn, why error) {
 	l.refusals <- struct{}{}
 	go func() {
@@ -228,7 +227,7 @@ func (l *listener) refuse(c net.Conn, why error) {
 // maxSkip is the number of bytes after which skipHead and skipRest stop reading.
 const maxSkip = 16 << 10
 
-// skipHead reads until the empty line that ends the head of a request. skipHead stops earlier after
+// skipHead reads until the empty line that ends the head of a request. skipHead also stops after
 // maxSkip bytes, or if a read fails.
 func skipHead(c net.Conn) {
 	buf := make([]byte, 512)

@@ -193,7 +193,7 @@ func (h *Handler) all(ctx context.Context) ([]tokenstore.Token, []unread, error)
 	return tokens, unreadable, nil
 }
 
-// unreadables returns the UnreadableErrors in the tree of err, an error of GetTokens.
+// unreadables returns the UnreadableErrors in the tree of err, an error from GetTokens.
 func unreadables(err error) (all []*tokenstore.UnreadableError) {
 	if u, ok := err.(*tokenstore.UnreadableError); ok { //nolint:errorlint // walks the tree of errors
 		return []*tokenstore.UnreadableError{u}
@@ -254,10 +254,10 @@ func (h *Handler) serves(client string) bool {
 	return h.conf.Clients == nil || slices.Contains(h.conf.Clients, client)
 }
 
-// mayWrite returns t if a save of t is allowed. If the agent serves only some clients, and t has
-// an ID but no client ID, mayWrite adds the client ID of the record. If no record of a served
-// client has that ID, the error matches tokenstore.ErrNotFound. If t has no client that the agent
-// serves, the error is errForbidden.
+// mayWrite returns t if the caller may save t. If the agent serves only some clients and t has an
+// ID but no client ID, mayWrite adds the client ID of the record. If no record of a served client
+// has that ID, the error matches tokenstore.ErrNotFound. If t has no client that the agent serves,
+// the error is errForbidden.
 func (h *Handler) mayWrite(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
 	if h.conf.Clients == nil {
 		return t, nil
@@ -275,8 +275,8 @@ func (h *Handler) mayWrite(ctx context.Context, t tokenstore.Token) (tokenstore.
 	return t, nil
 }
 
-// lookUp returns the record that like describes from the store. If the agent does not serve the
-// client of the record, the error matches tokenstore.ErrNotFound.
+// lookUp returns the record in the store that like describes. If the agent does not serve the client
+// of the record, the error matches tokenstore.ErrNotFound.
 func (h *Handler) lookUp(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	t, err := h.conf.Store.FindToken(ctx, like)
 	if err == nil && !h.serves(t.ClientID) {

@@ -57,7 +57,7 @@ type readiness struct {
 // absentID is an ID that no record has.
 const absentID = "tokenkeep-readiness"
 
-// check looks absentID up in the store, and returns the error of the store unless that error
+// check looks up absentID in the store, and returns the error from the store unless the error
 // matches tokenstore.ErrNotFound. If the last result is younger than readyAge, check returns the
 // last result.
 func (r *readiness) check(ctx context.Context, h *Handler) error {

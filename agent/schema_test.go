@@ -15,7 +15,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// A schema is an object of the OpenAPI document.
+// A schema is an object in the OpenAPI document.
 type schema map[string]any
 
 func openAPI(t *testing.T) schema {
@@ -27,7 +27,7 @@ func openAPI(t *testing.T) schema {
 	return d
 }
 
-// at returns the object at a path of the document, with references resolved. If there is no such
+// at returns the object at a path in the document, with references resolved. If there is no such
 // object, at returns nil.
 func (d schema) at(path ...string) schema {
 	here := d

@@ -26,15 +26,15 @@ const (
 // defaults.
 type ServeOptions struct {
 	// Grace limits the time in which requests end and tokens are stored after ctx is done or the
-	// listener has failed; 0 means 25 seconds. Set a shorter Grace if the platform kills a process
+	// listener fails; 0 means 25 seconds. Set a shorter Grace if the platform kills a process
 	// sooner.
 	Grace time.Duration
 }
 
 // Serve serves h on l until ctx is done or l fails. Then Serve closes l, waits for the requests in
-// progress, including refreshes, and tries again to store the tokens that are not stored. If ctx
-// was done and these steps ended without an error within Grace, Serve returns nil. Otherwise Serve
-// returns the errors of l and of these steps.
+// progress, including refreshes, and tries again to store the unsaved tokens. If ctx was done and
+// these steps ended without an error within Grace, Serve returns nil. Otherwise Serve returns the
+// errors from l and from these steps.
 //
 // If Config.Token is empty and l is not a Unix socket, Serve closes l and returns an error.
 func Serve(ctx context.Context, l net.Listener, h *Handler, opts *ServeOptions) error {
@@ -70,7 +70,7 @@ func Serve(ctx context.Context, l net.Listener, h *Handler, opts *ServeOptions) 
 	return errors.Join(err, s.Close())
 }
 
-// raw returns a as an HTTP response after which the connection is closed.
+// raw returns the encoded HTTP response for a, with the header "Connection: close".
 func (a answer) raw() []byte {
 	res := http.Response{
 		StatusCode: a.status, ProtoMajor: 1, ProtoMinor: 1, Close: true, Header: http.Header{},

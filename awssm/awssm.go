@@ -30,14 +30,15 @@ type Options struct {
 	KMSKeyID string
 
 	// Tags holds up to ten additional tags for new records. Existing records keep their tags. Keys
-	// have 1 to 128 characters, and values at most 256. The characters are letters, digits, spaces
-	// and "_.:/=+-@". Keys must not begin with "aws:" or "tokenkeep:", in upper or lower case.
+	// have 1 to 128 characters, and values at most 256. Both consist of letters, digits, spaces and
+	// the characters "_.:/=+-@". Keys must not begin with "aws:" or "tokenkeep:", regardless of
+	// case.
 	Tags map[string]string
 
 	// KeepDeleted makes Delete keep the secret of a deleted record, for accounts that deny forced
 	// deletion. Delete then only stores a tombstone as the current version of the secret. A new
 	// record with the same name reuses the secret. AWS bills the secret until an operator deletes
-	// the secret. The earlier versions of the secret stay until Secrets Manager removes them.
+	// it. The earlier versions of the secret stay until Secrets Manager removes them.
 	KeepDeleted bool
 }
 
@@ -47,7 +48,7 @@ const (
 	maxPrefix = 150
 
 	// maxOwnTags is the maximum number of Options.Tags. A secret has at most 50 tags. The other 40
-	// tags are for the 32 labels of a record, and for the labels that a write adds before the write
+	// tags are for the 32 labels of a record, and for the labels that a write adds before it
 	// removes old labels.
 	maxOwnTags = 10
 )
@@ -180,7 +181,7 @@ func qualify(actions ...string) []string {
 	return actions
 }
 
-// partition returns the partition in the ARNs of a region, such as "aws-cn".
+// partition returns the AWS partition of a region, such as "aws-cn".
 func partition(region string) string {
 	for prefix, name := range map[string]string{"cn-": "aws-cn", "us-gov-": "aws-us-gov"} {
 		if strings.HasPrefix(region, prefix) {

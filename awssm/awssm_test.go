@@ -32,7 +32,7 @@ const (
 	path = app + "/" + name
 )
 
-// An env is a server and a driver with the clock of the server.
+// An env is a server, and a driver that uses the server's clock.
 type env struct {
 	testing.TB
 	server *fakeaws.Server
@@ -148,8 +148,7 @@ func (e *env) tags() []string {
 	return keys
 }
 
-// counts runs f, and checks that f returns no error and makes exactly the calls that want
-// lists.
+// counts runs f. counts checks that f returns no error, and makes exactly the calls in want.
 func (e *env) counts(what, want string, f func() error) {
 	e.Helper()
 	e.server.Reset()

@@ -31,7 +31,7 @@ const (
 	filterValues = 10 // maximum number of values of one filter
 
 	// aFewBatches is the number of batches after which List reads the remaining secrets in
-	// concurrent batches. Such batches take one more call for each hundred secrets.
+	// concurrent batches. Concurrent batches require one more call for each hundred secrets.
 	aFewBatches = 2
 )
 
@@ -44,7 +44,7 @@ type service struct {
 	now    func() time.Time
 }
 
-// call makes one call of the client. If driver.Retries(ctx) is false, a throttled call fails
+// call makes one call with the client. If driver.Retries(ctx) is false, a throttled call fails
 // immediately. sent is the data in the request; the error does not quote sent.
 func call[In, Out any](
 	ctx context.Context, name string, do func(context.Context, *In, ...func(*secretsmanager.Options)) (*Out, error),
@@ -83,10 +83,10 @@ func (i impatient) IsErrorRetryable(err error) bool {
 	return i.RetryerV2.IsErrorRetryable(err) && !errors.Is(classify(err), driver.ErrThrottled)
 }
 
-// read returns one version of the secret at path. secret is the path or the ARN that identifies
-// the secret in the call. If id is empty, read returns the current version, and otherwise the
-// version with that ID. If the version is not a record, the err field of the state says why. If
-// the secret or the version does not exist, the error matches ErrNotFound.
+// read returns one version of the secret at path. secret is the path or the ARN that identifies the
+// secret in the call. If id is empty, read returns the current version. Otherwise read returns the
+// version with that ID. If the version is not a record, the err field of the state says why. If the
+// secret or the version does not exist, the error matches ErrNotFound.
 func (s *service) read(ctx context.Context, path, secret, id string) (state, error) {
 	in := &secretsmanager.GetSecretValueInput{SecretId: &secret}
 	if id != "" {
@@ -161,9 +161,8 @@ func (s *service) create(ctx context.Context, path string, v value, labels []typ
 	return p, kept("CreateSecret", id, p.id)
 }
 
-// kept returns an error matching ErrRefused if got, the ID of a new version, is not the
-// requested ID asked. A server that assigns IDs itself does not refuse a second write over the
-// same version.
+// kept returns an error matching ErrRefused if the ID of a new version is not the requested ID. A
+// server that assigns IDs itself does not refuse a second write over the same version.
 func kept(call, asked, got string) error {
 	if asked == got {
 		return nil
@@ -172,9 +171,9 @@ func kept(call, asked, got string) error {
 		driver.ErrRefused, call, got, asked)
 }
 
-// put stores v as the version that at identifies. The error matches ErrConflict if another
-// writer has stored a different value under that version ID. The error has the type rejected
-// only if v was not stored and will not be stored later.
+// put stores v as the version at the given place. The error matches ErrConflict if another writer
+// has stored a different value under that version ID. The error has the type rejected only if v was
+// not stored and will not be stored later.
 func (s *service) put(ctx context.Context, at place, v value) error {
 	clean := ctx.Err() != nil // call sends nothing if ctx is done
 	out, err := call(ctx, "PutSecretValue", s.client.PutSecretValue, &secretsmanager.PutSecretValueInput{
@@ -197,9 +196,9 @@ type rejected struct{ error }
 // Unwrap returns the wrapped error.
 func (r rejected) Unwrap() error { return r.error }
 
-// cleanly returns an option that makes a call report in *clean whether the service refused
-// every attempt. An attempt without a response, or with an internal failure of the service,
-// may have been applied even if the next attempt is refused.
+// cleanly returns an option for a call. At the end of the call, the option sets *clean to true if
+// the service refused every attempt, and otherwise to false. An attempt without a response, or with
+// an internal failure of the service, may have been applied even if the next attempt is refused.
 func cleanly(clean *bool) func(*secretsmanager.Options) {
 	watch := middleware.InitializeMiddlewareFunc("tokenkeepRefusals", func(
 		ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler,
@@ -238,8 +237,8 @@ func (s *service) describe(ctx context.Context, secret string) (*secretsmanager.
 	return call(ctx, "DescribeSecret", s.client.DescribeSecret, &secretsmanager.DescribeSecretInput{SecretId: &secret}, nil)
 }
 
-// remove deletes a secret without a recovery window. It returns nil if the secret
-// does not exist.
+// remove deletes a secret without a recovery window. remove returns nil if the secret does not
+// exist.
 func (s *service) remove(ctx context.Context, arn string) error {
 	_, err := call(ctx, "DeleteSecret", s.client.DeleteSecret, &secretsmanager.DeleteSecretInput{
 		SecretId: &arn, ForceDeleteWithoutRecovery: aws.Bool(true),
@@ -255,9 +254,10 @@ func below(prefix string) types.Filter {
 	return types.Filter{Key: types.FilterNameStringTypeName, Values: []string{prefix + "/"}}
 }
 
-// batch passes the state of each secret that matches the filters to each. If a secret cannot be
-// read, the err field of its state is the reason. batch leaves out secrets that were deleted
-// after the service had listed them. An error of each ends batch, which returns that error.
+// batch calls the function each with the state of every secret that matches the filters. If a
+// secret cannot be read, the err field of its state is the reason. batch leaves out secrets that
+// were deleted after the service had listed them. If the function returns an error, batch stops and
+// returns that error.
 func (s *service) batch(ctx context.Context, filters []types.Filter, each func(state) error) error {
 	return s.batches(ctx, filters, func(states []state, _ bool) error { return forEach(states, each) })
 }
@@ -265,8 +265,9 @@ func (s *service) batch(ctx context.Context, filters []types.Filter, each func(s
 // errMany means that a search has more results than it reads in consecutive batches.
 var errMany = errors.New("the search has more results")
 
-// all is like batch for the secrets under prefix. If there are more than aFewBatches, all reads
-// the remaining secrets in concurrent batches, and leaves out those whose path ours rejects.
+// all is like batch, but for the secrets under prefix. After the first aFewBatches batches, the
+// remaining secrets are read in concurrent batches, except secrets for whose path ours returns
+// false.
 func (s *service) all(ctx context.Context, prefix string, ours func(path string) bool, each func(state) error) error {
 	filters, seen, batches := []types.Filter{below(prefix)}, map[string]bool{}, 0
 	err := s.batches(ctx, filters, func(states []state, more bool) error {
@@ -287,9 +288,9 @@ func (s *service) all(ctx context.Context, prefix string, ours func(path string)
 	return s.rest(ctx, filters, func(path string) bool { return ours(path) && !seen[path] }, each)
 }
 
-// rest passes the states of the secrets that match the filters, and whose path wanted accepts,
-// to each. rest lists the secrets in pages, and reads them in concurrent batches while it lists.
-// If the service throttles the batches, rest spaces them out.
+// rest calls the function each with the states of secrets that match the filters. rest leaves out
+// secrets for whose path the function wanted returns false. While rest lists the secrets in pages,
+// it reads them in concurrent batches. If the service throttles the batches, rest slows down.
 func (s *service) rest(ctx context.Context, filters []types.Filter, wanted func(path string) bool, each func(state) error) error {
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -337,7 +338,8 @@ func (s *service) rest(ctx context.Context, filters []types.Filter, wanted func(
 	return cmp.Or(ended, ctx.Err(), <-failed)
 }
 
-// forEach calls each for the states until each returns an error, and returns that error.
+// forEach calls the function each with every state until the function returns an error, and returns
+// that error.
 func forEach(states []state, each func(state) error) error {
 	for _, st := range states {
 		if err := each(st); err != nil {
@@ -347,8 +349,8 @@ func forEach(states []state, each func(state) error) error {
 	return nil
 }
 
-// batches passes the results of each call of batch to each, which learns whether the service
-// has more results.
+// batches calls the function each with the states from every call of BatchGetSecretValue. The
+// second argument reports whether the service has more results.
 func (s *service) batches(ctx context.Context, filters []types.Filter, each func(states []state, more bool) error) error {
 	in := &secretsmanager.BatchGetSecretValueInput{Filters: filters, MaxResults: aws.Int32(batchSize)}
 	for {
@@ -427,11 +429,11 @@ func (s *service) unread(ctx context.Context, e types.APIErrorType) state {
 	return state{path: pathOf(id), err: fmt.Errorf("BatchGetSecretValue: %s: %w", pathOf(id), err)}
 }
 
-// ofOneSecret reports whether the error of a batch may concern only one secret of the batch.
-// Secrets Manager returns such errors beside the values of the other secrets. In LocalStack
+// ofOneSecret reports whether err, the error of a batch, may concern only one secret of the batch.
+// Secrets Manager returns such errors together with the values of the other secrets. In LocalStack
 // 4.14.0, the whole call fails if PutSecretValue has stored a binary version (InternalError,
-// "Object of type bytes is not JSON serializable"). The whole call also fails if a secret has
-// no value or is marked for deletion.
+// "Object of type bytes is not JSON serializable"). The whole call also fails if a secret has no
+// value or is marked for deletion.
 func ofOneSecret(err error) bool {
 	var answer smithy.APIError
 	return errors.Is(err, driver.ErrNotFound) || errors.As(err, &answer) && answer.ErrorCode() == "InternalError"
@@ -479,8 +481,8 @@ func (s *service) readListed(ctx context.Context, e types.SecretListEntry) (stat
 	return st, nil
 }
 
-// pathOf returns the name of a secret from its ARN, which ends in "-" and six characters.
-// pathOf returns any other string unchanged.
+// pathOf returns the name of a secret, given its ARN, which ends in "-" and six characters. pathOf
+// returns any other string unchanged.
 func pathOf(id string) string {
 	_, path, ok := strings.Cut(id, ":secret:")
 	if !ok {
@@ -490,7 +492,7 @@ func pathOf(id string) string {
 	return path[:max(len(path)-suffix, 0)]
 }
 
-// pages yields each page of the list for the request in. pages changes in.NextToken.
+// pages yields each page of the list that the given input requests. pages modifies in.NextToken.
 func (s *service) pages(ctx context.Context, in *secretsmanager.ListSecretsInput) iter.Seq2[[]types.SecretListEntry, error] {
 	return func(yield func([]types.SecretListEntry, error) bool) {
 		for {

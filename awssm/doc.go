@@ -69,17 +69,17 @@
 //
 //	tokenkeep record
 //
-// followed by the encoded record. A record that is not UTF-8, or that would be too long with the
-// first line, is stored as binary. The driver reads every binary value as a record.
+// followed by the encoded record. A record is stored as binary if it is not valid UTF-8 or would be
+// too long with the first line. The driver reads every binary value as a record.
 //
 // Searches find a record by its tags. The value of such a tag is the time at which a write added
-// the tag. The key holds one label of the record (see driver.Label):
+// the tag. The key of the tag holds one label of the record (see driver.Label):
 //
 //	tokenkeep:<kind>:<digest>:<nonce>
 //
 // CreateSecret adds the tags of a new record. Update adds the tags of new labels before the new
 // state is stored, and removes the tags of replaced labels afterwards. If the service refuses a
-// write, the driver removes the tags that only this write has added. If the outcome of a write is
+// write, the driver removes the tags that only this write added. If the outcome of a write is
 // unknown, the tags of the write stay for the next write over the same state.
 //
 // Names and tags appear in CloudTrail and in lists. The driver writes no token and no user name
@@ -93,20 +93,20 @@
 // same ID, so the service refuses all writes but the first. If the client repeats a request, the
 // service still stores only one version.
 //
-// Delete first replaces the record with a tombstone, a value with a different first line. The
-// service then refuses every other write over the same version. After that, Delete deletes the
+// Delete first replaces the record with a tombstone, which is a value with a different first line.
+// The service then refuses every other write over the same version. After that, Delete deletes the
 // secret without a recovery window. The next secret with that name has a different ARN. Update and
 // Delete name the secret by ARN, so a writer that has read the deleted record cannot change the
 // next secret. While the service is deleting a secret with the same name, Create waits, usually for
-// seconds and for at most two minutes.
+// a few seconds and at most for two minutes.
 //
 // If a policy denies forced deletion, set Options.KeepDeleted. The tombstone then stays, and a new
 // record with the same name becomes the next version. The earlier versions stay until Secrets
 // Manager removes them, and the last of these versions stays as AWSPREVIOUS. The tokens in these
-// versions may still be valid: revoke tokens that must not leak. With KeepDeleted, the name of a
-// secret that an operator has scheduled for deletion cannot be used until the deletion is complete
-// or canceled. Without KeepDeleted, Create deletes such a secret before the end of the recovery
-// window.
+// versions may still be valid: revoke tokens that must not leak. If an operator has scheduled a
+// secret for deletion, a store with KeepDeleted cannot use the name of that secret until the
+// deletion is complete or canceled. Without KeepDeleted, Create deletes such a secret before the
+// end of the recovery window.
 //
 // # Calls
 //
@@ -124,14 +124,14 @@
 //	Names     1 for each hundred secrets
 //
 // Update and Delete first make the calls of Fresh if the driver has not read or written the base
-// within the last hour. The client determines retries, pauses and time-outs.
+// within the last hour. The client controls retries, pauses and timeouts.
 //
 // # Cost
 //
-// According to https://aws.amazon.com/secrets-manager/pricing a secret costs $0.40 a month, and
-// 10,000 calls cost $0.05. Versions are free, and so are secrets scheduled for deletion. A record
-// is one secret. Each refresh takes four calls, and about every tenth refresh takes a fifth call.
-// Hourly refreshes therefore take about 3,000 calls a month, at a cost of less than $0.02. A
+// According to https://aws.amazon.com/secrets-manager/pricing, a secret costs $0.40 a month, and
+// 10,000 calls cost $0.05. Versions are free, and so are secrets that are scheduled for deletion. A
+// record is one secret. Each refresh takes four calls, and about every tenth refresh takes a fifth
+// call. Hourly refreshes therefore take about 3,000 calls a month, at a cost of less than $0.02. A
 // look-up by user and client takes one call, so 10,000 look-ups cost $0.05. A customer-managed KMS
 // key, requests to that key, and CloudTrail data events are billed separately.
 //
@@ -143,11 +143,11 @@
 //
 // A secret has at most 50 tags: the tags of the record, of Options.Tags, and of writes in progress.
 // If there is no room for a tag, a write removes the tags of earlier states. The write also removes
-// tags over an hour old that neither the old nor the new state has. If there is still no room, the
-// write stores the record without the tag, and lists the label in the first line. Searches by that
-// label then miss the record. Look-ups by user and client, or by an ID that SaveToken has chosen,
-// still find the record. The next write tries to add the tag, and Check reports and repairs the
-// missing tag.
+// each tag that is over an hour old and belongs to neither the old nor the new state. If there is
+// still no room, the write stores the record without the tag, and lists the label in the first line
+// of the secret's value. A binary value lists no label. Searches by that label then miss the
+// record. Look-ups by user and client, or by an ID that SaveToken has chosen, still find the
+// record. The next write tries to add the tag, and Check reports and repairs the missing tag.
 //
 // Secrets Manager keeps 100 versions of a secret, including all versions of the last 24 hours. The
 // service therefore accepts about 100 writes of a record in a day. A refresh takes two writes, one
@@ -165,10 +165,11 @@
 // AWS documents that all operations of Secrets Manager are eventually consistent, and that lists
 // may not reflect the changes of the last five minutes. The documentation gives no bound for reads.
 // The documentation also does not state whether the service checks a write against the latest
-// state. This package relies on two properties. Of two creations of the same name, the service
-// refuses one. Of two different values for the same version ID, the service refuses one. The
-// package also expects that a version can be read by its ID once the version is written, because a
-// version never changes. If a read does not find the version yet, writers wait and retry.
+// state. This package relies on two properties. If two calls create a secret with the same name,
+// the service refuses one of them. If two calls store different values under the same version ID,
+// the service refuses one of them. The package also expects that a version can be read by its ID as
+// soon as it is written, because a version never changes. If a read does not find the version yet,
+// writers wait and retry.
 //
 // While the service lags, a reader may see a replaced state or a deleted record, or miss a new
 // record. The service refuses a write over a replaced state, and the store then calls Fresh. Stores
@@ -177,9 +178,9 @@
 // of all following versions are known in advance. A stale read causes waiting and additional reads,
 // but never the loss of a record.
 //
-// The service may remove a version that is a day old and that 100 other versions have followed. A
-// writer that was suspended for that long could write the version after its base a second time, and
-// so replace newer versions. Therefore a base is valid for only an hour.
+// The service may remove a version that is a day old if 100 later versions exist. A writer that was
+// suspended for that long could write the version after its base a second time, and so replace
+// newer versions. Therefore a base is valid for only an hour.
 //
 // # Errors
 //
@@ -188,10 +189,10 @@
 // service manages, and a disabled key. If a permission is missing, the error matches
 // tokenstore.ErrDenied. If the address or the certificate of the server is wrong, the error matches
 // tokenstore.ErrRefused. An error about expired or unknown credentials also matches
-// driver.ErrCredentials. The error of a throttled call matches tokenstore.ErrThrottled.
+// driver.ErrCredentials. If a call is throttled, the error matches tokenstore.ErrThrottled.
 // DecryptionFailure and EncryptionFailure match tokenstore.ErrUnavailable, because KMS may have
-// throttled the request. If the text names the state of the key, these errors match
-// tokenstore.ErrRefused.
+// throttled the request. If the text of such an error names the state of the key, the error matches
+// tokenstore.ErrRefused instead.
 //
 // List and Lookup yield the name of an unreadable secret with the service's reason, and continue.
 // For example, a secret is unreadable if a policy denies access, if the KMS key cannot be used, or
@@ -203,22 +204,22 @@
 // The package works with LocalStack 4.14.0. If BatchGetSecretValue cannot read one of several
 // secrets, Secrets Manager returns an error for that secret only, but LocalStack fails the whole
 // call. After such a failure, the package reads each secret with a separate call. Some servers
-// assign an ID other than the ClientRequestToken to a version. These servers cannot arbitrate
-// between writers, so the errors of writes match tokenstore.ErrRefused.
+// assign an ID other than the ClientRequestToken to a version. These servers cannot refuse a second
+// write over the same version, so writes fail with an error matching tokenstore.ErrRefused.
 //
 // # Other programs
 //
-// A write by the AWS command line or by a rotation function makes a version whose ID is not derived
-// from the previous version. If the content of that version has the form that this package writes,
-// stores read the version as a record. Otherwise the errors of reads match tokenstore.ErrCorrupt,
-// and writers that read the version do not overwrite the version. A writer that has read the
-// previous state does not detect the foreign version, because a call cannot have a condition on the
-// label AWSCURRENT. The write of that writer succeeds, and the foreign version becomes AWSPREVIOUS.
+// A write by the AWS command line or by a rotation function creates a version whose ID is not
+// derived from the previous version. If the content of that version has the form that this package
+// writes, stores read the version as a record. Otherwise the errors of reads match
+// tokenstore.ErrCorrupt, and writers that read the version do not overwrite it. A writer that has
+// read the previous state does not detect the foreign version, because a call cannot have a
+// condition on the label AWSCURRENT. The write of that writer succeeds, and the foreign version
+// becomes AWSPREVIOUS.
 //
-// If an operator moves AWSCURRENT back to an earlier version, readers see that version. The
-// next write finds the versions that follow, and replaces the last of these versions. This
-// write undoes the roll-back. To roll back permanently, store the earlier content again as a
-// new version.
+// If an operator moves AWSCURRENT back to an earlier version, readers see that version. The next
+// write finds the later versions, replaces the last of them, and so undoes the rollback. To roll
+// back permanently, store the earlier content again as a new version.
 //
 // Do not rotate or replicate the secrets of a store. Secrets Manager refuses writes to a
 // replica, and does not delete a secret that has replicas.

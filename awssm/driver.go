@@ -22,12 +22,12 @@ const (
 	// maxSize is the maximum size of a value, in bytes.
 	maxSize = 64 << 10
 
-	// dailyWrites is the maximum number of versions of a secret. The service removes no version of
-	// the last 24 hours, so dailyWrites is also the maximum number of writes in a day.
+	// dailyWrites is the maximum number of versions of a secret. The service removes no version
+	// from the last 24 hours, so dailyWrites is also the maximum number of writes in a day.
 	dailyWrites = 100
 
-	// listLag is how long lists and searches may lag, according to the
-	// documentation of ListSecrets.
+	// listLag is the maximum time by which lists and searches lag, according to the documentation
+	// of ListSecrets.
 	listLag = 5 * time.Minute
 
 	// baseLife is how long a version can be used as a base after the driver has read or written the
@@ -35,8 +35,9 @@ const (
 	// exists, the service refuses a second write over the same base.
 	baseLife = time.Hour
 
-	// justRead is the maximum age of a read or write on which Fresh relies. Fresh then makes no
-	// read by name, and begins with the version after the version that was read or written.
+	// justRead is the maximum age of a read or write on which Fresh relies. After such a read or
+	// write, Fresh makes no read by name, and begins with the version after the one that was read
+	// or written.
 	justRead = time.Second
 
 	// labelBatch is the number of replaced labels that a record collects before one UntagResource
@@ -53,8 +54,8 @@ const (
 	// cleanup is the maximum time for which a write waits for one removal of tags.
 	cleanup = 5 * time.Second
 
-	// patience limits how long Create waits while the service deletes an earlier secret with the
-	// same name.
+	// patience is the maximum time for which Create waits while the service deletes an earlier
+	// secret with the same name.
 	patience = 2 * time.Minute
 )
 
@@ -116,14 +117,14 @@ func (s *secrets) secret(st state) (driver.Secret, error) {
 	return driver.Secret{Payload: driver.Payload{Data: st.data}, Version: s.sightedAt(st.read, st.place, st.lacks), Updated: st.created}, nil
 }
 
-// sighted records that the driver has just read or written the version at, and returns that
-// version. lacks holds the labels for which the secret has no room.
+// sighted records that the driver has just read or written the version at the given place, and
+// returns that version. lacks holds the labels for which the secret has no room.
 func (s *secrets) sighted(at place, lacks []driver.Label) driver.Version {
 	return s.sightedAt(time.Time{}, at, lacks)
 }
 
-// sightedAt is like sighted for a version that the driver has read at the given time. The zero
-// time means now.
+// sightedAt is like sighted, but for a version that the driver read or wrote at the given time. The
+// zero time stands for the current time.
 func (s *secrets) sightedAt(when time.Time, at place, lacks []driver.Label) driver.Version {
 	if when.IsZero() {
 		when = s.now()
@@ -132,10 +133,10 @@ func (s *secrets) sightedAt(when time.Time, at place, lacks []driver.Label) driv
 	return at.version()
 }
 
-// Fresh implements driver.Secrets. Fresh follows the chain of versions to the last version. The
-// chain begins with than if the driver has just read or written than, and otherwise with the state
-// that a read by name returns. If than is zero and Get has just not found the secret, Fresh first
-// reads the first version by ID.
+// Fresh implements driver.Secrets. Fresh follows the chain of versions to the last version. If the
+// driver has just read or written the state than, the chain begins with that state. Otherwise the
+// chain begins with the state that a read by name returns. If than is zero and Get has just
+// reported that the record does not exist, Fresh first reads the first version by ID.
 func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (driver.Secret, error) {
 	switch path := s.path(name); {
 	case than.Version == "" && s.missed.Take(path, s.now()):
@@ -155,9 +156,9 @@ func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (d
 	return s.secret(st)
 }
 
-// after returns the newest state in the chain of than, which may be than itself. after returns
-// false if than has no data, or if the driver has not read or written than within justRead. after
-// also returns false if the newest state is unreadable or has no data.
+// after returns the newest state in the chain of the state than. The newest state may be than
+// itself. The second result is false if than has no data, or if the driver has not read or written
+// that state within justRead. It is also false if the newest state is unreadable or has no data.
 func (s *secrets) after(ctx context.Context, path string, than driver.Secret) (driver.Secret, bool) {
 	at, ok := parse(than.Version)
 	if !ok || than.Data == nil {
@@ -212,7 +213,7 @@ func (s *secrets) newest(ctx context.Context, name string, than driver.Version) 
 
 // end returns the last state of the chain that contains st. If than is in another chain of the same
 // secret, end returns the younger of the last states of the two chains. There are two chains if
-// another tool has written a version whose ID is not derived from the version before. The error
+// another tool has written a version whose ID is not derived from the previous version. The error
 // matches errGone if the secret of st was deleted.
 func (s *secrets) end(ctx context.Context, st state, than driver.Version) (state, error) {
 	known, ok := parse(than)
@@ -308,10 +309,10 @@ func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (v 
 	return v, err
 }
 
-// succeed handles exists, the error of CreateSecret if the name is in use. If the secret holds a
-// record, succeed returns exists. If the secret holds a tombstone to be kept, succeed stores the
-// new record as the next version. If the secret holds any other tombstone, succeed deletes the
-// secret. If Create must retry, succeed returns neither a version nor an error.
+// succeed handles the error exists, which CreateSecret returns if the name is in use. If the secret
+// holds a record, succeed returns that error. If the secret holds a tombstone to be kept, succeed
+// stores the new record as the next version. If the secret holds any other tombstone, succeed
+// deletes the secret. If Create must retry, succeed returns neither a version nor an error.
 func (s *secrets) succeed(ctx context.Context, name string, p driver.Payload, labels issued, exists error) (driver.Version, error) {
 	st, err := s.newest(ctx, name, "")
 	switch {
@@ -332,9 +333,9 @@ func (s *secrets) succeed(ctx context.Context, name string, p driver.Payload, la
 }
 
 // evict deletes the secret at path if the secret is scheduled for deletion, without waiting for the
-// end of the recovery window. scheduled is the error of CreateSecret. evict deletes by ARN, because
-// another process may have created a new secret at path in the meantime. With KeepDeleted, evict
-// does not delete the secret, and returns an error matching ErrUnavailable.
+// end of the recovery window. scheduled is the error that CreateSecret returned. evict deletes by
+// ARN, because another process may have created a new secret at path in the meantime. With
+// KeepDeleted, evict does not delete the secret, and returns an error matching ErrUnavailable.
 func (s *secrets) evict(ctx context.Context, path string, scheduled error) error {
 	out, err := s.describe(ctx, path)
 	switch {
@@ -367,9 +368,9 @@ type base struct {
 }
 
 // base returns the version v as the base of a write. If the driver has not read or written v within
-// baseLife, base reads the newest state. The service may have removed the version after v in the
-// meantime, and would accept a second write over v. After such a read, the error matches
-// ErrConflict if v is not the newest version, and ErrNotFound if the secret does not exist.
+// baseLife, base reads the newest state, because the service may have removed the version after v
+// in the meantime, and would then accept a second write over v. After such a read, the error
+// matches ErrConflict if v is not the newest version, and ErrNotFound if the secret does not exist.
 func (s *secrets) base(ctx context.Context, name string, v driver.Version) (base, error) {
 	at, ok := parse(v)
 	if !ok {
@@ -400,8 +401,8 @@ type change struct {
 }
 
 // commit stores p as the version after the base of c. commit adds the new labels before it stores
-// p, and removes the replaced labels afterwards. commit removes c.spare concurrently. If an
-// addition or the storing of p fails, commit calls takeBack.
+// p, and removes the replaced labels afterwards. commit removes c.spare concurrently. If commit
+// cannot add the labels or store p, it calls takeBack.
 func (s *secrets) commit(ctx context.Context, c change, p driver.Payload) (driver.Version, error) {
 	missing := driverkit.Without(c.base.lacks, driverkit.Without(c.base.lacks, p.Labels))
 	lacks, err := s.label(ctx, c, slices.Concat(driverkit.Without(p.Labels, c.old), missing), slices.Concat(c.old, p.Labels))
@@ -422,7 +423,7 @@ func (s *secrets) commit(ctx context.Context, c change, p driver.Payload) (drive
 	return s.sighted(c.next(), lacks), nil
 }
 
-// spare returns the labels of base.Former that a write of p removes.
+// spare returns the labels in base.Former that a write of p removes.
 func spare(base driver.Secret, p driver.Payload) []driver.Label {
 	return driverkit.Without(base.Former, slices.Concat(p.Labels, p.Former))
 }
@@ -469,10 +470,9 @@ func (s *secrets) label(ctx context.Context, c change, labels, held []driver.Lab
 	return labels[len(fits):], nil
 }
 
-// tidy removes the labels in abandoned, and returns their number. tidy first checks that no
-// version follows the base of c, because a later state may use these labels. If a version
-// follows the base, the error matches ErrConflict. If the removal fails, tidy returns 0, and no
-// error unless ctx is done.
+// tidy removes the labels in abandoned, and returns their number. tidy first checks that no version
+// follows the base of c, because a later state may use these labels. If a version follows the base,
+// the error matches ErrConflict. If the removal fails, tidy returns 0 and ctx.Err().
 func (s *secrets) tidy(ctx context.Context, c change, abandoned []driver.Label) (int, error) {
 	if len(abandoned) == 0 {
 		return 0, nil
@@ -490,7 +490,7 @@ func (s *secrets) tidy(ctx context.Context, c change, abandoned []driver.Label) 
 }
 
 // unlabel removes labels. unlabel ignores failures, because remaining labels do no harm. kept
-// reports whether all of labels certainly stay, because the service has refused the removal.
+// reports whether the service certainly refused the removal, so that all labels stay.
 func (s *secrets) unlabel(ctx context.Context, arn string, labels []driver.Label) (kept bool) {
 	if len(labels) == 0 {
 		return false
@@ -501,9 +501,9 @@ func (s *secrets) unlabel(ctx context.Context, arn string, labels []driver.Label
 	return kept
 }
 
-// takeBack is called after a write has failed with err. takeBack removes the added labels if
-// the service has certainly refused the write and no other write can use these labels. The pool
-// keeps labels that may remain on the secret and that a later write over the same base can
+// takeBack removes the labels that a failed write added, provided that the service certainly
+// refused the write and no other write can use these labels. err is the error of the write. The
+// pool keeps labels that may remain on the secret and that a later write over the same base can
 // reuse.
 func (s *secrets) takeBack(ctx context.Context, c change, err error) {
 	var unused, used []driver.Label
@@ -525,7 +525,7 @@ func (s *secrets) takeBack(ctx context.Context, c change, err error) {
 		s.pool.leave(c, used)
 	}
 	// A used label stays, because an earlier write over this base may have succeeded with the label
-	// although its response was lost. A label whose removal was requested may disappear at any
+	// even though its response was lost. A label whose removal was requested may disappear at any
 	// later time. No write uses such a label again, unless the service has certainly refused the
 	// removal.
 	if kept := s.unlabel(ctx, c.arn, unused); kept && !conflict {
@@ -600,9 +600,9 @@ func (s *secrets) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 // errEnded means that the loop over records has ended.
 var errEnded = errors.New("the loop has ended")
 
-// records yields each record that search finds once. For an unreadable secret, records yields
-// the name and an error. It leaves out tombstones, and secrets under deeper prefixes, which the
-// filter for the prefix also matches.
+// records yields, without repetition, each record that search finds. For an unreadable secret,
+// records yields the name and an error. records leaves out tombstones, and secrets under deeper
+// prefixes, which the filter for the prefix also matches.
 func (s *secrets) records(search func(each func(state) error) error) iter.Seq2[driver.Named, error] {
 	return driverkit.Seq(func(yield func(driver.Named, error) bool) error {
 		yielded := map[string]bool{}

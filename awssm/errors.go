@@ -24,22 +24,22 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// Texts that distinguish errors of Secrets Manager with the same code.
+// Texts that distinguish errors from Secrets Manager with the same code.
 const (
 	textVersion = " VersionId"     // the version does not exist; the secret may exist
 	textCurrent = " staging label" // no version has the label; the secret exists
 )
 
-// The text of an InvalidRequestException contains one of deletionTexts if the secret, or another
-// secret with the same name, is marked for deletion. The text about a KMS key that is pending
-// deletion contains none of deletionTexts.
+// deletionTexts are the texts by which an InvalidRequestException shows that the secret, or another
+// secret with the same name, is marked for deletion. An error about a KMS key that is pending
+// deletion contains none of these texts.
 var deletionTexts = []string{
 	"because it was marked for deletion",
 	"because a secret with this name is already scheduled for deletion",
 	"on a secret that's currently marked deleted",
 }
 
-// errNoVersion means that the version does not exist, and that the secret may exist. errNoCurrent
+// errNoVersion means that the version does not exist. The secret itself may exist. errNoCurrent
 // means that the secret exists but has no current version.
 var (
 	errNoVersion = errors.New("no such version")
@@ -50,13 +50,13 @@ var (
 // than their permissions.
 var errCredentials = fmt.Errorf("%w: %w", driver.ErrDenied, driver.ErrCredentials)
 
-// codes maps error codes to classes, except the codes in credentialCodes. classifyStatus classifies
-// all other codes.
+// codes maps error codes to classes. The codes in credentialCodes have the class errCredentials.
+// classifyStatus classifies all other codes.
 var codes = map[string]error{
 	"ResourceNotFoundException": driver.ErrNotFound,
 	"ResourceExistsException":   driver.ErrExists,
 
-	// Missing permissions, and refusals because of a resource policy.
+	// Missing permissions, and refusals because of a policy.
 	"AccessDeniedException":            driver.ErrDenied,
 	"AccessDenied":                     driver.ErrDenied,
 	"NotAuthorized":                    driver.ErrDenied,
@@ -78,10 +78,10 @@ var codes = map[string]error{
 	"ValidationError":                driver.ErrRefused,
 	"ValidationException":            driver.ErrRefused,
 
-	// Temporary failures. LimitExceededException means that the secret has too many versions of
+	// Temporary failures. LimitExceededException means that the secret has too many versions from
 	// the last day; callError handles the permanent limit of CreateSecret.
-	// InvalidNextTokenException means that the list has changed. Throttling may cause
-	// EncryptionFailure and DecryptionFailure, unless the text contains one of keyTexts.
+	// InvalidNextTokenException means that the list has changed. EncryptionFailure and
+	// DecryptionFailure may be due to throttling, unless the text contains one of keyTexts.
 	"DecryptionFailure":         driver.ErrUnavailable,
 	"EncryptionFailure":         driver.ErrUnavailable,
 	"InternalFailure":           driver.ErrUnavailable,
@@ -95,8 +95,7 @@ var codes = map[string]error{
 	"ServiceUnavailable":        driver.ErrUnavailable,
 }
 
-// The text of an error about a key contains one of keyTexts if only an operator can make the key
-// usable.
+// keyTexts are the texts of errors about keys that only an operator can make usable.
 var keyTexts = []string{"is disabled", "pending deletion", "pending import", "pending replica deletion", "does not exist", "unavailable key store"}
 
 // A quotaError is a LimitExceededException about a permanent limit.
@@ -116,7 +115,7 @@ var credentialCodes = []string{
 // That error has no specific type.
 const textFetch = "get credentials: "
 
-// classify returns the class of an error of the client, or nil if the error fits no class.
+// classify returns the class of an error from the client, or nil if the error has no class.
 func classify(err error) error {
 	var (
 		answer    smithy.APIError
@@ -144,14 +143,14 @@ func classify(err error) error {
 	return nil
 }
 
-// isTLS reports whether err says that the client and the server do not agree on TLS, or that the
+// isTLS reports whether err means that the client and the server do not agree on TLS, or that the
 // client does not trust the server's certificate.
 func isTLS(err error) bool {
 	return errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, new(tls.RecordHeaderError))
 }
 
-// classifyAnswer returns the class of err, which wraps the error response answer, or nil if err
-// fits no class.
+// classifyAnswer returns the class of err, which wraps the error response in answer, or nil if err
+// has no class.
 func classifyAnswer(err error, answer smithy.APIError) error {
 	code, text := answer.ErrorCode(), strings.Join(strings.Fields(answer.ErrorMessage()), " ")
 	says := func(t string) bool { return strings.Contains(text, t) }
@@ -176,7 +175,7 @@ func classifyAnswer(err error, answer smithy.APIError) error {
 }
 
 // classifyStatus returns the class of an error response whose code is not in codes, or nil if the
-// response fits no class.
+// response has no class.
 func classifyStatus(code string, status int) error {
 	_, throttled := retry.DefaultThrottleErrorCodes[code]
 	_, transient := retry.DefaultRetryableErrorCodes[code]
@@ -193,7 +192,7 @@ func classifyStatus(code string, status int) error {
 	return nil
 }
 
-// statusOf returns the HTTP status in err, or 0.
+// statusOf returns the HTTP status in err, or 0 if err has none.
 func statusOf(err error) int {
 	var response *smithyhttp.ResponseError
 	if errors.As(err, &response) {
@@ -215,8 +214,8 @@ func refusal(err error) bool {
 	return status >= http.StatusBadRequest && status < http.StatusInternalServerError && !transient && !internal
 }
 
-// callError converts an error of the client to an error of the driver, as driverkit.CallError
-// does. The result does not quote sent.
+// callError converts an error from the client to an error of the driver, as driverkit.CallError
+// does. The result does not quote the data in sent.
 func callError(ctx context.Context, call string, err error, sent []byte) error {
 	if call == "CreateSecret" && errors.As(err, new(*types.LimitExceededException)) {
 		err = quotaError{err} // a limit on the secrets of an account, which only an operator can raise
@@ -225,12 +224,12 @@ func callError(ctx context.Context, call string, err error, sent []byte) error {
 	return driverkit.CallError(ctx, err, classify(err))
 }
 
-// errUnreadable means that a response does not have the service's form, for example because a proxy
-// sent the response.
+// errUnreadable means that a response is not in Secrets Manager's format, for example because a
+// proxy sent it.
 var errUnreadable = errors.New("the answer is not in Secrets Manager's form")
 
-// presentable returns an error for err that quotes neither sent nor a response that could not
-// be parsed. The errors of decoders quote the input.
+// presentable returns a replacement for err that quotes neither the data in sent nor a response
+// that could not be parsed. An error from a decoder quotes the input.
 func presentable(call string, err error, sent []byte) error {
 	var answer smithy.APIError
 	var response *smithyhttp.ResponseError
@@ -254,8 +253,8 @@ func presentable(call string, err error, sent []byte) error {
 }
 
 // broken returns the transport's own error if the connection broke during the response, and nil
-// otherwise. The transport's error does not quote the response. The error of the decoder, which
-// wraps the transport's error, may quote the response.
+// otherwise. The transport's error does not quote the response, but the decoder's error, which
+// wraps it, may do so.
 func broken(err error) error {
 	var response *smithyhttp.ResponseError
 	var network net.Error
@@ -272,7 +271,7 @@ func broken(err error) error {
 	return nil
 }
 
-// shown is an error of the client whose text is a single line.
+// A shown is an error from the client whose text is a single line.
 type shown struct{ err error }
 
 // Error returns the text of the client's error as a single line.
@@ -281,7 +280,7 @@ func (s *shown) Error() string { return strings.Join(strings.Fields(s.err.Error(
 // Unwrap returns the client's own error.
 func (s *shown) Unwrap() error { return s.err }
 
-// unfit reports whether the service may have refused tags because of their form or their
+// unfit reports whether err may mean that the service refused tags because of their form or their
 // number.
 func unfit(err error) bool {
 	var answer smithy.APIError
@@ -297,7 +296,7 @@ var tooMany = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`(?i)\b(more than|at most|exceed\w*|limit\w*|maximum|quota|too many)\b`)
 })
 
-// full reports whether a refusal of tags says that the secret has too many tags.
+// full reports whether err, a refusal of tags, means that the secret has too many tags.
 func full(err error) bool {
 	if errors.As(err, new(*types.LimitExceededException)) {
 		return true

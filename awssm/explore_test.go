@@ -265,7 +265,7 @@ func (w writer) save(ctx context.Context, t testing.TB, base driver.Secret, valu
 	return base
 }
 
-// TestLabelsInEveryOrder checks that the secret has the labels of its current state at any time.
+// TestLabelsInEveryOrder checks that the secret has the labels of its current state at all times.
 // The test tries all orders of the requests of two writers, and all outcomes of a limited number of
 // requests.
 func TestLabelsInEveryOrder(t *testing.T) {

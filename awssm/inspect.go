@@ -63,7 +63,7 @@ func (s *secrets) inspect(ctx context.Context, e types.SecretListEntry) (driver.
 }
 
 // faults returns the faults of a listed secret. faults returns no faults and no error if the secret
-// was deleted after the listing.
+// was deleted after it was listed.
 func (s *secrets) faults(ctx context.Context, name string, e types.SecretListEntry) ([]driver.Fault, error) {
 	arn := aws.ToString(e.ARN)
 	if e.DeletedDate != nil {
@@ -100,9 +100,10 @@ func (s *secrets) faults(ctx context.Context, name string, e types.SecretListEnt
 	return nil, nil
 }
 
-// scheduled returns the fault of a secret that is scheduled for deletion at the time at. If at is
-// within an hour of now, scheduled returns no fault. Such a secret was deleted without a recovery
-// window, as this package deletes secrets, and the service is about to remove the secret.
+// scheduled returns the fault of a secret whose deletion is scheduled for the given time. If that
+// time is within an hour of the current time, scheduled returns no fault. Such a secret was deleted
+// without a recovery window, as this package deletes secrets, and the service is about to remove
+// it.
 func (s *secrets) scheduled(arn string, at time.Time) []driver.Fault {
 	if s.now().Sub(at).Abs() < time.Hour {
 		return nil
@@ -131,9 +132,8 @@ func (s *secrets) vacant(arn string) driver.Fault {
 	}
 }
 
-// rolledBack returns the fault of a secret whose label AWSCURRENT was moved to an earlier
-// version. The repair stores the content of the last version again, as the next version of
-// the chain.
+// rolledBack returns the fault of a secret whose label AWSCURRENT was moved to an earlier version.
+// The repair stores the content of the last version again, as the next version in the chain.
 func (s *secrets) rolledBack(now, end state) driver.Fault {
 	return driver.Fault{
 		Kind: driver.FaultRolledBack, Action: "make the latest version the current one again",

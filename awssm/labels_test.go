@@ -19,8 +19,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// payload returns a payload with the labels of base and with added, for which the driver
-// chooses the nonces.
+// payload returns a payload with the labels of base and the labels in added. The driver chooses the
+// nonces of the added labels.
 func payload(t testing.TB, d driver.Secrets, base driver.Secret, text string, added ...driver.Label) driver.Payload {
 	t.Helper()
 	labels := d.(driver.Labeler).Relabel(name, base.Version, added)

@@ -30,16 +30,16 @@ func parse(v driver.Version) (place, bool) {
 	return place{arn, id}, ok && arn != "" && id != ""
 }
 
-// next returns the place of the version that replaces p. The service stores only one value
-// under each version ID. Writers that have read the same version use the same ID, so only the
-// first writer succeeds. The versions that follow each other in this way form a chain.
+// next returns the place of the version that follows p. The service stores only one value under
+// each version ID. Writers that have read the same version use the same ID, so only the first
+// writer succeeds. The versions that follow each other in this way form a chain.
 func (p place) next() place { return place{p.arn, token("succ", p.arn, p.id)} }
 
-// farthest is the largest number of versions that distance returns.
+// farthest is the largest number that distance returns.
 const farthest = 128
 
-// distance returns by how many versions b follows a in a chain. distance returns 0 if b does not
-// follow a, or follows a by more than farthest versions.
+// distance returns the number of steps in a chain from the place a to the place b. distance returns
+// 0 if that number exceeds farthest, or if the chain does not lead to b.
 func distance(a, b place) int {
 	for n := range farthest {
 		if a = a.next(); a == b {
@@ -59,10 +59,9 @@ func token(parts ...string) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// first returns the ID of the first version of the secret at path. The ID is derived from the
-// path, so a driver can read a new secret by that ID before reads by name show the secret. The
-// first versions of all incarnations have the same ID, but the incarnations have different
-// ARNs.
+// first returns the ID of the first version of the secret at path. The ID is derived from the path,
+// so a driver can read a new secret by that ID before reads by name show it. The first versions of
+// all incarnations have the same ID, but the incarnations have different ARNs.
 func first(path string) string { return token("first", path) }
 
 // The first line of a value shows whether the value is a record or a tombstone. Without this
@@ -82,7 +81,7 @@ type state struct {
 	data    []byte
 	lacks   []driver.Label // labels of the record for which the secret had no room
 	err     error          // why data is nil
-	read    time.Time      // when the state was read, if it may have waited since; else zero
+	read    time.Time      // when the state was read; zero if it is used immediately
 
 	tombstone *tombstone // set if the record was deleted
 }
@@ -106,8 +105,8 @@ type value struct {
 // encode returns the value of a record. lacks holds the labels for which the secret has no room.
 // encode prefers text, because some servers do not handle bytes correctly. LocalStack 4.14.0
 // answers BatchGetSecretValue with status 500 after PutSecretValue has stored bytes. Earlier
-// versions of LocalStack return bytes that differ from the stored bytes. Data that is not UTF-8, or
-// that is too long with its first line, is stored as bytes without lacks.
+// versions of LocalStack return bytes that differ from the stored bytes. If data is not valid
+// UTF-8, or is too long with the first line, encode returns bytes, which do not list the labels.
 func encode(data []byte, lacks []driver.Label) value {
 	head := markRecord
 	for i, l := range lacks {
@@ -129,7 +128,7 @@ func (t tombstone) value() value {
 	return value{text: aws.String(markTombstone + "\n" + string(text))}
 }
 
-// sent returns the text or the bytes of v. Errors must not quote these data.
+// sent returns the text or the bytes of v. Errors must not quote this data.
 func (v value) sent() []byte {
 	if v.text != nil {
 		return []byte(*v.text)
@@ -138,8 +137,8 @@ func (v value) sent() []byte {
 }
 
 // decode returns the state that a version with the value v represents. Every binary value is a
-// record. The err field of the state matches ErrNotFound for a tombstone. The err field matches
-// ErrCorrupt for any other text, and for an empty value.
+// record. If v is a tombstone, the err field of the state matches ErrNotFound. If v is neither a
+// record nor a tombstone, the err field matches ErrCorrupt.
 func decode(path string, p place, created *time.Time, v value) state {
 	st := state{place: p, path: path, created: aws.ToTime(created)}
 	if v.text == nil && len(v.bytes) > 0 {
@@ -203,8 +202,8 @@ func tagPrefix(l driver.Label) string { return tagSpace + l.Key + ":" + l.Value 
 
 func tagKey(l driver.Label) string { return tagPrefix(l) + l.Nonce }
 
-// labelOf returns the label that the tag key tag represents. labelOf returns false if tag has
-// another form.
+// labelOf returns the label that a tag with the given key represents. If the key has another form,
+// labelOf returns false.
 func labelOf(tag string) (driver.Label, bool) {
 	parts := strings.Split(tag, ":")
 	if len(parts) != 4 || parts[0]+":" != tagSpace {
@@ -223,8 +222,7 @@ func labelsOf(tags []types.Tag) []driver.Label {
 	return labels
 }
 
-// abandoned returns the labels among tags that are too old to belong to a write in
-// progress.
+// abandoned returns the labels of those tags that are too old to belong to a write in progress.
 func abandoned(tags []types.Tag, now time.Time) []driver.Label {
 	var labels []driver.Label
 	for _, t := range tags {
@@ -237,7 +235,7 @@ func abandoned(tags []types.Tag, now time.Time) []driver.Label {
 	return labels
 }
 
-// tagsOf returns the tags that represent labels, with the time now as their value.
+// tagsOf returns the tags that represent labels. The value of each tag is the time now.
 func tagsOf(labels []driver.Label, now time.Time) []types.Tag {
 	at := aws.String(now.UTC().Format(time.RFC3339))
 	var tags []types.Tag
@@ -255,8 +253,8 @@ func keysOf(labels []driver.Label) []string {
 	return keys
 }
 
-// sightings records, by hash, which versions this driver has recently read or written. If there are
-// more than maxSightings versions, sightings discards some versions early. Before a write over such
+// A sightings records, by hash, the versions that a driver has recently read or written. If there
+// are more than maxSightings versions, some versions are discarded early. Before a write over such
 // a version, the driver makes an unnecessary read.
 type sightings struct {
 	mu          sync.Mutex
@@ -329,8 +327,8 @@ type leftNonce struct {
 }
 
 const (
-	// reuse is the time after the first use of a label within which another write can reuse the
-	// label. That write takes up to labelLife/2, and must end before tidy removes the label after
+	// reuse is the time after the first use of a label during which another write can reuse it.
+	// That write takes up to labelLife/2, and must end before tidy removes the label after
 	// labelLife.
 	reuse = labelLife / 4
 
@@ -382,8 +380,8 @@ func (p *pool) use(labels []driver.Label) issued {
 	return used
 }
 
-// leave stores labels that c may have left on its secret, for reuse. leave ignores the labels
-// of a Create, because the next Create may have another base.
+// leave keeps labels that the change c may have left on its secret, so that a later write can reuse
+// them. leave ignores the labels of a Create, because the next Create may have another base.
 func (p *pool) leave(c change, labels []driver.Label) {
 	if c.creates {
 		return

@@ -231,8 +231,8 @@ func many(t *testing.T, opts *fakeaws.Options) *env {
 	return e
 }
 
-// listed returns the names of the records that List yields, the errors of the unreadable ones by
-// name, and the error that ends the list. It checks the value of each record.
+// listed returns the names of the records that List yields, the errors for unreadable records by
+// name, and the error that ends the list. listed also checks the value of each record.
 func (e *env) listed(t *testing.T) (names []string, unreadable map[string]error, failure error) {
 	t.Helper()
 	unreadable = map[string]error{}
@@ -252,8 +252,8 @@ func (e *env) listed(t *testing.T) (names []string, unreadable map[string]error,
 	return names, unreadable, failure
 }
 
-// onFullBatch returns a function for Inject that injects a fault into the first batch of 20 names. The
-// order of concurrent batches is random, and one of them is smaller.
+// onFullBatch returns a function for Inject that injects a fault into the first batch of 20 names.
+// The order of the concurrent batches is random, and one of them is smaller.
 func onFullBatch(f fakeaws.Fault) func(*fakeaws.Request) *fakeaws.Fault {
 	var done atomic.Bool
 	return func(q *fakeaws.Request) *fakeaws.Fault {
@@ -507,7 +507,7 @@ func TestRefreshVersionQuota(t *testing.T) {
 	t.Logf("calls in 720 hours: %s", calls(e.server.Count()))
 }
 
-// A deed is a store operation. The test repeats the operation, and makes another call fail each
+// A deed is a store operation. The test repeats the operation, and makes a different call fail each
 // time.
 type deed struct {
 	name    string

@@ -34,12 +34,12 @@ func (plain) Open(_ string, data []byte) ([]byte, error)    { return data, nil }
 type Placed interface {
 	Codec
 
-	// At returns the codec for a store whose driver.Properties.Place is place. place may be
+	// At returns the codec for a store whose driver.Properties.Place is place, which may be
 	// empty.
 	At(place string) Codec
 }
 
-// A Rotating is a Codec that reports whether bytes are written with the current key. After a
+// A Rotating is a Codec that reports whether bytes were written with the current key. After a
 // change of keys, tokenstore.Store.Rekey calls Current to find the records to rewrite.
 type Rotating interface {
 	Codec

@@ -30,9 +30,9 @@ func (f Fields) Columns() []string {
 	return text
 }
 
-// ParseColumns returns Fields with the values in text, the text of each column in the order of
-// ColumnNames. It panics if text is shorter than ColumnNames. If it cannot parse the expiry time,
-// it returns the other fields and an error that does not quote text.
+// ParseColumns returns Fields with the values in text, which has the text of each column in the
+// order of ColumnNames. ParseColumns panics if text is shorter than ColumnNames. If it cannot parse
+// the expiry time, it returns the other fields and an error that does not quote text.
 func ParseColumns(text []string) (f Fields, err error) {
 	err = f.SetColumns(text)
 	return f, err
@@ -54,7 +54,7 @@ var (
 	floatingNumber = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([0-9])\.([0-9]+)[eE]\+?([0-9]{1,2})$`) })
 )
 
-// exactDigits is the minimum number of digits of a number such as 1.7287656E+12 that counts as
+// exactDigits is the minimum number of digits with which a number such as 1.7287656E+12 counts as
 // exact. Spreadsheets round to six digits.
 const exactDigits = 7
 
@@ -87,8 +87,8 @@ func parseExpiry(text string) (ms int64, err error) {
 	return 0, errors.New("expiry_time is not a number of milliseconds")
 }
 
-// IDNumber returns id as a number, as the SDKs read it to find the next ID. ok is false unless id
-// has one to ten decimal digits. Ten digits are the width of the column in the SDKs' tables.
+// IDNumber returns id as a number, as the SDKs read it to find the next ID. ok reports whether id
+// consists of one to ten decimal digits. The column in the SDKs' tables is ten digits wide.
 func IDNumber(id string) (n int64, ok bool) {
 	if len(id) == 0 || len(id) > 10 || strings.Trim(id, "0123456789") != "" {
 		return 0, false

@@ -64,11 +64,11 @@ func (o EncryptedOptions) MarshalText() ([]byte, error) { return []byte(o.String
 //
 // The associated data is the name of the secret, the place of the store and the record's
 // incarnation. A record copied from another name or another store cannot be decrypted: the error
-// matches ErrFormat. If one of the two stores has an empty place, a record copied from one store
-// to the other can be decrypted under its name. An error of Open matches ErrFormat for any
-// failure of Decrypt, even of a key management service. The codec also reads the records of an
-// earlier version of this package, whose associated data is only the name. Encryption does not
-// detect a roll-back: an older ciphertext of the same record in the same store can be decrypted.
+// matches ErrFormat. If one of the two stores has an empty place, a record copied from one store to
+// the other can be decrypted under its name. If Decrypt fails for any reason, such as a failure of
+// a key management service, the error from Open matches ErrFormat. The codec also reads records
+// from an earlier version of this package, whose associated data is only the name. Encryption does
+// not detect a rollback: an older ciphertext of the same record in the same store can be decrypted.
 func Encrypted(inner Codec, key AEAD, opts *EncryptedOptions) (Codec, error) {
 	if inner == nil || key == nil {
 		return nil, errors.New("codec: Encrypted needs a codec and a key")

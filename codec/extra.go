@@ -173,11 +173,12 @@ func loneSurrogate(text string) bool {
 	return high
 }
 
-// ExtraSince returns an object with the members of now that are missing from was, or have
-// another value in was. ExtraSince compares values byte by byte, so was and now should be in
-// canonical form. The result is empty if there are no such members, or if now is not a JSON
-// object or repeats a member. If was is not a JSON object or repeats a member, the result has
-// all members of now.
+// ExtraSince compares an earlier object, was, with a later object, now. It returns an object with
+// the later object's members that the earlier object lacks, or for which it has another value.
+// ExtraSince compares values byte by byte, so both objects should be in canonical form. The result
+// is empty if there are no such members, or if the later text is not a JSON object or repeats a
+// member. If the earlier text is not a JSON object or repeats a member, the result has all members
+// of the later object.
 func ExtraSince(was, now string) string {
 	before, err := members.Split([]byte(was))
 	after, wrong := members.Split([]byte(now))
@@ -198,9 +199,9 @@ func ExtraSince(was, now string) string {
 	return b.String()
 }
 
-// MergeExtra returns an object with the members of record and of laid. For a member that record
-// and laid share, the result has the value from laid. MergeExtra sorts the members by name, but
-// does not change their values. The result may be larger than MaxExtra.
+// MergeExtra returns an object with the members of record and of laid. If both have a member, the
+// result has the value from laid. MergeExtra sorts the members by name, but does not change their
+// values. The result may be larger than MaxExtra.
 //
 // If laid is empty, MergeExtra returns record. If record is empty, or if record or laid is not a
 // JSON object or repeats a member, MergeExtra returns laid unchanged.

@@ -71,7 +71,7 @@ var ownFields = []Field{
 	{"Extra", "extra", true, func(f *Fields) any { return &f.Extra }},
 }
 
-// Extended returns the names of the fields that are set in f, but have no column in the token files
+// Extended returns the names of the fields that are set in f but have no column in the token files
 // and tables of the Zoho SDKs.
 func (f Fields) Extended() (names []string) {
 	for _, d := range ownFields {
@@ -94,7 +94,7 @@ func (f Fields) All() iter.Seq2[Field, string] {
 	}
 }
 
-// Or returns f with the values of other for the fields that are unknown in f.
+// Or returns f with each unknown field set to the value in other.
 func (f Fields) Or(other Fields) Fields {
 	for _, d := range fields {
 		switch v := d.of(&f).(type) {

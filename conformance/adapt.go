@@ -17,10 +17,10 @@ import (
 )
 
 // Store returns a Store for RunStore and Bench. The functions Open and Reopen of the result call
-// tokenstore.New with a driver of b and a copy of opts. A nil opts means the default options. In
-// the copy, Now is a clock that Store.Forward advances. If Logger is nil, the copy has a Logger
-// whose output Store.Trace returns. Store also calls b.Open once to read the Properties, and
-// closes that driver.
+// tokenstore.New with a driver from b and a copy of opts. A nil opts means the default options. In
+// the copy, Now is a clock that Store.Forward advances. If opts.Logger is nil, the copy has a
+// Logger whose output Store.Trace returns. To read the Properties, Store opens one driver with
+// b.Open, and closes the driver.
 func (b Driver) Store(t testing.TB, opts *tokenstore.Options) Store {
 	t.Helper()
 	d := b.Open(t)
@@ -110,15 +110,15 @@ func (a *adapter) store(t testing.TB, d *observer) tokenstore.TokenStore {
 	return s
 }
 
-// of returns the driver of s, or nil if a has not opened s or s is closed.
+// of returns the driver of s, or nil if a did not open s or s is closed.
 func (a *adapter) of(s tokenstore.TokenStore) *observer {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.drivers[s]
 }
 
-// corrupt makes the record with the given ID unreadable by removing the last byte of its
-// data. The rest of the data still contains the tokens.
+// corrupt makes the record with the given ID unreadable by removing the last byte of the
+// record's data. The rest of the data still contains the tokens.
 func (a *adapter) corrupt(t testing.TB, s tokenstore.TokenStore, id string) {
 	t.Helper()
 	d := a.of(s)
@@ -186,9 +186,9 @@ type observed struct {
 	mu     sync.Mutex
 	text   bytes.Buffer
 	names  []string
-	labels map[string][]driver.Label // labels of the last commit of each secret
+	labels map[string][]driver.Label // labels in the last commit of each secret
 
-	refused map[string]error         // errors of secrets that cannot be read
+	refused map[string]error         // errors for secrets that cannot be read
 	stale   map[string]driver.Secret // result of the next Get of each secret
 
 	lost atomic.Bool // the next Delete fails without deleting the record
@@ -285,8 +285,8 @@ func (d *observer) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 	return d.refusing(d.Secrets.List(ctx))
 }
 
-// refusing yields the values of seq. For each refused secret, refusing yields only the name,
-// with the error from d.log.
+// refusing returns an iterator over the values of seq. For each refused secret, the iterator
+// yields only the name, with the error from d.log.
 func (d *observer) refusing(seq iter.Seq2[driver.Named, error]) iter.Seq2[driver.Named, error] {
 	return func(yield func(driver.Named, error) bool) {
 		for named, err := range seq {

@@ -15,7 +15,7 @@ import (
 // is nil, RunDriver skips the cases that need the function and logs the reason.
 type Driver struct {
 	// Open returns a driver on a new, empty namespace. Cases call Open concurrently. The
-	// suite deletes the secrets of a case and closes the driver. Open registers all other
+	// suite deletes the secrets of a case and closes the driver. Open must register all other
 	// cleanup with t.Cleanup.
 	Open func(t testing.TB) driver.Secrets
 
@@ -35,7 +35,7 @@ type Driver struct {
 
 	// Refuse makes the service refuse reads of the named secret, and of no other secret. For
 	// example, Refuse disables the version or the key of the secret. Lookup by the labels of the
-	// secret must still yield its name.
+	// secret must still yield the name of the secret.
 	Refuse func(t testing.TB, d driver.Secrets, name string)
 
 	// Throttle makes the service reject all calls on d's namespace as throttled, until the
@@ -58,25 +58,25 @@ type Driver struct {
 
 // A Store describes a TokenStore to RunStore. Open and Reopen are required. If another function
 // is nil, RunStore skips the cases that need the function and logs the reason. Driver.Store
-// makes a Store from a Driver.
+// creates a Store from a Driver.
 type Store struct {
 	// Open returns a new, empty store. Cases call Open concurrently. The suite deletes the
-	// records of a case. Open registers all other cleanup with t.Cleanup. The store's clock must
-	// advance.
+	// records of a case. Open must register all other cleanup with t.Cleanup. The store's clock
+	// must advance.
 	Open func(t testing.TB) tokenstore.TokenStore
 
 	// Reopen returns a second store on the data of s, as another process would open it. The
 	// second store must share no state with s except the stored data.
 	Reopen func(t testing.TB, s tokenstore.TokenStore) tokenstore.TokenStore
 
-	// ForeignFormat declares that the store's format is defined elsewhere and holds only the
-	// fields of a token, as in packages filestore and sqlstore. Such a store keeps neither earlier
-	// tokens nor the ID of a record that was merged into another record.
+	// ForeignFormat reports whether the store's format is defined elsewhere and holds only the
+	// fields of a token, as in packages filestore and sqlstore. A store with such a format keeps
+	// neither earlier tokens nor the ID of a record that was merged into another record.
 	ForeignFormat bool
 
-	// OwnID returns the i-th ID of an unlimited sequence of IDs that the store can hold and
-	// does not derive itself. Stores that cannot hold every text of up to 255 bytes as an
-	// ID must set OwnID.
+	// OwnID returns the i-th ID of an unlimited sequence of IDs. The store must be able to
+	// hold these IDs, and must not derive them itself. If the store cannot hold every text of
+	// up to 255 bytes as an ID, OwnID must be set.
 	OwnID func(i int) string
 
 	// MaxRecord is the maximum size in bytes of all fields of a record together. 0 means
@@ -131,8 +131,8 @@ type Store struct {
 	Timeout time.Duration
 }
 
-// RunDriver tests a driver against the promises of package driver, from DR-01 on. The name of
-// each subtest begins with the number of its promise. The subtests run in parallel.
+// RunDriver tests a driver against the promises in package driver, which are numbered from DR-01.
+// The name of each subtest begins with the number of a promise. The subtests run in parallel.
 func RunDriver(t *testing.T, b Driver) {
 	t.Helper()
 	if b.Open == nil || b.Reopen == nil {
@@ -141,8 +141,8 @@ func RunDriver(t *testing.T, b Driver) {
 	run(t, "driver", driverCases(), func(c control) *driverEnv { return newDriverEnv(c, b) })
 }
 
-// RunStore tests a store against the rules of package tokenstore, from TS-01 on. The name
-// of each subtest begins with the number of its rule. The subtests run in parallel.
+// RunStore tests a store against the rules in package tokenstore, which are numbered from TS-01.
+// The name of each subtest begins with the number of a rule. The subtests run in parallel.
 func RunStore(t *testing.T, b Store) {
 	t.Helper()
 	if b.Open == nil || b.Reopen == nil {

@@ -105,7 +105,7 @@ var contextCases = []testCase[*driverEnv]{
 		}
 	}},
 	{"DR-24", "the text of an error about a payload that is too large holds no part of it", func(e *driverEnv) {
-		// Package tokenstore does not send such a payload, but MaxSize of the driver may be
+		// Package tokenstore does not send such a payload, but the driver's MaxSize may be
 		// wrong.
 		d := e.open()
 		size := d.Properties().MaxSize

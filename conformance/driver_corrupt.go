@@ -69,7 +69,7 @@ var corruptCases = []testCase[*driverEnv]{
 	}},
 }
 
-// refusals are the classes that the error of a read of an unreadable secret may match.
+// refusals are the classes of errors that a read of an unreadable secret may return.
 var refusals = []error{driver.ErrDenied, driver.ErrRefused, driver.ErrCorrupt, driver.ErrUnavailable}
 
 // refused returns a driver with secrets that have the label l. The service refuses reads of the
@@ -94,8 +94,8 @@ func (e *driverEnv) refused() (d driver.Secrets, name string, l driver.Label, wa
 	return d, name, l, want
 }
 
-// but returns an error unless seq yields the secrets in want, yields name with an error that
-// matches one of classes, and yields nothing else.
+// but returns nil if seq yields exactly the secrets in want and, with an error that matches one of
+// classes, the given name. If seq yields anything else, the result is an error.
 func but(op string, seq iter.Seq2[driver.Named, error], want map[string]driver.Secret, name string, classes ...error) error {
 	var bad []string
 	got, err := gather(func(yield func(driver.Named, error) bool) {
@@ -116,8 +116,8 @@ func but(op string, seq iter.Seq2[driver.Named, error], want map[string]driver.S
 	return alike(op, got, want)
 }
 
-// tampered returns a driver with one secret, which has the label l and data in a form that the
-// driver does not write. If Driver.Tamper is nil, tampered skips the case.
+// tampered returns a driver with one secret. The secret has the label l, and has data in a form
+// that the driver does not write. If Driver.Tamper is nil, tampered skips the case.
 func (e *driverEnv) tampered() (d driver.Secrets, name string, l driver.Label) {
 	e.TB.Helper()
 	if e.b.Tamper == nil {

@@ -135,7 +135,7 @@ func (e *driverEnv) update(d driver.Secrets, name string, base driver.Secret, p 
 	return driver.Secret{Payload: p, Version: v}
 }
 
-// remove deletes the secret with the state base.
+// remove deletes the named secret, whose current state is base.
 func (e *driverEnv) remove(d driver.Secrets, name string, base driver.Secret) {
 	e.TB.Helper()
 	if err := d.Delete(e.ctx, name, base); err != nil {
@@ -143,7 +143,7 @@ func (e *driverEnv) remove(d driver.Secrets, name string, base driver.Secret) {
 	}
 }
 
-// get waits for up to ReadLag until Get returns the state want, and returns that state with the
+// get waits up to ReadLag for Get to return the state want. get returns that state with the
 // labels of want. If Get does not return want in that time, get ends the case, unless the lag is
 // too long to wait for.
 func (e *driverEnv) get(d driver.Secrets, name string, want driver.Secret) driver.Secret {
@@ -162,7 +162,7 @@ func (e *driverEnv) get(d driver.Secrets, name string, want driver.Secret) drive
 	return s
 }
 
-// is checks that Fresh and Get return the state want of the named secret.
+// is checks that Fresh and Get of the named secret return the state want.
 func (e *driverEnv) is(d driver.Secrets, name string, want driver.Secret) {
 	e.TB.Helper()
 	s, err := d.Fresh(e.ctx, name, want)
@@ -195,8 +195,8 @@ func brief(data []byte) string {
 	return fmt.Sprintf("%q", data)
 }
 
-// absent checks that neither Get nor Fresh finds the named secret. was is the last known
-// state of the secret, or the zero Secret.
+// absent checks that neither Get nor Fresh finds the named secret. The parameter was is the last
+// known state of the secret, or the zero Secret.
 func (e *driverEnv) absent(d driver.Secrets, name string, was driver.Secret) {
 	e.TB.Helper()
 	e.after(e.lag.ReadLag, func() error {

@@ -219,9 +219,10 @@ var labelCases = []testCase[*driverEnv]{
 	}},
 }
 
-// broken updates the named secret from the state before to p. ctx may be canceled during
-// the update. broken checks that the secret then has the state before or p, and that Lookup
-// finds the secret by the labels of that state.
+// broken updates the named secret with the payload p. The parameter before is the state of the
+// secret before the update. ctx may be canceled during the update. broken checks that the secret
+// has either the old state or p after the update, and that Lookup finds the secret by the labels
+// of its state.
 func (e *driverEnv) broken(ctx context.Context, d driver.Secrets, name string, before driver.Secret, p driver.Payload) {
 	e.TB.Helper()
 	v, err := d.Update(ctx, name, before, p)
@@ -250,8 +251,8 @@ func (e *driverEnv) broken(ctx context.Context, d driver.Secrets, name string, b
 }
 
 // left returns the state of the named secret after an interrupted update. written holds the
-// payloads that the secret may have, because an earlier request may commit late. If the data of
-// the state is in none of these payloads, left ends the case.
+// payloads that the secret may have, because an earlier request may commit late. If none of these
+// payloads has the data of the state, left ends the case.
 func (e *driverEnv) left(d driver.Secrets, name string, before driver.Secret, written []driver.Payload) driver.Secret {
 	e.TB.Helper()
 	e.lags(max(e.lag.ListLag, e.lag.ReadLag))
@@ -283,7 +284,7 @@ func (e *driverEnv) missing(d driver.Secrets, name string, labels ...driver.Labe
 	return false
 }
 
-// relabeled returns the label that an update of base must pass to add l. If d is a
+// relabeled returns the label to pass to an update of base that adds l. If d is a
 // driver.Labeler, d chooses the nonce.
 func relabeled(d driver.Secrets, name string, base driver.Secret, l driver.Label) driver.Label {
 	if labeler, ok := d.(driver.Labeler); ok {

@@ -29,7 +29,7 @@ func (e *driverEnv) fresh(d driver.Secrets, name string) driver.Secret {
 	return s
 }
 
-// noted checks that the named secret has the state want and the note.
+// noted checks that the named secret has the state want and the given note.
 func (e *driverEnv) noted(d driver.Secrets, name string, want driver.Secret, note string) {
 	e.TB.Helper()
 	e.is(d, name, want)
@@ -42,7 +42,8 @@ func (e *driverEnv) noted(d driver.Secrets, name string, want driver.Secret, not
 	})
 }
 
-// note replaces the note of the named secret, whose current state and note are those of base.
+// note replaces the note of the named secret. base holds the current state and note of the
+// secret.
 func (e *driverEnv) note(l driver.Leaser, name string, base driver.Secret, note string) {
 	e.TB.Helper()
 	if err := l.Note(e.ctx, name, base, note); err != nil {

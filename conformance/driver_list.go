@@ -196,7 +196,7 @@ var listCases = []testCase[*driverEnv]{
 	}},
 }
 
-// alike returns an error if the secrets got differ from want.
+// alike returns an error if the secrets in got differ from the secrets in want.
 func alike(op string, got, want map[string]driver.Secret) error {
 	for name, s := range want {
 		g, ok := got[name]
@@ -236,8 +236,8 @@ func count(names []string, name string) int {
 	return n
 }
 
-// yields returns how many times seq calls a loop body that returns false in call number stop
-// and in later calls.
+// yields returns the number of times that seq calls a loop body. The loop body returns false in
+// call number stop and in later calls.
 func yields[V any](seq iter.Seq2[V, error], stop int) int {
 	n := 0
 	seq(func(V, error) bool {
@@ -247,8 +247,8 @@ func yields[V any](seq iter.Seq2[V, error], stop int) int {
 	return n
 }
 
-// afterError returns the number of times that seq calls the loop body after it has yielded
-// an error.
+// afterError returns the number of times that seq calls the loop body after seq yields an
+// error.
 func afterError[V any](seq iter.Seq2[V, error]) int {
 	n, failed := 0, false
 	seq(func(_ V, err error) bool {

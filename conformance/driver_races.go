@@ -115,7 +115,7 @@ var raceCases = []testCase[*driverEnv]{
 			over.Store(false)
 			together(writers, func(i int) {
 				if i > 0 {
-					// All writers add the same labels, each with its own nonces.
+					// All writers add the same labels, but each writer has its own nonces.
 					p := payload(again(user), again(access))
 					if v, err := hs[i].Update(e.ctx, name, s, p); err == nil {
 						winner.Store(&driver.Secret{Payload: p, Version: v})

@@ -9,7 +9,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// throttledFor is the time within which a driver must return the error of a call that the
+// throttledFor is the time within which a driver must return an error for a call that the
 // service rejects. The driver may retry the call in that time.
 const throttledFor = 3 * time.Second
 

@@ -18,7 +18,7 @@ const (
 	// patience is the longest lag for which the suite waits.
 	patience = time.Minute
 
-	// prompt is the time within which a method must return if its context is done.
+	// prompt is the time within which a method must return once its context is done.
 	prompt = 5 * time.Second
 )
 
@@ -68,10 +68,10 @@ func (e *env) after(lag time.Duration, check func() error) {
 	}
 }
 
-// wait calls check until check returns nil, the lag has passed or e.ctx is done, and returns the
-// last result of check. If e.settle is set and the lag is positive, wait makes the lag pass and
-// calls check only once. If e.settle is nil and the lag exceeds patience, wait also calls check
-// only once, but logs the error of check and returns nil.
+// wait calls the function check until check returns nil, the lag has passed or e.ctx is done.
+// Afterwards, wait returns the last result of check. If e.settle is set and the lag is positive,
+// wait makes the lag pass and calls check only once. If e.settle is nil and the lag exceeds
+// patience, wait also calls check only once, but logs the error from check and returns nil.
 func (e *env) wait(lag time.Duration, check func() error) error {
 	e.TB.Helper()
 	if lag > 0 && e.settle != nil {
@@ -106,7 +106,7 @@ func (e *env) lags(lag time.Duration) {
 	}
 }
 
-// pause waits for d, and reports whether d has passed before the context of the case was done.
+// pause waits for d, and reports whether d passed before the context of the case was done.
 func (e *env) pause(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -118,8 +118,8 @@ func (e *env) pause(d time.Duration) bool {
 	}
 }
 
-// promptly runs f in a goroutine, and reports whether f returned within prompt. If f did not,
-// promptly fails the case.
+// promptly runs f in a goroutine, and reports whether f returned within the time prompt. If f did
+// not return in that time, promptly fails the case.
 func (e *env) promptly(what string, f func()) bool {
 	e.TB.Helper()
 	done := make(chan struct{})
@@ -191,8 +191,8 @@ func (f *fuse) Err() error {
 
 func (f *fuse) blown() bool { return f.left.Load() < 0 }
 
-// fuses calls f with fuses of increasing length below 48. fuses stops after a call of f that does
-// not cancel its fuse, and after half of the remaining time of the case.
+// fuses calls f with fuses of increasing length, up to 47. fuses stops after a call of f in which
+// the fuse is not canceled, and after half of the remaining time of the case.
 func (e *env) fuses(f func(ctx context.Context)) {
 	e.TB.Helper()
 	deadline, _ := e.ctx.Deadline()

@@ -120,7 +120,7 @@ func (h hooked) Names(ctx context.Context) iter.Seq2[string, error] {
 	return h.reference.Names(ctx)
 }
 
-// hook returns a backend of hooked drivers with the functions of h.
+// hook returns a backend of hooked drivers with the functions in h.
 func hook(h hooked) Driver {
 	return backend(0, 0, func(r *reference) driver.Secrets {
 		made := h

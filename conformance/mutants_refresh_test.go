@@ -18,10 +18,10 @@ type turns struct {
 	mu       sync.Mutex
 	taken    map[string]chan struct{}
 	refusals map[string]refusal
-	results  map[string]token // of flaws.sharesLease, by user and ClientID
+	results  map[string]token // for flaws.sharesLease, by user and ClientID
 }
 
-// A refusal is an error of mint, with the token that was refused.
+// A refusal is an error from mint, with the token that was refused.
 type refusal struct {
 	err   *tokenstore.RefreshError
 	of    token
@@ -50,7 +50,7 @@ type flaws struct {
 	storesFailure bool // stores the token that mint returned with an error
 	forgets       bool // keeps no refusals
 	grudges       bool // keeps a refusal even if the record changes
-	swallows      bool // returns an error other than that of mint
+	swallows      bool // returns an error other than the error from mint
 	resurrects    bool // creates a record that was deleted
 	overwrites    bool // overwrites fields that were saved during mint
 	overRefresh   bool // stores the token from mint even if a refresh token was saved during mint
@@ -155,7 +155,7 @@ func (r refreshing) shared(ctx context.Context, stale tokenstore.Secret, used to
 	return got, err
 }
 
-// inTurn refreshes the record with the given ID. The caller holds the right to refresh that
+// inTurn refreshes the record with the given ID. The caller must have the right to refresh that
 // record, unless flaws.noTurns is set.
 func (r refreshing) inTurn(ctx context.Context, id string, stale tokenstore.Secret, used token, mint mint) (token, error) {
 	var err error
@@ -233,7 +233,7 @@ func (r refreshing) store(ctx context.Context, stale tokenstore.Secret, used, br
 // errAgain means that mint must be called again with the current record.
 var errAgain = errors.New("again")
 
-// stored stores brought, the token that mint returned. The caller holds r.mu.
+// stored stores brought, the token that mint returned. The caller must hold r.mu.
 func (r refreshing) stored(stale tokenstore.Secret, used, brought token) (token, error) {
 	now := r.rows[used.ID]
 	if now == nil && !r.resurrects {

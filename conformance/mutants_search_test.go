@@ -9,7 +9,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// A finder is a plain store whose Search is find.
+// A finder is a plain store whose Search calls the function find.
 type finder struct {
 	*plain
 	find func(p *plain, ctx context.Context, like token) iter.Seq2[token, error]
@@ -23,7 +23,8 @@ func finding(find func(p *plain, ctx context.Context, like token) iter.Seq2[toke
 	return shop(func(p *plain) tokenstore.TokenStore { return finder{p, find} })
 }
 
-// asking returns a backend of stores whose Search calls change with like before the search.
+// asking returns a backend of stores whose Search calls the function change before the search. The
+// argument of change is the token to search for.
 func asking(change func(like *token)) Store {
 	return finding(func(p *plain, ctx context.Context, like token) iter.Seq2[token, error] {
 		change(&like)
@@ -31,8 +32,8 @@ func asking(change func(like *token)) Store {
 	})
 }
 
-// yielding returns a backend of stores whose Search calls change with each result, and then
-// yields the result as many times as change returns.
+// yielding returns a backend of stores whose Search calls the function change with each result,
+// and then yields the result as many times as change returns.
 func yielding(change func(p *plain, like token, t *token, err *error) int) Store {
 	return finding(func(p *plain, ctx context.Context, like token) iter.Seq2[token, error] {
 		return func(yield func(token, error) bool) {

@@ -66,7 +66,7 @@ func (o odd) DeleteTokens(ctx context.Context) error {
 	return o.plain.DeleteTokens(ctx)
 }
 
-// oddly returns a backend of odd stores with the functions of o.
+// oddly returns a backend of odd stores with the functions in o.
 func oddly(o odd) Store {
 	return shop(func(p *plain) tokenstore.TokenStore {
 		made := o
@@ -75,13 +75,13 @@ func oddly(o odd) Store {
 	})
 }
 
-// behind returns b with lag as the declared ListLag, although its stores do not lag.
+// behind returns b with lag as the declared ListLag, even though the stores do not lag.
 func behind(b Store, lag time.Duration) Store {
 	b.ListLag, b.Settle = lag, func(testing.TB, tokenstore.TokenStore) {}
 	return b
 }
 
-// first returns the first record, in the order of IDs, for which pass returns true.
+// first returns the first record, in the order of IDs, for which the function pass returns true.
 func (p *plain) first(pass func(r *row) bool) (token, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -109,8 +109,9 @@ func (p *plain) alter(id string, change func(r *row)) {
 	}
 }
 
-// instead returns a replacement for FindToken. If FindToken fails and asks returns true for
-// like, the replacement returns the first record for which pass returns true.
+// instead returns a replacement for FindToken. If FindToken fails and the function asks returns
+// true for the token like, the replacement returns the first record for which the function pass
+// returns true.
 func instead(asks func(like token) bool, pass func(like token, r *row) bool) func(*plain, context.Context, token) (token, error) {
 	return func(p *plain, ctx context.Context, like token) (token, error) {
 		t, err := p.FindToken(ctx, like)
@@ -124,7 +125,7 @@ func instead(asks func(like token) bool, pass func(like token, r *row) bool) fun
 }
 
 // blind saves t as SaveToken does, but does not hold the lock between reading and writing.
-// Before the write, blind calls change with the merged record.
+// Before the write, blind calls the function change with the merged record.
 func blind(ctx context.Context, p *plain, t token, change func(merged *token)) (token, error) {
 	p.mu.Lock()
 	cs := p.candidates(t)
@@ -533,7 +534,8 @@ var ownerMutants = []mutant[Store]{
 }
 
 // numbered saves a user's new record under max(id)+1, where max compares strings. If that ID is
-// in use, numbered calls taken, and overwrites the record unless taken returns an error.
+// in use, numbered calls the function taken, and overwrites the record unless this function
+// returns an error.
 func numbered(ctx context.Context, p *plain, t token, taken func(id string) error) (token, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -723,7 +725,7 @@ var listingMutants = []mutant[Store]{
 	})},
 }
 
-// A hasty store is a plain store whose DeleteIfUnchanged is drop.
+// A hasty is a plain store whose DeleteIfUnchanged calls the function drop.
 type hasty struct {
 	*plain
 	drop func(p *plain, ctx context.Context, t token) error
@@ -787,7 +789,7 @@ func (s *indexed) FindToken(ctx context.Context, like token) (token, error) {
 	return t, err
 }
 
-// tombstones is a store whose next save restores the records that the same handle has deleted.
+// tombstones is a store whose next save restores the records that the same handle deleted.
 type tombstones struct {
 	*plain
 	mu      sync.Mutex
@@ -933,7 +935,7 @@ const (
 	rowNone
 )
 
-// rowOf returns the row of the table that applies to like.
+// rowOf returns the row of the table that applies to the token like.
 func rowOf(like token) int {
 	switch {
 	case like.ID != "" || like.UserName != "":

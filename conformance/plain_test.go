@@ -29,7 +29,7 @@ type plain struct {
 type shelf struct {
 	mu      sync.Mutex
 	rows    map[string]*row   // by ID
-	aliases map[string]string // the ID of a merged record to the ID of the record that absorbed it
+	aliases map[string]string // ID of a merged record to the ID of the resulting record
 	count   int
 	writes  int64
 
@@ -41,7 +41,7 @@ type row struct {
 	token
 	updated         int
 	grants, refresh []tokenstore.Secret // all earlier tokens
-	unread          error               // the error of a read, if the record is unreadable
+	unread          error               // the error from a read, if the record is unreadable
 }
 
 func newPlain() *plain {
@@ -75,7 +75,7 @@ func (p *plain) id(t token) string {
 	return digest("a", t.Issuer, t.Resource, string(t.AccessToken))
 }
 
-// candidates returns all records as candidates for like. The caller holds p.mu.
+// candidates returns all records as candidates for the token like. The caller must hold p.mu.
 func (p *plain) candidates(like token) []tokenstore.Candidate {
 	var cs []tokenstore.Candidate
 	for _, r := range p.rows {
@@ -133,7 +133,7 @@ func (p *plain) SaveToken(ctx context.Context, t token) (token, error) {
 	return got, wrap("save", t.ID, err)
 }
 
-// save implements SaveToken. The caller holds p.mu.
+// save implements SaveToken. The caller must hold p.mu.
 func (p *plain) save(t token) (token, error) {
 	cs := p.candidates(t)
 	plan, err := tokenstore.PlanSave(t, cs)
@@ -165,8 +165,8 @@ func (p *plain) save(t token) (token, error) {
 	return p.put(old, plan.Token), nil
 }
 
-// become removes the record with the given ID, and makes the ID an alias of into. A store with a
-// foreign format keeps no aliases. The caller holds p.mu.
+// become removes the record with the given ID, and makes the ID an alias for the ID of the row
+// into. A store with a foreign format keeps no aliases. The caller must hold p.mu.
 func (p *plain) become(id string, into *row) {
 	from := p.rows[id]
 	delete(p.rows, id)
@@ -185,7 +185,7 @@ func (p *plain) become(id string, into *row) {
 	}
 }
 
-// put stores t in place of old, or as a new record. The caller holds p.mu.
+// put stores t in place of the row old, or as a new record if old is nil. The caller must hold p.mu.
 func (p *plain) put(old *row, t token) token {
 	p.writes++
 	p.count++
@@ -234,7 +234,7 @@ func (p *plain) DeleteToken(ctx context.Context, id string) error {
 }
 
 // drop removes the record with the given ID. If the record is unreadable, drop returns an
-// *UnreadableError. The caller holds p.mu.
+// *UnreadableError. The caller must hold p.mu.
 func (p *plain) drop(id string) error {
 	r := p.rows[id]
 	if r == nil {
@@ -292,7 +292,7 @@ func (p *plain) Search(ctx context.Context, like token) iter.Seq2[token, error] 
 	}
 }
 
-// search returns the rows that Search of like must yield, ordered by ID.
+// search returns the rows that Search(like) must yield, ordered by ID.
 func (p *plain) search(ctx context.Context, like token) (found []row, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

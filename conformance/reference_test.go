@@ -36,7 +36,7 @@ type world struct {
 	count  int
 }
 
-// A state is the state of a secret since the time at.
+// A state is a state of a secret. The field at is the time at which the state began.
 type state struct {
 	driver.Secret
 	at      time.Time
@@ -91,7 +91,7 @@ func (r *reference) refuse(name string) {
 	states[len(states)-1].refused = true
 }
 
-// throttle makes the service reject calls if full is true, and accept them otherwise.
+// throttle makes the service reject calls if full is true, and accept calls otherwise.
 func (r *reference) throttle(full bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -112,7 +112,7 @@ func (r *reference) admits(ctx context.Context) error {
 }
 
 // at returns the state that was the newest at the time now-ago, and reports whether the secret
-// existed then. The caller holds r.mu.
+// existed then. The caller must hold r.mu.
 func (r *reference) at(name string, ago time.Duration) (state, bool) {
 	for _, s := range slices.Backward(r.states[r.prefix+name]) {
 		if !s.at.After(time.Now().Add(r.ahead - ago)) {
@@ -122,7 +122,7 @@ func (r *reference) at(name string, ago time.Duration) (state, bool) {
 	return state{}, false
 }
 
-// put makes s the newest state, with a new version. The caller holds r.mu.
+// put makes s the newest state, with a new version. The caller must hold r.mu.
 func (r *reference) put(name string, s state) driver.Version {
 	r.count++
 	s.Version, s.at = driver.Version(strconv.Itoa(r.count)), time.Now().Add(r.ahead)
@@ -181,7 +181,7 @@ func (r *reference) Create(ctx context.Context, name string, p driver.Payload) (
 	return r.put(name, state{Secret: driver.Secret{Payload: p}}), nil
 }
 
-// check returns an error unless base is the newest state. The caller holds r.mu.
+// check returns an error unless base is the newest state. The caller must hold r.mu.
 func (r *reference) check(name string, base driver.Secret) error {
 	s, ok := r.at(name, 0)
 	switch {
@@ -249,8 +249,8 @@ func (r *reference) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[dr
 	return r.each(ctx, func(s state) bool { return carries(s, any, 32) })
 }
 
-// carries reports whether s has at least one of the labels in any. carries compares only the
-// first length characters of values.
+// carries reports whether s has at least one of the labels in the slice any. carries compares only
+// the first length characters of values.
 func carries(s state, any []driver.Label, length int) bool {
 	for _, have := range s.Labels {
 		for _, want := range any {
@@ -301,8 +301,8 @@ func (r *reference) each(ctx context.Context, pass func(state) bool) iter.Seq2[d
 }
 
 // all returns the secrets with the prefix of r, in the state that Get returns. all omits a secret
-// that Get does not find, that did not exist listLag ago, or for whose state at that time pass
-// returns false.
+// that Get does not find, or that did not exist listLag ago. all also omits a secret if the
+// function pass returns false for the state of the secret at that time.
 func (r *reference) all(pass func(state) bool) map[string]state {
 	r.mu.Lock()
 	defer r.mu.Unlock()

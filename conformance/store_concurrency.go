@@ -240,7 +240,7 @@ var concurrencyCasesOfStore = []testCase[*storeEnv]{
 }
 
 // unmixed checks that each of the users has exactly one record, and that the secrets of the
-// record have the mark of the user.
+// record contain the mark of the user.
 func (e *storeEnv) unmixed(s *watched, users int) {
 	e.TB.Helper()
 	e.after(max(e.b.ReadLag, e.b.ListLag), func() error {

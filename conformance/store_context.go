@@ -79,7 +79,7 @@ var contextCasesOfStore = []testCase[*storeEnv]{
 				e.lags(e.b.ReadLag)
 				_, gone := s.FindTokenByID(e.ctx, code.ID)
 				if err == nil || errors.Is(gone, tokenstore.ErrNotFound) {
-					return // the save has succeeded, and code.ID may find no record
+					return // the save succeeded, so a search by code.ID may find no record
 				}
 			}
 			// Another process completes the interrupted save.

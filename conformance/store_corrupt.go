@@ -137,7 +137,7 @@ func (e *storeEnv) reports(op string, err error, id string, reason error) {
 	}
 }
 
-// second returns the error of a method that also returns a token.
+// second returns err, the error from a method that also returns a token.
 func second(_ token, err error) error { return err }
 
 // corrupted returns a store with the unreadable record bad and the readable record good. If

@@ -124,8 +124,8 @@ var deleteCasesOfStore = []testCase[*storeEnv]{
 		e.search()
 		e.remove(s, record.ID)
 		for _, h := range []*watched{s, e.reopen(s)} {
-			// Each of these saves would change the record, but cannot create a record. If reads
-			// lag, only a write can detect that the record was deleted.
+			// Each of these saves would change the record if it existed, but cannot create a
+			// record. If reads lag, only a write can detect that the record was deleted.
 			e.refuses(h, "the ID of a deleted record", token{ID: record.ID, UserName: "ann", ClientID: "c1", APIDomain: "https://a.example"}, tokenstore.ErrNotFound)
 			e.refuses(h, "the user of a deleted record", token{UserName: "ann", ClientID: "c1", APIDomain: "https://a.example"}, tokenstore.ErrNotFound)
 			if !e.b.ForeignFormat {

@@ -95,7 +95,7 @@ func (s *watched) DeleteTokens(ctx context.Context) error {
 	return s.e.checked("DeleteTokens", s.TokenStore.DeleteTokens(ctx))
 }
 
-// classes are the classes that an error of a store may match. ErrWrongKeys is not in classes,
+// classes are the classes that an error from a store may match. ErrWrongKeys is not in classes,
 // because no case causes that error.
 var classes = []error{
 	tokenstore.ErrNotFound, tokenstore.ErrAmbiguous, tokenstore.ErrConflict, tokenstore.ErrIDMismatch,
@@ -122,7 +122,7 @@ func (e *storeEnv) checked(op string, err error) error {
 	return err
 }
 
-// secret returns a new secret, which no error may contain.
+// secret returns a new secret, which must not appear in errors.
 func (e *storeEnv) secret() tokenstore.Secret { return e.long(40) }
 
 // long returns a new secret of n bytes.
@@ -133,8 +133,8 @@ func (e *storeEnv) long(n int) tokenstore.Secret {
 	return tokenstore.Secret(strings.Repeat(a+b, n/40+1)[:n])
 }
 
-// of returns a token of user and client with new secrets. The ID, the grant token, and the
-// fields from Issuer on are empty.
+// of returns a token for the user and the client, with new secrets. The ID, the grant token, and
+// the fields from Issuer on are empty.
 func (e *storeEnv) of(user, client string) token {
 	return token{
 		UserName:     user,
@@ -153,7 +153,7 @@ func hour(n int) time.Time {
 	return time.Date(2090, 1, 1, 0, 0, 0, 123e6, time.UTC).Add(time.Duration(n) * time.Hour)
 }
 
-// save saves t and returns it as stored.
+// save saves t and returns the stored record.
 func (e *storeEnv) save(s *watched, t token) token {
 	e.TB.Helper()
 	got, err := s.SaveToken(e.ctx, t)
@@ -166,10 +166,10 @@ func (e *storeEnv) save(s *watched, t token) token {
 	return got
 }
 
-// derived returns a regular expression that matches the IDs that package tokenstore derives.
+// derived returns a regular expression for the IDs that package tokenstore derives.
 var derived = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[ugra][a-z2-7]{32}$`) })
 
-// lag returns the time for which a save may stay invisible to a search for like.
+// lag returns the time for which a save may stay invisible to a search for the token like.
 func (e *storeEnv) lag(like token) time.Duration {
 	if derived().MatchString(like.ID) || like.ID == "" && like.UserName != "" && like.ClientID != "" {
 		return e.b.ReadLag
@@ -280,7 +280,8 @@ func idsOf(ts []token) []string {
 	return ids
 }
 
-// differ returns an error that names the fields in which got differs from want, or nil.
+// differ returns an error that names the fields in which got differs from want, or nil if got
+// equals want.
 func differ(what string, got, want token) error {
 	var diffs []string
 	for _, f := range fields {
@@ -305,7 +306,7 @@ type field struct {
 	of   func(*token) *string
 }
 
-// fields are the text fields of a token. The slice contents depends on the order of fields.
+// fields lists the text fields of a token. The order matters, because contents is a subslice.
 var fields = []field{
 	{"ID", func(t *token) *string { return &t.ID }},
 	{"UserName", func(t *token) *string { return &t.UserName }},
@@ -324,7 +325,7 @@ var fields = []field{
 	{"Extra", func(t *token) *string { return (*string)(&t.Extra) }},
 }
 
-// contents are the text fields that every store keeps, except the fields that identify a record.
+// contents lists the text fields that every store keeps, except the fields that identify a record.
 var contents = fields[3:9]
 
 type token = tokenstore.Token

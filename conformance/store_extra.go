@@ -12,7 +12,7 @@ import (
 // maxExtra is the maximum size of Token.Extra in bytes.
 const maxExtra = 16 << 10
 
-// answered returns a token of ann with all members of a token response.
+// answered returns a token for the user ann with all members of a token response.
 func (e *storeEnv) answered() token {
 	t := e.of("ann", "c1")
 	t.Scope, t.TokenType, t.IDToken = "openid offline_access https://api.example/read", "DPoP", e.secret()
@@ -20,8 +20,8 @@ func (e *storeEnv) answered() token {
 	return t
 }
 
-// extra returns an Extra with one member. name is the name of the member, and a new secret of n
-// bytes is its value.
+// extra returns an Extra with one member, which has the given name. The value of the member is a
+// new secret of n bytes.
 func (e *storeEnv) extra(name string, n int) tokenstore.Secret {
 	return tokenstore.Secret(fmt.Sprintf(`{%q:%q}`, name, string(e.long(n))))
 }

@@ -9,38 +9,38 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// A search is a test case of the table under "Matching" in package tokenstore. The secrets
+// A search is a test case for the table under "Matching" in package tokenstore. The secrets
 // in a search are placeholders; a running case replaces each placeholder with a random secret.
 type search struct {
 	clause  string
 	name    string
 	records []token // saved in this order
 	like    token
-	id      int   // like has the ID of this record, counted from 1; 0 means no ID
-	found   int   // the expected record, counted from 1
+	id      int   // number of the record whose ID is in like, counted from 1; 0 means no ID
+	found   int   // number of the expected record, counted from 1
 	err     error // the expected error if no record is found
 }
 
 var (
 	none      = tokenstore.ErrNotFound
 	several   = tokenstore.ErrAmbiguous
-	searching = tokenstore.ErrInvalidToken // the error of a search by a token of row 4
+	searching = tokenstore.ErrInvalidToken // the error from a search for a token of row 4
 )
 
-// full are records of two users with all kinds of tokens.
+// full holds records of two users with all kinds of tokens.
 var full = []token{
 	{UserName: "ann", ClientID: "c1", ClientSecret: "s1", AccessToken: "a1", RefreshToken: "r1", GrantToken: "g1"},
 	{UserName: "bob", ClientID: "c1", ClientSecret: "s1", AccessToken: "a2", RefreshToken: "r2", GrantToken: "g2"},
 }
 
-// clients are records of one user with two clients, and of another user.
+// clients holds records of one user with two clients, and of another user.
 var clients = []token{
 	{UserName: "ann", ClientID: "c1", RefreshToken: "r1"},
 	{UserName: "ann", ClientID: "c2", RefreshToken: "r2"},
 	{UserName: "bob", ClientID: "c1", RefreshToken: "r3"},
 }
 
-// names are records with users and clients that are easily confused.
+// names holds records whose users and clients are easily confused.
 var names = []token{
 	{UserName: "ann", RefreshToken: "r1"},
 	{UserName: "Ann", RefreshToken: "r2"},
@@ -188,8 +188,8 @@ func (e *storeEnv) lay(s *watched, line search) (saved []token, like token) {
 	return saved, like
 }
 
-// real returns t with random secrets in place of the placeholders. made maps placeholders
-// to secrets.
+// real returns t with random secrets in place of the placeholders. The map made holds the secrets
+// by placeholder.
 func (e *storeEnv) real(made map[tokenstore.Secret]tokenstore.Secret, t token) token {
 	for _, of := range []*tokenstore.Secret{&t.ClientSecret, &t.AccessToken, &t.RefreshToken, &t.GrantToken} {
 		if _, ok := made[*of]; !ok {
@@ -200,7 +200,7 @@ func (e *storeEnv) real(made map[tokenstore.Secret]tokenstore.Secret, t token) t
 	return t
 }
 
-// names checks that the text of the error of an ambiguous search contains the IDs of the
+// names checks that the text of the error from an ambiguous search contains the IDs of the
 // matching records that have a user.
 func (e *storeEnv) names(s *watched, like token, saved []token) {
 	e.TB.Helper()

@@ -9,7 +9,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// input returns invalid tokens by the name of their fault. Each token has only one fault.
+// input returns invalid tokens by the name of the fault. Each token has only one fault.
 func (e *storeEnv) input() map[string]token {
 	bad := map[string]token{}
 	add := func(what string, alter func(t *token)) {
@@ -144,9 +144,9 @@ func (e *storeEnv) maxRecord() int {
 	return e.b.MaxRecord
 }
 
-// large returns a token whose fields together are too large for the store, although no
-// single field is. large returns false if the store has no limit, or if only a token with an
-// invalid field can exceed the limit.
+// large returns a token that is too large for the store, even though each individual field is
+// valid. large returns false if the store has no limit, or if only a token with an invalid field
+// can exceed the limit.
 func (e *storeEnv) large() (token, bool) {
 	const most = 30 << 10 // maximum size of one field in bytes
 	size := e.maxRecord()/len(contents) + 1

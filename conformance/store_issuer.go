@@ -11,8 +11,8 @@ import (
 // owner returns the fields of a token that identify its owner.
 func owner(t token) [4]string { return [4]string{t.UserName, t.ClientID, t.Issuer, t.Resource} }
 
-// take saves t as save does. If the store has a foreign format that cannot hold t, take skips the
-// case. The store must then refuse t and stay unchanged.
+// take saves t and returns the stored record. If the store has a foreign format that cannot hold
+// t, take checks that the store refuses t and stays unchanged, and then skips the case.
 func (e *storeEnv) take(s *watched, t token) token {
 	e.TB.Helper()
 	if !e.b.ForeignFormat || t.Issuer+t.Resource+t.Scope+t.TokenType+string(t.IDToken+t.Extra) == "" {
@@ -33,8 +33,8 @@ func (e *storeEnv) take(s *watched, t token) token {
 	return got
 }
 
-// servers are records of one user and one ClientID: with two issuers and without an issuer,
-// with a resource and without a resource.
+// servers holds records of one user and one ClientID. The records have one of two issuers or no
+// issuer, and have a resource or no resource.
 var servers = []token{
 	{UserName: "ann", ClientID: "c1", RefreshToken: "r1", GrantToken: "g1", AccessToken: "a1"},
 	{UserName: "ann", ClientID: "c1", Issuer: "https://one.example", RefreshToken: "r2", GrantToken: "g2", AccessToken: "a2"},
@@ -43,14 +43,15 @@ var servers = []token{
 	{UserName: "ann", ClientID: "c1", Resource: "https://api.example", RefreshToken: "r5", GrantToken: "g5", AccessToken: "a5"},
 }
 
-// twins are records of two users at two issuers, with the same refresh token and the same grant
+// twins holds records of two users at two issuers, with the same refresh token and the same grant
 // token.
 var twins = []token{
 	{UserName: "ann", ClientID: "c1", Issuer: "https://one.example", RefreshToken: "r1", GrantToken: "g1", AccessToken: "a1"},
 	{UserName: "bob", ClientID: "c1", Issuer: "https://two.example", RefreshToken: "r1", GrantToken: "g1", AccessToken: "a2"},
 }
 
-// at returns like with the issuer and resource of the n-th of servers, counted from 1.
+// at returns a copy of the token like with the issuer and resource of the n-th element of servers,
+// counted from 1.
 func at(n int, like token) token {
 	like.Issuer, like.Resource = servers[n-1].Issuer, servers[n-1].Resource
 	return like
@@ -237,7 +238,7 @@ type part [3]string
 
 func clientPart(t token) part { return part{t.ClientID, t.Issuer, t.Resource} }
 
-// within reports whether each element of p is empty or equal to the same element of other.
+// within reports whether each element of p is empty or equals the corresponding element of other.
 func (p part) within(other part) bool {
 	for i := range p {
 		if p[i] != "" && p[i] != other[i] {

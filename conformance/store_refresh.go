@@ -347,7 +347,7 @@ var refreshCases = []testCase[*storeEnv]{
 		}
 		other := e.reopen(s)
 		e.remove(other, t.ID)
-		e.search() // until then, a search by the ID might find the deleted record
+		e.search() // before the lags pass, a search by the ID might find the deleted record
 		e.save(other, t)
 		e.search()
 		e.refreshes(s, t)
@@ -632,8 +632,7 @@ var refreshCases = []testCase[*storeEnv]{
 	}},
 }
 
-// refreshes checks that a refresh of t stores the token from mint. refreshes returns the new
-// record.
+// refreshes checks that a refresh of t stores the new token, and returns the new record.
 func (e *storeEnv) refreshes(s *watched, t token) token {
 	e.TB.Helper()
 	want := tokenstore.Merge(t, e.minted())
@@ -653,10 +652,10 @@ func (e *storeEnv) forward(s *watched, d time.Duration) bool {
 	return e.b.Forward != nil
 }
 
-// replacedBy refreshes the record that before describes. The mint deletes that record, and
-// saves the record that after describes under the same ID. Neither record has a refresh or
-// grant token. replacedBy checks that the new record does not get the token for the deleted
-// record.
+// replacedBy saves a first record, described by before, and refreshes the record. The mint deletes
+// the first record, and saves a second record, described by after, with the same ID. Neither record
+// has a refresh or grant token. replacedBy checks that the second record does not get the token
+// for the first record.
 func (e *storeEnv) replacedBy(id string, before, after token) {
 	e.TB.Helper()
 	s := e.open()
@@ -672,7 +671,7 @@ func (e *storeEnv) replacedBy(id string, before, after token) {
 	got, err := r.Refresh(e.ctx, id, before.AccessToken, func(_ context.Context, used token) (token, error) {
 		if used.AccessToken == before.AccessToken {
 			e.remove(other, id)
-			e.search() // until then, a search by the ID might find the removed record
+			e.search() // before the lags pass, a search by the ID might find the removed record
 			after = e.save(other, after)
 		}
 		return brought[used.AccessToken], nil

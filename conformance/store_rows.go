@@ -75,7 +75,7 @@ var rowCases = []testCase[*storeEnv]{
 	{"TS-09", "FindToken by nothing that can be searched for is invalid", func(e *storeEnv) {
 		s := e.open()
 		made := map[tokenstore.Secret]tokenstore.Secret{"": ""}
-		for range 2 { // in an empty store, and then beside a record
+		for range 2 { // first in an empty store, and then in a store with a record
 			for what, like := range nothing {
 				if got, err := s.FindToken(e.ctx, e.real(made, like)); !errors.Is(err, tokenstore.ErrInvalidToken) {
 					e.Errorf("FindToken by %s returned ID %q and error %v, want %q", what, got.ID, err, tokenstore.ErrInvalidToken)
@@ -279,7 +279,7 @@ var rowCases = []testCase[*storeEnv]{
 	}},
 }
 
-// earlier checks that FindToken finds a record by the first, the last but one and the current
+// earlier checks that FindToken finds a record by the first, the second-to-last and the current
 // value of a field.
 func (e *storeEnv) earlier(of func(*token) *tokenstore.Secret) {
 	if e.b.ForeignFormat {

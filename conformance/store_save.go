@@ -7,7 +7,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// mergeCases are cases of SaveToken for the elements of table that match one or several records.
+// mergeCases are cases of SaveToken for the elements of table that match one or more records.
 // SaveToken must find the same record as FindToken.
 var mergeCases = func() []testCase[*storeEnv] {
 	var cases []testCase[*storeEnv]

@@ -16,9 +16,9 @@ type searcher interface {
 	Search(ctx context.Context, like token) iter.Seq2[token, error]
 }
 
-// searchFor calls the method Search of s. searchFor returns the records, the errors about
-// unreadable records by the names in these errors, and the error that ended the iteration. If s
-// does not have the method, searchFor skips the case.
+// searchFor calls the method Search of s, and returns the records and the error that ended the
+// iteration. The map unread holds the errors for unreadable records, by the names in these errors.
+// If s does not have the method, searchFor skips the case.
 func (e *storeEnv) searchFor(ctx context.Context, s *watched, like token) (found []token, unread map[string]error, err error) {
 	e.TB.Helper()
 	c, ok := s.TokenStore.(searcher)
@@ -44,7 +44,7 @@ func (e *storeEnv) searchFor(ctx context.Context, s *watched, like token) (found
 	return found, unread, err
 }
 
-// searches checks that Search of like yields exactly want, in the order of the IDs.
+// searches checks that Search(like) yields exactly want, in the order of the IDs.
 func (e *storeEnv) searches(s *watched, what string, like token, want ...token) {
 	e.TB.Helper()
 	want = slices.Clone(want)

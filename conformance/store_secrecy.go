@@ -17,7 +17,7 @@ func (e *storeEnv) all(user string) token {
 	return t
 }
 
-// hides checks that v, when printed, logged or marshaled, shows no secret.
+// hides checks that no secret appears when v is printed, logged or marshaled.
 func (e *storeEnv) hides(what string, v any) {
 	e.TB.Helper()
 	var b bytes.Buffer

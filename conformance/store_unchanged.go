@@ -28,7 +28,7 @@ var unchangedCases = []testCase[*storeEnv]{
 			record := e.save(s, t)
 			e.search()
 			other := e.reopen(s)
-			for range 2 { // the second time no record exists
+			for range 2 { // in the second iteration, no record exists
 				if err := e.deleteIfUnchanged(e.ctx, other, record); err != nil {
 					e.Errorf("DeleteIfUnchanged: %v", err)
 				}

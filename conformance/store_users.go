@@ -15,8 +15,8 @@ func (e *storeEnv) consent(s *watched) token {
 	return e.save(s, token{ClientID: "c1", ClientSecret: e.secret(), GrantToken: e.secret(), RedirectURL: "https://r.example"})
 }
 
-// answer saves new tokens in the record code, as after an exchange of its grant token. The
-// access token expires at expires.
+// answer saves new tokens in the record code, as after an exchange of the record's grant token.
+// The parameter expires is the expiry time of the access token.
 func (e *storeEnv) answer(s *watched, code token, expires time.Time) token {
 	e.TB.Helper()
 	return e.save(s, token{ID: code.ID, RefreshToken: e.secret(), AccessToken: e.secret(), ExpiresAt: expires})

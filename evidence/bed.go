@@ -46,8 +46,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// atOnce is the maximum number of concurrent reads of a bare that lists secrets on Google
-// Cloud or Vault, where one call returns one secret. The adapters have the same maximum.
+// atOnce is the maximum number of concurrent reads by a bare that lists secrets on Google Cloud
+// or Vault. On these services, one call returns one secret. The adapters have the same maximum.
 const atOnce = 16
 
 // A meter counts the calls of a client by method, and delays each call.
@@ -59,8 +59,8 @@ type meter struct {
 	counts map[string]int
 }
 
-// call counts a call of method and waits for the delay. It returns the error of ctx if ctx
-// is done first.
+// call counts a call of the method and waits for the delay. If ctx is done first, call returns
+// the error from ctx.
 func (m *meter) call(ctx context.Context, method string) error {
 	m.mu.Lock()
 	m.counts[method]++
@@ -88,8 +88,8 @@ func (m *meter) take() map[string]int {
 	return counts
 }
 
-// free calls f and returns its error. Calls to the service while f runs are neither delayed
-// nor counted.
+// free calls f, and returns the error that f returns. While f runs, calls to the service are
+// neither delayed nor counted.
 func (m *meter) free(f func() error) error {
 	m.mu.Lock()
 	counts := maps.Clone(m.counts)
@@ -104,8 +104,8 @@ func (m *meter) free(f func() error) error {
 	return f()
 }
 
-// A bed is a fake service for measurements and checks. All calls of its clients go through
-// meter. A bed of startBroken has neither a meter nor a bare.
+// A bed is a fake service for measurements and checks. All calls by the clients of a bed go
+// through meter. A bed from startBroken has neither a meter nor a bare.
 type bed struct {
 	name  string
 	meter *meter
@@ -150,15 +150,15 @@ func total(counts map[string]int) int {
 	return n
 }
 
-// A bare reads and writes whole secrets like a program without this module: with the service's
-// own client, and unconditionally. A name has the form "prefix/rest".
+// A bare reads and writes whole secrets like a program without this module. A bare uses the
+// service's own client, and writes unconditionally. A name has the form "prefix/rest".
 type bare interface {
 	get(ctx context.Context, name string) ([]byte, error)
 	put(ctx context.Context, name string, data []byte) error
 	all(ctx context.Context) iter.Seq2[[]byte, error] // secrets under barePrefix
 }
 
-// errTooLarge is the error of put for a secret that exceeds the service's limit.
+// errTooLarge is the error that put returns for a secret that exceeds the service's limit.
 var errTooLarge = errors.New("larger than a secret can be")
 
 const (
@@ -166,9 +166,9 @@ const (
 	barePrefix   = "users" // prefix of the secrets that a bare lists
 )
 
-// newBed starts a service on the clock now; nil means the real clock. If quotas is true, the
-// fakes of AWS and Google Cloud enforce the documented quotas by that clock. Measurements of
-// times set quotas to false, because a list of 10,000 records would exceed the quotas.
+// newBed starts a service whose clock is the function now; nil means the real clock. If quotas is
+// true, the fakes of AWS and Google Cloud enforce the documented quotas by that clock. Measurements
+// of times set quotas to false, because a list of 10,000 records would exceed the quotas.
 func newBed(service string, now func() time.Time, quotas bool) (*bed, error) {
 	m := &meter{counts: map[string]int{}}
 	switch service {
@@ -184,8 +184,9 @@ func newBed(service string, now func() time.Time, quotas bool) (*bed, error) {
 	return nil, fmt.Errorf("there is no service %q", service)
 }
 
-// newBubbleBed is like newBed, but its clients also call Google Cloud in the caller's goroutine.
-// No goroutine waits for a socket, so the clock of a testing/synctest bubble advances.
+// newBubbleBed is like newBed, but clients of Google Cloud call the fake without a socket, in the
+// caller's goroutine. No goroutine waits for a socket, so the clock of a testing/synctest bubble
+// advances.
 func newBubbleBed(service string, now func() time.Time, quotas bool) (*bed, error) {
 	if service == "gcp" {
 		return gcpBed(&meter{counts: map[string]int{}}, now, quotas, true)
@@ -206,7 +207,7 @@ func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if trace := httptrace.ContextClientTrace(r.Context()); trace != nil && trace.GotConn != nil {
-		trace.GotConn(httptrace.GotConnInfo{}) // vaultstore counts the attempts of a write in GotConn
+		trace.GotConn(httptrace.GotConnInfo{}) // vaultstore counts the attempts at a write in GotConn
 	}
 	req := r.Clone(r.Context())
 	if req.Body == nil {
@@ -240,8 +241,8 @@ func (a *answer) Header() http.Header         { return a.header }
 func (a *answer) WriteHeader(status int)      { a.status = status }
 func (a *answer) Write(b []byte) (int, error) { return a.body.Write(b) }
 
-// serve calls the handler. It returns io.ErrUnexpectedEOF if the handler panics with
-// http.ErrAbortHandler.
+// serve calls the handler. If the handler panics with http.ErrAbortHandler, serve returns
+// io.ErrUnexpectedEOF.
 func (a *answer) serve(h http.Handler, r *http.Request) (err error) {
 	defer func() {
 		switch p := recover(); p {
@@ -345,7 +346,7 @@ func (b bareAWS) all(ctx context.Context) iter.Seq2[[]byte, error] {
 
 const project = "projects/evidence"
 
-// gcpBed starts Google Cloud. If direct is true, the fake has no socket.
+// gcpBed starts a fake of Google Cloud. If direct is true, the fake has no socket.
 func gcpBed(m *meter, now func() time.Time, quotas, direct bool) (*bed, error) {
 	opts := &fakegcp.Options{Now: now, NoSocket: direct}
 	if quotas {
@@ -383,8 +384,8 @@ func gcpBed(m *meter, now func() time.Time, quotas, direct bool) (*bed, error) {
 	}, nil
 }
 
-// gcpClient returns a client of server whose calls go through counting. If direct is true, the
-// calls use no socket.
+// gcpClient returns a client for server. The calls by the client go through the interceptor
+// counting. If direct is true, the calls use no socket.
 func gcpClient(server *fakegcp.Server, direct bool, counting grpc.UnaryClientInterceptor) (*secretmanager.Client, error) {
 	if !direct {
 		return secretmanager.NewClient(context.Background(), append(server.ClientOptions(), option.WithGRPCDialOption(grpc.WithChainUnaryInterceptor(counting)))...)
@@ -615,8 +616,8 @@ func (b bareK8s) all(ctx context.Context) iter.Seq2[[]byte, error] {
 	}
 }
 
-// together yields the contents of the named secrets, in any order. It makes at most atOnce
-// concurrent calls of get. It stops after it has yielded an error.
+// together passes the contents of the named secrets to yield, in any order. together makes at most
+// atOnce concurrent calls of the function get, and stops after the first error.
 func together(ctx context.Context, names []string, get func(context.Context, string) ([]byte, error), yield func([]byte, error) bool) {
 	type got struct {
 		data []byte

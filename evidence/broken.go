@@ -10,7 +10,7 @@ import (
 )
 
 // brokenServices maps the description of a bug to a function that adds the bug to a driver. The
-// checks must find each bug, so that a success of the checks on other services is evidence.
+// checks must find each bug. Otherwise, a success of the checks on other services proves nothing.
 var brokenServices = map[string]func(d *memstore.Driver) driver.Secrets{
 	"ignores the base of an update": func(d *memstore.Driver) driver.Secrets { return blindUpdate{d} },
 	"answers reads from a cache":    func(d *memstore.Driver) driver.Secrets { return &cached{Driver: d, known: map[string]driver.Secret{}} },
@@ -93,9 +93,9 @@ func (c careless) Update(ctx context.Context, name string, base driver.Secret, p
 	return v, nil
 }
 
-// findMistakes checks at most the given number of histories of each broken service. It returns
-// a map from the description of a bug to the number of the first history that fails the check.
-// Numbers begin at 1. The number is 0 if no history reveals the bug.
+// findMistakes checks at most the given number of histories of each broken service. findMistakes
+// returns a map from the description of a bug to the number of the first history that fails the
+// check. Numbers begin at 1. The number is 0 if no history reveals the bug.
 func findMistakes(ctx context.Context, histories int) (map[string]int, error) {
 	found := map[string]int{}
 	for mistake := range brokenServices {

@@ -164,14 +164,14 @@ func farK8s(t *testing.T, _ bool) func(t *testing.T) remote {
 	}
 }
 
-// inBubble starts a service, and runs f in a bubble with a remote of the service.
+// inBubble starts a service, and runs f in a bubble with a remote for the service.
 func inBubble(t *testing.T, service string, quotas bool, f func(t *testing.T, on remote)) {
 	start := farServices[service](t, quotas)
 	synctest.Test(t, func(t *testing.T) { f(t, start(t)) })
 }
 
-// A source is the source of a migration. Its value is the number of its tokens. Each token
-// belongs to a different user.
+// A source is the source of a migration. The value of a source is the number of tokens. Each
+// token belongs to a different user.
 type source int
 
 func (n source) GetTokens(context.Context) ([]tokenstore.Token, error) {
@@ -183,8 +183,8 @@ func (n source) GetTokens(context.Context) ([]tokenstore.Token, error) {
 }
 
 // TestMigrate_Calls checks that a migration, its repetition and an import do not exceed a
-// limit of calls for each record. It also checks that an import takes at most an eighth of the
-// time of consecutive calls.
+// limit of calls for each record. The test also checks that an import takes at most an eighth of
+// the time of consecutive calls.
 func TestMigrate_Calls(t *testing.T) {
 	const records = 400
 	for service, most := range map[string]struct{ first, again, imported float64 }{

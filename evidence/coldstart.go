@@ -43,7 +43,7 @@ var coldServices = services
 // A startCost compares a process that gets one token with this module to a process that
 // gets the token with the SDK alone.
 type startCost struct {
-	CPU        interval      // ratio of the CPU time with this module to that with the SDK alone
+	CPU        interval      // ratio of the CPU time with this module to the CPU time with the SDK alone
 	Wall       interval      // ratio of the elapsed times
 	Keep, Bare time.Duration // median CPU times
 	KeepBytes  int64         // sizes of the programs
@@ -60,8 +60,8 @@ type coldService struct {
 	stop func()
 }
 
-// coldStarts compares the starts of the two programs of each service. It returns the results
-// by service. It measures each program rounds times, and alternates between the programs.
+// coldStarts compares the starts of the two programs for each service, and returns the results
+// by service. coldStarts measures each program rounds times, and alternates between the programs.
 func coldStarts(ctx context.Context, rounds int) (map[string]startCost, error) {
 	dir, err := os.MkdirTemp("", "cold")
 	if err != nil {
@@ -109,8 +109,8 @@ func measureCold(ctx context.Context, dir, name string, s coldService, rounds in
 	return c, nil
 }
 
-// buildCold builds a program into dir with the flags of a release. It returns the size of the
-// executable in bytes.
+// buildCold builds a program into dir with the flags of a release. buildCold returns the size of
+// the executable in bytes.
 func buildCold(ctx context.Context, dir, program string) (int64, error) {
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, program), "./cold/"+program)
 	cmd.Dir = sourceFolder()
@@ -124,7 +124,7 @@ func buildCold(ctx context.Context, dir, program string) (int64, error) {
 	return info.Size(), nil
 }
 
-// runCold runs a program once. It returns the user and system CPU time of the process, and the
+// runCold runs a program once, and returns the user and system CPU time of the process and the
 // elapsed time.
 func runCold(ctx context.Context, program string, s coldService) (used, took time.Duration, err error) {
 	cmd := exec.CommandContext(ctx, program)
@@ -137,8 +137,7 @@ func runCold(ctx context.Context, program string, s coldService) (used, took tim
 	return cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), time.Since(began), nil
 }
 
-// startColdService starts a service. It stores a token for the program with this module, and
-// another token for the program without this module.
+// startColdService starts a service, and stores a token for each of the two programs.
 func startColdService(ctx context.Context, name string) (coldService, error) {
 	secret, err := json.Marshal(cold.Bare{AccessToken: "access", RefreshToken: "refresh", Expiry: far})
 	if err != nil {

@@ -3,7 +3,7 @@ package main
 import "testing"
 
 // TestColdStart_Time checks that a start with this module takes at most twice the CPU time of
-// a start with the SDK alone. It fails only if the whole confidence interval of the ratio
+// a start with the SDK alone. The test fails only if the whole confidence interval of the ratio
 // exceeds 2. The command evidence measures the ratio with more starts and a lower limit.
 func TestColdStart_Time(t *testing.T) {
 	if testing.Short() {

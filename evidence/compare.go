@@ -11,10 +11,10 @@ import (
 )
 
 type compareOptions struct {
-	Tokens []int         // numbers of tokens
+	Tokens []int         // numbers of tokens in the stores to compare
 	Delay  time.Duration // delay of each call to the service
-	Rounds int           // rounds in which each contender runs once; 0 counts calls without timing
-	Long   int           // rounds for an operation whose calls are delayed by over a second in all
+	Rounds int           // number of rounds in which each contender runs once; if 0, nothing is timed
+	Long   int           // number of rounds for an operation whose calls take over a second in total
 }
 
 // A measurement holds the calls and times of one operation of one contender.
@@ -22,7 +22,7 @@ type measurement struct {
 	Service, Operation, Contender string
 	Tokens                        int
 
-	Missing string          // reason if the operation cannot be measured
+	Missing string          // why the operation cannot be measured; empty if it can be measured
 	Calls   int             // number of calls in one run of the operation
 	Times   []time.Duration `json:"-"`
 	Ratio   interval        // ratio to the time of tokenkeep; zero if the operation was not timed
@@ -79,8 +79,8 @@ func (w *world) compare(ctx context.Context, op string, opts compareOptions) ([]
 	return measured, nil
 }
 
-// counted returns a measurement with the number of calls of op or, if c lacks op, with the
-// reason.
+// counted returns a measurement of the operation op. The measurement contains the number of calls
+// or, if c does not support op, the reason.
 func (w *world) counted(ctx context.Context, c contender, op string) (measurement, error) {
 	m := measurement{Service: w.name, Operation: op, Contender: c.name, Tokens: w.users}
 	switch {
@@ -124,8 +124,8 @@ func (w *world) race(ctx context.Context, contenders []contender, measured []mea
 	return nil
 }
 
-// isTimed reports whether the operation of m is timed. The searches of listScan other than
-// timedScan, and lists of more than timedList tokens, are not timed.
+// isTimed reports whether the operation of m is timed. The only timed operation of listScan is
+// timedScan. Lists of more than timedList tokens are not timed.
 func (w *world) isTimed(m measurement) bool {
 	scans := m.Contender == listScan
 	return m.Operation == timedScan || !scans && (m.Operation != listAll || w.users <= timedList)
@@ -151,7 +151,7 @@ func (w *world) count(ctx context.Context, c contender, op string) (int, error) 
 	return total(w.meter.take()), nil
 }
 
-// timed runs the reset function of an operation, if any, and then the operation. It returns
+// timed runs the reset function of an operation, if any, and then the operation. timed returns
 // the duration of the operation alone.
 func (w *world) timed(ctx context.Context, c contender, op string) (time.Duration, error) {
 	if reset := c.reset[op]; reset != nil {
@@ -233,7 +233,7 @@ func stampede(ctx context.Context, service, name string, strict bool, instances 
 }
 
 // usable reports whether the authorization server accepts the refresh token that the named
-// contender has stored.
+// contender stored.
 func (w *world) usable(ctx context.Context, name string) (bool, error) {
 	w.zoho.Inject(nil)
 	w.zoho.Advance(betweenWrites)

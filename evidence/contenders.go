@@ -48,8 +48,8 @@ var comparedBy = []string{coldStart, byID, byClient, byUser, byRefresh, byAccess
 const betweenWrites = 3 * time.Hour
 
 // A world is a service and an authorization server. The service holds the tokens of many
-// users, in the form of tokenkeep and, unless alone is set, in the forms of the other
-// contenders.
+// users in tokenkeep's form. Unless alone is set, the service also holds the tokens in the forms
+// of the other contenders.
 type world struct {
 	worldOptions
 	*bed
@@ -67,7 +67,7 @@ type worldOptions struct {
 	alone  bool // only tokenkeep's records exist
 }
 
-// newWorld starts a service, and stores the tokens of o.users users.
+// newWorld starts a service, and stores tokens for o.users users.
 func newWorld(ctx context.Context, service string, o worldOptions) (*world, error) {
 	w := &world{worldOptions: o, zoho: zohoaccounts.New(&zohoaccounts.Options{Strict: o.strict})}
 	w.zoho.AddClient(zohoaccounts.Client{ID: testClient, Secret: testSecret})
@@ -179,9 +179,9 @@ func (w *world) putBlob(ctx context.Context, rows map[string]row) error {
 	return w.bare.put(ctx, blobName, data)
 }
 
-// A contender is a way to keep tokens. do contains the operations that the contender supports.
-// If reset has a function for an operation, the function runs before each run of the
-// operation, and is not measured.
+// A contender is a way to keep tokens. The map do contains the operations that the contender
+// supports. If the map reset has a function for an operation, the function runs before each run
+// of the operation, and is not measured.
 type contender struct {
 	name  string
 	do    map[string]func(context.Context) error
@@ -196,7 +196,8 @@ func (w *world) contenders() []contender {
 	return all
 }
 
-// is returns err. If err is nil and t is not the wanted record, is returns an error.
+// is returns err if err is not nil. Otherwise, the result is an error if t is not the wanted
+// record, and nil if t is the wanted record.
 func (w *world) is(t tokenstore.Token, err error) error {
 	if err == nil && t.ID != w.wanted.ID {
 		err = wrongAnswer("another record")
@@ -211,7 +212,7 @@ func (w *world) isRow(r row, err error) error {
 	return err
 }
 
-// likes returns, for each operation that finds a record, the token to search for.
+// likes returns the tokens to search for, by the operation that searches.
 func (w *world) likes() map[string]tokenstore.Token {
 	return map[string]tokenstore.Token{
 		byID:      {ID: w.wanted.ID},
@@ -254,13 +255,13 @@ func (w *world) tokenkeep() contender {
 	return c
 }
 
-// next returns a token that, when saved, gives the wanted record a new access token.
+// next returns a token with a new access token, for a save into the wanted record.
 func (w *world) next(expires time.Time) tokenstore.Token {
 	return tokenstore.Token{UserName: w.wanted.UserName, ClientID: w.wanted.ClientID, ExpiresAt: expires,
 		AccessToken: tokenstore.Secret(fmt.Sprintf("1000.access-saved-%d.0123456789abcdef0123456789abcdef", w.saves.Add(1)))}
 }
 
-// restore restores the access token by which the wanted record is found.
+// restore saves the access token by which the operations find the wanted record.
 func (w *world) restore(ctx context.Context) error {
 	_, err := w.store.SaveToken(ctx, tokenstore.Token{UserName: w.wanted.UserName, ClientID: w.wanted.ClientID, AccessToken: w.wanted.AccessToken, ExpiresAt: far})
 	return err
@@ -415,7 +416,7 @@ func (w *world) startBlob(ctx context.Context) error {
 	return w.isRow(r, w.putBlob(ctx, rows))
 }
 
-// matches reports whether r equals like in each field that like sets.
+// matches reports whether each field that is set in the token like has the same value in r.
 func matches(r row, like tokenstore.Token) bool {
 	return (like.UserName == "" || r.UserName == like.UserName) &&
 		(like.ClientID == "" || r.ClientID == like.ClientID) &&
@@ -423,8 +424,8 @@ func matches(r row, like tokenstore.Token) bool {
 		(like.AccessToken == "" || r.AccessToken == string(like.AccessToken))
 }
 
-// scan reads the users' secrets until found returns true or all are read. It returns the
-// number of secrets that it has read.
+// scan reads the users' secrets until the function found returns true or no secrets are left.
+// scan returns the number of secrets that were read.
 func (w *world) scan(ctx context.Context, found func(row) bool) (int, error) {
 	n := 0
 	for data, err := range w.bare.all(ctx) {

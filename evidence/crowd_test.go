@@ -369,7 +369,7 @@ func report(t *testing.T, key string, result any) {
 // usualMint is a typical response time of an authorization server.
 const usualMint = 571 * time.Millisecond
 
-// TestCrowd checks that no process of a crowd fails, and that one mint takes place. It also
+// TestCrowd checks that no process of a crowd fails, and that one mint takes place. The test also
 // checks the reads of a waiting process, and the time until the last process has the token.
 func TestCrowd(t *testing.T) {
 	for _, c := range []struct {

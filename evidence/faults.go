@@ -49,7 +49,7 @@ func (f fault) String() string {
 func (f fault) killed() bool { return f == killedBefore || f == killedAfter }
 func (f fault) waits() bool  { return f == timedOut || f == timedOutDone }
 
-// An effect describes what a fault does to a call, independent of the service.
+// An effect describes the effect of a fault on a call, independently of the service.
 type effect struct {
 	refused refusal
 	broken  bool          // the connection breaks
@@ -83,9 +83,10 @@ var effects = map[fault]effect{
 // A strike returns the fault of the next call, if any. A nil strike causes no faults.
 type strike func() (fault, bool)
 
-// effect returns the effect of s on the next call. any reports whether the call has a fault.
-// The service must wait for before, if not nil, before the call, and for after, if not nil,
-// after the call. One of these channels is hold if the fault is a time-out.
+// effect returns the effect of s on the next call. The result any reports whether the call has a
+// fault. If the channel before is not nil, the service must receive from it before the call. If the
+// channel after is not nil, the service must receive from it after the call. If the fault is a
+// timeout, one of these channels is hold.
 func (s strike) effect(hold <-chan struct{}) (e effect, before, after <-chan struct{}, any bool) {
 	if s == nil {
 		return e, nil, nil, false
@@ -136,8 +137,8 @@ func injectGCP(server *fakegcp.Server) func(strike, <-chan struct{}) {
 	}
 }
 
-// injectVault returns a function that injects faults into server. It injects no stale reads,
-// because reads of Vault's active node do not lag.
+// injectVault returns a function that injects faults into server. The function injects no stale
+// reads, because reads from Vault's active node do not lag.
 func injectVault(server *fakevault.Server) func(strike, <-chan struct{}) {
 	return func(s strike, hold <-chan struct{}) {
 		server.Inject(func(*fakevault.Request) *fakevault.Fault {
@@ -154,9 +155,9 @@ func injectVault(server *fakevault.Server) func(strike, <-chan struct{}) {
 	}
 }
 
-// injectK8s returns a function that injects faults into server. It injects no stale reads,
-// because reads of the API server do not lag. The refusals have no Retry-After header. With
-// that header, client-go would repeat the call and hide the fault from the adapter.
+// injectK8s returns a function that injects faults into server. The function injects no stale
+// reads, because reads from the API server do not lag. The refusals have no Retry-After header.
+// With that header, client-go would repeat the call and hide the fault from the adapter.
 func injectK8s(server *fakek8s.Server) func(strike, <-chan struct{}) {
 	return func(s strike, hold <-chan struct{}) {
 		server.Inject(func(q *fakek8s.Request) *fakek8s.Fault {

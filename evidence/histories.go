@@ -21,7 +21,7 @@ import (
 
 const (
 	clients   = 8
-	each      = 16   // operations of each client
+	each      = 16   // number of operations of each client
 	faultRate = 0.10 // fraction of the calls to the service that have a fault
 	checkTime = time.Minute
 )
@@ -90,42 +90,42 @@ var register = porcupine.NondeterministicModel{
 	},
 }
 
-// unsound describes a history that fails the check.
+// An unsound describes a history that fails the check.
 type unsound struct {
 	Seed uint64
 	What string
 }
 
-// conditions are the conditions of a history besides faults.
+// conditions holds the conditions of a history other than faults.
 type conditions struct {
 	name string
 
-	// behind makes some reads return earlier states. The history then omits all reads except
-	// those of recorder.end.
+	// behind reports whether some reads return earlier states. If behind is set, the history
+	// omits all reads except the reads of recorder.end.
 	behind bool
 
-	// ownID gives the record an ID that the caller chooses.
+	// ownID reports whether the caller chooses the ID of the record.
 	ownID bool
 
-	// clocks sometimes sets a client's clock to a time of up to four minutes before or after
-	// the real time.
+	// clocks reports whether the clocks of the clients are sometimes up to four minutes
+	// before or after the real time.
 	clocks bool
 }
 
-// plain has no conditions besides faults. allConditions lists the other conditions.
+// plain has no conditions other than faults. allConditions lists the other conditions.
 var (
 	plain         = conditions{name: "plain"}
 	allConditions = []conditions{
 		{name: "reads behind", behind: true},
 		{name: "own ID", ownID: true},
-		{name: "clocks set back", clocks: true},
+		{name: "wrong clocks", clocks: true},
 		{name: "all of these", behind: true, ownID: true, clocks: true},
 	}
 )
 
-// runHistories runs histories under the given conditions, with consecutive seeds from seed on.
-// It returns the total number of operations, and the histories that fail the check. err is the
-// error of ctx.
+// runHistories runs histories under the given conditions, with consecutive seeds that start at
+// seed. runHistories returns the total number of operations, and the histories that fail the
+// check. err is the error from ctx.
 func runHistories(ctx context.Context, service string, under conditions, runs int, seed uint64) (operations int, wrong []unsound, err error) {
 	var mu sync.Mutex
 	err = parallel(runs, func(i int) error { // in parallel, because a history mostly waits
@@ -143,8 +143,8 @@ func runHistories(ctx context.Context, service string, under conditions, runs in
 	return operations, wrong, err
 }
 
-// linearizable runs a history with the given seed on a new service. It returns an error if no
-// order of the operations explains the results of the clients, or if the check cannot be
+// linearizable runs a history with the given seed on a new service. linearizable returns an error
+// if no order of the operations explains the results of the clients, or if the check cannot be
 // completed.
 func linearizable(ctx context.Context, service string, under conditions, seed uint64) (operations int, err error) {
 	b, err := newBed(service, nil, false)
@@ -235,7 +235,7 @@ func (r *recorder) see(value string) {
 	r.seen[value] = true
 }
 
-// end reads the final state with two new stores, and adds the reads to the history. It returns
+// end reads the final state with two new stores, and adds the reads to the history. end returns
 // an error if a store cannot list the records, or lists more than one record.
 func (r *recorder) end(ctx context.Context, svc *bed) error {
 	for n := range 2 {
@@ -322,8 +322,8 @@ type step struct {
 }
 
 // parts returns the steps of an operation for the model. asked reports whether the mint
-// function of a refresh was called. lost is the number of the operation's writes to the driver
-// with an unknown outcome.
+// function of a refresh was called. lost is the number of writes to the driver, by the operation,
+// whose outcome is unknown.
 //
 // The store repeats a write with an unknown outcome if another client has changed or deleted
 // the record in the meantime. Each attempt can have taken effect, so each attempt is a step.
@@ -364,11 +364,11 @@ func (i input) put() string {
 // settle resolves unknown outcomes where possible, because each unknown outcome doubles the
 // number of orders to check. read contains the values that clients have read.
 //
-// One operation writes each value, in one or more attempts. If a client has read the value,
-// one attempt has taken effect. If no client has read the value, settle drops all attempts,
-// because the history has the same explanations without the attempts. The other attempts to
-// write a value that was read stay unknown if twice is set, and are dropped otherwise. A
-// deletion is dropped if no client has found the record absent, and otherwise stays unknown.
+// Each value is written by one operation, in one or more attempts. If a client read the value,
+// one attempt took effect. If no client read the value, settle drops all attempts, because the
+// history has the same explanations without the attempts. The other attempts to write a value
+// that was read stay unknown if twice is set, and are dropped otherwise. A deletion is dropped
+// if no client found the record absent, and otherwise stays unknown.
 func settle(history []porcupine.Operation, read map[string]bool, twice bool) []porcupine.Operation {
 	seen, done := maps.Clone(read), map[string]bool{"": true}
 	for _, op := range history {
@@ -398,7 +398,7 @@ func settle(history []porcupine.Operation, read map[string]bool, twice bool) []p
 	return settled
 }
 
-// watched is a driver that counts its writes with an unknown outcome.
+// A watched is a driver that counts the writes whose outcome is unknown.
 type watched interface {
 	driver.Secrets
 	lost() int64
@@ -481,8 +481,8 @@ func unexplained(history []porcupine.Operation, info porcupine.LinearizationInfo
 	return strings.Join(lines, "\n")
 }
 
-// draw returns a random operation with values that contain n. A refresh considers seen, the
-// last token that the client has read, as stale.
+// draw returns a random operation with values that contain n. The parameter seen, the last token
+// that the client read, is the stale value of a refresh.
 func draw(r *rand.Rand, seen string, n int64) input {
 	switch p := r.IntN(100); {
 	case p < 30:
@@ -498,8 +498,8 @@ func draw(r *rand.Rand, seen string, n int64) input {
 	}
 }
 
-// perform runs the operation in on s. asked reports whether s called the mint function of a
-// refresh.
+// perform calls the method of s for the operation. asked reports whether s called the mint
+// function of a refresh.
 func perform(ctx context.Context, s *tokenstore.Store, under conditions, in input) (out output, asked bool) {
 	var t tokenstore.Token
 	var err error

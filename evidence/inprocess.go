@@ -19,7 +19,7 @@ import (
 type localCost struct {
 	Name   string
 	Allocs int
-	Time   time.Duration // the median
+	Time   time.Duration // median
 }
 
 const (
@@ -121,9 +121,9 @@ func allocations(ctx context.Context) ([]localCost, error) {
 	return all, nil
 }
 
-// measureLocal times each part once in each round. It returns the costs of the parts. It also
-// returns the ratio of the times of two sources with a valid token: a TokenSource of this
-// module and oauth2.ReuseTokenSource.
+// measureLocal times each part once in each round, and returns the costs of the parts.
+// measureLocal also returns the ratio of the times of two sources with a valid token: a
+// TokenSource of this module and oauth2.ReuseTokenSource.
 func measureLocal(ctx context.Context, rounds int) ([]localCost, interval, error) {
 	all, err := allocations(ctx)
 	if err != nil {
@@ -163,7 +163,7 @@ const (
 	million   = 1_000_000
 )
 
-// batch calls do n times, and returns the total duration.
+// batch calls the function do n times, and returns the total duration.
 func batch(do func() error, n int) (time.Duration, error) {
 	began := time.Now()
 	for range n {

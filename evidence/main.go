@@ -1,22 +1,23 @@
-// Evidence tests the promises and measures the figures of the documentation. It writes
-// docs/evidence.md and docs/evidence/ from its results:
+// Evidence tests the promises that the documentation makes, and measures the numbers that the
+// documentation gives. Evidence writes the results to docs/evidence.md and docs/evidence/:
 //
 //	go -C evidence run . -out ../docs
 //
-// All parts except inprocess use the fakes from the tests of the adapters. The parts coldstart
-// and virtual start other processes. The fakes enforce the documented rules and quotas, have
-// their own clock, and inject faults. Evidence does not measure the real services. The
+// All parts except inprocess use the fakes that the tests of the adapters use. The parts
+// coldstart and virtual start other processes. The fakes enforce the documented rules and quotas,
+// have their own clocks, and inject faults. Evidence does not measure the real services. The
 // document states this limit.
 //
-//   - matrix injects each fault at each call of each operation. It then checks the records with
-//     a new store, like a new process. TestTwoFaults does the same with random pairs of faults.
+//   - matrix injects each fault at each call of each operation. Afterwards, matrix checks the
+//     records with a new store, like a new process. TestTwoFaults does the same with random pairs
+//     of faults.
 //   - histories checks with porcupine that the results of concurrent clients are
 //     linearizable, and that the check detects broken services.
 //   - TestMonth runs the fakes' clock through thirty days of hourly refreshes.
-//   - compare runs tokenkeep and its alternatives with the same delay of each call, and counts
-//     the calls. It also starts many instances that find the same token expired.
-//   - scale compares the calls and times of operations among ten records and among ten
-//     thousand.
+//   - compare runs tokenkeep and its alternatives with the same delay for each call, and counts
+//     the calls. compare also starts many instances that find the same token expired.
+//   - scale compares operations in a store of ten records with operations in a store of ten
+//     thousand, by their calls and times.
 //   - virtual runs the tests of quotas and peers, TestTwoFaults and TestMonth, and reads their
 //     results. These measurements are tests, because only a test can use the virtual clock of
 //     testing/synctest.
@@ -28,9 +29,9 @@
 // same flags continues after the last part in the file. If the file contains all parts, the
 // run only writes the document.
 //
-// By default, evidence runs the sizes of a release, which takes hours. The document shows the
-// flags of its run, and names the parts that are smaller than in a release. If evidence finds
-// a failure, the document reports the failure, and the program exits with status 1.
+// By default, evidence runs all parts at the size for a release, which takes hours. The document
+// shows the flags of the run, and names the parts that are smaller than for a release. If evidence
+// finds a failure, the document reports the failure, and the program exits with status 1.
 package main
 
 import (
@@ -151,7 +152,7 @@ func run(out, kept string, s sizes, tokens string) error {
 	return r.verdict()
 }
 
-// sizeFlags returns the flags that were given, except those that name files.
+// sizeFlags returns the flags that were given, except the flags that name files.
 func sizeFlags() []string {
 	args := []string{}
 	flag.Visit(func(f *flag.Flag) {
@@ -162,9 +163,9 @@ func sizeFlags() []string {
 	return args
 }
 
-// resume returns the results in the file kept, or r if kept is empty or the file does not
-// exist. It returns an error if the file cannot be read, or if a run with other size flags has
-// written it.
+// resume returns the results in the file named by kept, or r if kept is empty or the file does not
+// exist. resume returns an error if the file cannot be read, or if a run with other size flags
+// wrote the file.
 func resume(kept string, r *results) (*results, error) {
 	data, err := os.ReadFile(kept)
 	if kept == "" || errors.Is(err, fs.ErrNotExist) {
@@ -183,7 +184,7 @@ func resume(kept string, r *results) (*results, error) {
 	return earlier, nil
 }
 
-// keep replaces the file kept with the results, unless kept is empty. An interruption leaves
+// keep writes the results to the file named by kept, unless kept is empty. An interruption leaves
 // the old file intact.
 func (r *results) keep(kept string) error {
 	if kept == "" {
@@ -211,8 +212,8 @@ func (r *results) write(out string) error {
 	return nil
 }
 
-// measure runs the steps whose results r lacks, one after another, and calls keep after each
-// step.
+// measure runs the steps whose results r lacks, one after another. After each step, measure
+// calls r.keep.
 func (r *results) measure(ctx context.Context, kept string) error {
 	type step struct {
 		name string
@@ -278,7 +279,7 @@ func (r *results) measure(ctx context.Context, kept string) error {
 	return nil
 }
 
-// scale measures the services sequentially, because it measures the heap.
+// scale measures the services sequentially, because scale measures the heap.
 func (r *results) scale(ctx context.Context) error {
 	r.Scaled, r.Listed = map[string][]scaled{}, map[string]listed{}
 	for _, service := range services {
@@ -295,8 +296,8 @@ func (r *results) linearize(ctx context.Context, service string) (h histories, e
 	return h, err
 }
 
-// onAll calls f for all services concurrently, and sets *into to the results. It returns the
-// first error, if any.
+// onAll calls f for all services concurrently, sets *into to the results, and returns the first
+// error, if any.
 func onAll[T any](into *map[string]T, f func(service string) (T, error)) error {
 	all := map[string]T{}
 	var mu sync.Mutex

@@ -48,8 +48,8 @@ var ids = func() map[tokenstore.Secret]string {
 type operation struct {
 	name string
 	do   func(ctx context.Context, s *tokenstore.Store) error
-	// partial means that the operation, if it fails, can leave any subset of the earlier
-	// records.
+	// partial reports whether the operation can leave any subset of the earlier records if
+	// the operation fails.
 	partial bool
 }
 
@@ -98,7 +98,7 @@ var operations = []operation{
 	}},
 }
 
-// A wrongAnswer is the error of an operation whose result is wrong.
+// A wrongAnswer is the error for an operation with a wrong result.
 type wrongAnswer string
 
 func (w wrongAnswer) Error() string { return "wrong answer: " + string(w) }
@@ -139,9 +139,9 @@ func prepare(ctx context.Context, s *tokenstore.Store, advance func(time.Duratio
 	return nil
 }
 
-// state returns the text of each record in s, by ID. It returns an error if the records cannot
-// be listed, if two records have the same user and client, or if a key of a record does not
-// find the record.
+// state returns the text of each record in s, by ID. state returns an error if the records cannot
+// be listed, if two records have the same user and client, or if a search by a key of a record
+// does not find the record.
 func state(ctx context.Context, s *tokenstore.Store) (map[string]string, error) {
 	tokens, err := s.GetTokens(ctx)
 	if err != nil {
@@ -196,8 +196,8 @@ func text(t tokenstore.Token) string {
 		string(t.GrantToken), t.ExpiresAt.Format(time.RFC3339), t.APIDomain}, " | ")
 }
 
-// An outcome holds the two states that an operation may leave: the state before the operation,
-// and the state after a success.
+// An outcome holds the two states in which an operation may leave the records: the state before
+// the operation, and the state after a success.
 type outcome struct{ before, after map[string]string }
 
 // outcomes returns the outcomes of the operations on a memstore, by the names of the
@@ -229,8 +229,8 @@ func outcomeOf(ctx context.Context, op operation) (o outcome, err error) {
 	return o, err
 }
 
-// A cell holds the results of one operation with one fault. In each run, the fault strikes at
-// another call of the operation.
+// A cell holds the results of one operation with one fault. In each run, the fault occurs at a
+// different call of the operation.
 type cell struct {
 	Service, Operation string
 	Fault              fault
@@ -238,13 +238,13 @@ type cell struct {
 	Failures           []string
 }
 
-// planned is a fault that occurs at call number at of the operation, counted from 0.
+// planned is a fault and the number of the call at which the fault occurs, counted from 0.
 type planned struct {
 	at    int
 	fault fault
 }
 
-// matrix injects each fault at each call of each operation of a service. It skips stale reads
+// matrix injects each fault at each call of each operation of a service. matrix skips stale reads
 // on services whose reads do not lag.
 func matrix(ctx context.Context, service string) ([]cell, error) {
 	var cells []cell
@@ -292,9 +292,9 @@ type double struct {
 }
 
 // doubles makes the given number of runs, each with two faults in one operation, and
-// returns the failed runs. seed determines the faults and the operations. inBubble
-// calls its argument in a new testing/synctest bubble, and returns the error. Each run has a
-// bubble, so that the runs neither wait in real time nor depend on the load of the machine.
+// returns the failed runs. seed determines the faults and the operations. inBubble calls its
+// argument in a new testing/synctest bubble, and returns the error from that call. Each run has
+// its own bubble, so that the runs neither wait in real time nor depend on the load of the machine.
 func doubles(ctx context.Context, service string, runs int, seed uint64, inBubble func(func(context.Context) error) error) ([]double, error) {
 	calls := map[string]int{}
 	for _, op := range operations {
@@ -340,7 +340,7 @@ func countCalls(ctx context.Context, service string, op operation) (int, error) 
 	return total(b.meter.take()), err
 }
 
-// prepared opens a store with opts, and prepares the records in it.
+// prepared opens a store with opts, and stores the records that exist before each operation.
 func (b *bed) prepared(ctx context.Context, opts *tokenstore.Options) (*tokenstore.Store, error) {
 	s, err := b.open(opts)
 	if err != nil {
@@ -364,11 +364,11 @@ type trial struct {
 	dead, struck atomic.Bool
 }
 
-// A start is newBed or newBubbleBed.
+// A start is a function that starts a service: newBed or newBubbleBed.
 type start func(service string, now func() time.Time, quotas bool) (*bed, error)
 
-// try runs an operation on a bed of start with the planned faults, and checks the state that the
-// operation leaves.
+// try runs an operation with the planned faults, and checks the state that the operation leaves.
+// The operation runs on a bed from the function start.
 func try(ctx context.Context, service string, start start, op operation, plan ...planned) error {
 	ctx, cancel := context.WithTimeout(ctx, cellTime)
 	defer cancel()
@@ -447,8 +447,8 @@ func (t *trial) has(is func(fault) bool) bool {
 	return slices.ContainsFunc(t.plan, func(p planned) bool { return is(p.fault) })
 }
 
-// check opens a store like a newly started process. It compares the records that the operation
-// left with the expected outcomes. It then repeats the operation, which must succeed.
+// check opens a store like a newly started process, and compares the records that the operation
+// left with the expected outcomes. Then check repeats the operation, which must succeed.
 func (t *trial) check(ctx context.Context, opErr error) error {
 	expected, err := outcomes()
 	if err != nil {
@@ -543,7 +543,7 @@ func show(state map[string]string) string {
 }
 
 // parallel calls f(0) to f(n-1), with at most eight concurrent calls. After the first error,
-// parallel starts no more calls. It returns the first error after all calls have returned.
+// parallel starts no more calls. When all calls have returned, parallel returns the first error.
 func parallel(n int, f func(i int) error) error {
 	const width = 8
 	var at atomic.Int64

@@ -16,8 +16,8 @@ const (
 	monthDays   = 30
 	monthHours  = monthDays * 24
 	tokenLife   = time.Hour
-	mintingTime = 500 * time.Millisecond // time that the authorization server takes
-	watchedOnes = 20                     // records whose versions are counted
+	mintingTime = 500 * time.Millisecond // response time of the authorization server
+	watchedOnes = 20                     // number of records whose versions are counted
 	watchEvery  = 7                      // hours between counts; over the month, the counts cover all hours of the day
 	abreast     = 20                     // number of records that are refreshed concurrently
 )
@@ -78,7 +78,7 @@ func (u usage) Dollars() float64 {
 	return sum
 }
 
-// still is a clock whose time changes only in advance and until.
+// A still is a clock whose time changes only in calls of advance and until.
 type still struct{ at atomic.Int64 }
 
 func (c *still) Now() time.Time          { return time.Unix(0, c.at.Load()).UTC() }
@@ -103,8 +103,8 @@ type simulation struct {
 // month refreshes records once an hour for thirty days, on a service that enforces its
 // documented quotas. Groups of abreast records are spread over each hour. In each hour,
 // another process refreshes the records. That process has only the IDs and the expired tokens.
-// The records of a group are refreshed concurrently. Only a test calls month, in a
-// testing/synctest bubble: a refresh on Google Cloud first waits up to 100 ms.
+// The records of a group are refreshed concurrently. month must run in a testing/synctest bubble,
+// because a refresh on Google Cloud first waits up to 100 ms.
 func month(ctx context.Context, service string, records int) (usage, error) {
 	s := &simulation{usage: usage{Service: service, Records: records}, start: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), tokens: make([]tokenstore.Token, records)}
 	s.clock.until(s.start)
@@ -130,8 +130,8 @@ func month(ctx context.Context, service string, records int) (usage, error) {
 	return s.usage, nil
 }
 
-// each calls do for each record, in groups that are spread over hour h. All calls share the
-// store of one process.
+// each calls the function do for each record, in groups that are spread over hour h. All calls
+// share the store of one process.
 func (s *simulation) each(h int, do func(store *tokenstore.Store, i int, at *instant) error) error {
 	store, err := s.bed.open(&tokenstore.Options{Now: s.clock.Now})
 	if err != nil {
@@ -146,7 +146,8 @@ func (s *simulation) each(h int, do func(store *tokenstore.Store, i int, at *ins
 	return nil
 }
 
-// group calls do concurrently for up to abreast records, from the record first on.
+// group calls the function do concurrently for up to abreast records, starting with the record at
+// the index first.
 func (s *simulation) group(h, first int, do func(i int, at *instant) error) error {
 	errs := make([]error, min(abreast, s.Records-first))
 	at := &instant{clock: &s.clock}
@@ -170,8 +171,8 @@ type instant struct {
 	passed   sync.Once
 }
 
-// mint simulates the request for a new token at the authorization server. It waits until each
-// refresh of the group has called mint or has ended. It then advances the clock by mintingTime,
+// mint simulates the request for a new token at the authorization server. mint waits until each
+// refresh of the group has called mint or has ended, and then advances the clock by mintingTime,
 // once for the group. If the clock advanced earlier, the reads of refreshes that have not
 // called mint would look stale.
 func (s *instant) mint() {

@@ -46,7 +46,7 @@ func BenchmarkFresh(b *testing.B) {
 	}
 }
 
-// A cache keeps a secret in memory for ttl, and then reads the secret again. It simulates the
+// A cache keeps a secret in memory for ttl, and then reads the secret again. A cache simulates the
 // caching client of AWS Secrets Manager, which is not a dependency of this module.
 type cache struct {
 	mu    sync.Mutex
@@ -100,8 +100,8 @@ func (s *shelf) put(ctx context.Context, key, value string) error {
 	return s.do(ctx, func(texts map[string]string) { texts[key] = value })
 }
 
-// add stores value under key unless key already has a value. It reports whether it stored
-// value.
+// add stores value under key unless key already has a value. add reports whether value was
+// stored.
 func (s *shelf) add(ctx context.Context, key, value string) (added bool, err error) {
 	err = s.do(ctx, func(texts map[string]string) {
 		if added = texts[key] == ""; added {
@@ -116,7 +116,8 @@ func (s *shelf) add(ctx context.Context, key, value string) (added bool, err err
 type pattern struct {
 	name string
 
-	// try reports whether it has taken the lock. A nil try means that the pattern has no lock.
+	// try tries to take the lock, and reports whether the lock was taken. A nil try means that
+	// the pattern has no lock.
 	try func(ctx context.Context, s *shelf) (bool, error)
 
 	// poll returns the pause before the next attempt.
@@ -144,7 +145,7 @@ var patterns = []pattern{
 		poll: func() time.Duration { return time.Second },
 	},
 	{
-		name: "readwrite", // a lock in Vault that is read, then written unconditionally, like that of certmagic-vault-storage
+		name: "readwrite", // a lock in Vault that is read, then written unconditionally, like the lock of certmagic-vault-storage
 		try: func(ctx context.Context, s *shelf) (bool, error) {
 			if held, err := s.get(ctx, lockKey); held != "" || err != nil {
 				return false, err
@@ -154,7 +155,7 @@ var patterns = []pattern{
 		poll: func() time.Duration { return 5 * time.Second },
 	},
 	{
-		name: "stages", // a staging label in Secrets Manager that is moved on a condition, like that of Cloud-Foundations/golib
+		name: "stages", // a staging label in Secrets Manager that is moved on a condition, like the lock of Cloud-Foundations/golib
 		try: func(ctx context.Context, s *shelf) (bool, error) {
 			if held, err := s.get(ctx, lockKey); held != "" || err != nil {
 				return false, err
@@ -230,8 +231,8 @@ func (p pattern) stampede(t *testing.T, c crowd) *crowded {
 }
 
 // TestPeers checks that exactly one of a hundred processes with this module requests a token,
-// and that no process fails. It reports the costs of this module, and those of the patterns
-// that programs implement themselves. All processes find the same token expired, within a
+// and that no process fails. The test reports the costs of this module, and the costs of the
+// patterns that programs implement themselves. All processes find the same token expired, within a
 // second or at the same instant. On the virtual clock, a call takes 20 ms, and the
 // authorization server takes 571 ms. The documented quotas apply only to the calls of this
 // module.

@@ -10,11 +10,11 @@ import (
 // few is the number of tokens in the small store.
 const few = 10
 
-// scaled compares one operation in a small and in a large store.
+// A scaled compares one operation in a small store and in a large store.
 type scaled struct {
 	Service, Operation string
 	Few, Many          int      // number of calls
-	Ratio              interval // time in the large store relative to the small one; zero if the operation was not timed
+	Ratio              interval // ratio of the time in the large store to the time in the small store; zero if not timed
 }
 
 type listed struct {
@@ -23,7 +23,7 @@ type listed struct {
 	Calls   int
 	Budget  int // maximum number of calls
 	Took    time.Duration
-	Grew    int // growth of the heap in bytes while All runs, from the first tenth of the records to the last one
+	Grew    int // growth of the heap in bytes while All runs, after the first tenth of the records
 	Held    int // size in bytes of the result of GetTokens
 }
 
@@ -83,8 +83,8 @@ func scale(ctx context.Context, small, large *world, op string, delay time.Durat
 	return s, nil
 }
 
-// ownListBudget returns the maximum number of calls for a list of n tokens by tokenkeep. On AWS, a
-// long list is read in concurrent batches, and takes one more call for each hundred secrets.
+// ownListBudget returns the maximum number of calls that tokenkeep may make to list n tokens. On
+// AWS, a long list is read in concurrent batches, and takes one more call for each hundred secrets.
 func ownListBudget(service string, n int) int {
 	if service == "aws" && n > 40 {
 		return listBudget(service, n) + (n+99)/100
@@ -92,7 +92,7 @@ func ownListBudget(service string, n int) int {
 	return listBudget(service, n)
 }
 
-// listBudget returns the maximum number of calls for a list of n tokens, one call after another.
+// listBudget returns the maximum number of sequential calls to list n tokens.
 func listBudget(service string, n int) int {
 	up := func(of int) int { return (n + of - 1) / of }
 	switch service {
@@ -106,9 +106,9 @@ func listBudget(service string, n int) int {
 	return 1 + n
 }
 
-// list lists the tokens of w with GetTokens and with All. It counts the calls that GetTokens
-// makes. It measures the size of the result of GetTokens, and the growth of the heap while All
-// runs.
+// list lists the tokens of w with GetTokens and with All. list counts the calls that GetTokens
+// makes, and measures the size of the result. While All runs, list measures the growth of the
+// heap.
 func (w *world) list(ctx context.Context) (listed, error) {
 	l := listed{Service: w.name, Tokens: w.users, Budget: ownListBudget(w.name, w.users)}
 	w.meter.take()

@@ -83,8 +83,8 @@ func measureVirtual(ctx context.Context) (virtual, error) {
 	return v, err
 }
 
-// goTest runs go test -json with the flags args, and returns its output. A failed test is no
-// error. env adds to the environment.
+// goTest runs go test -json with the flags args, and returns the output of the command. goTest
+// does not return an error for failed tests. The variables in env are added to the environment.
 func goTest(ctx context.Context, env []string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-json", "-count=1"}, args...)...)
 	cmd.Dir, cmd.Env = sourceFolder(), append(os.Environ(), env...)
@@ -119,7 +119,7 @@ func measureDoubles(ctx context.Context, runs int, seed uint64) (map[string][]do
 }
 
 // byService runs the tests that match pattern, and returns the result of readByService. The fakes
-// allocate much and keep little, so a rare garbage collection saves time.
+// allocate much and keep little, so infrequent garbage collections save time.
 func byService[T any](ctx context.Context, pattern, key string, about func(T) (string, bool), flags ...string) (map[string]T, error) {
 	out, err := goTest(ctx, []string{"GOGC=800", "GOMEMLIMIT=8GiB"}, append([]string{"-timeout=24h", "-run=" + pattern, "."}, flags...)...)
 	if err != nil {
@@ -171,8 +171,8 @@ func readVirtual(out []byte) (v virtual, err error) {
 	return v, err
 }
 
-// readAttributes calls read for each attribute in out, the output of go test -json. It returns
-// the names of failed tests.
+// readAttributes calls the function read for each attribute in out, the output of go test -json.
+// readAttributes returns the names of failed tests.
 func readAttributes(out []byte, read func(key, value string) error) (failed []string, err error) {
 	for line := range bytes.Lines(out) {
 		var e struct{ Action, Test, Key, Value string }

@@ -22,9 +22,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// A service makes calls about the secrets with a prefix. Each method makes at most one call, apart
-// from repetitions and these exceptions. list makes one call for each page. create and add make a
-// second call to undo a write that the server has not stored completely.
+// A service makes calls about the secrets with a prefix. Each method makes at most one call, not
+// counting repetitions, with these exceptions: list makes one call for each page, and create and
+// add make a second call to undo a write that the server has not stored completely.
 type service struct {
 	client *secretmanager.Client
 	parent string
@@ -50,12 +50,12 @@ const (
 	leastTime  = 200 * time.Millisecond // minimum time for an attempt
 )
 
-// A retryer repeats a call that failed with one of codes, unless the class of the error is
-// driver.ErrRefused. The retryer stops if less than leastTime would remain for the next
-// attempt. The caller then gets the cause of the failure rather than the error of a context.
+// A retryer repeats a call that failed with one of the given codes, unless the class of the error
+// is driver.ErrRefused. The retryer stops if less than leastTime would remain for the next attempt.
+// The caller then gets the cause of the failure rather than a context error.
 type retryer struct {
 	codes   []codes.Code
-	none    bool // throttled calls are not repeated
+	none    bool // whether throttled calls are not repeated
 	backoff gax.Backoff
 	until   time.Time
 }
@@ -72,10 +72,10 @@ func (r *retryer) Retry(err error) (time.Duration, bool) {
 	return pause, time.Now().Add(pause + leastTime).Before(r.until)
 }
 
-// reading and writing are the codes after which the driver repeats a read or a write. The driver
-// repeats a write only if the service has certainly not applied the write. The service would refuse
-// the repetition of an applied write, and the driver would take that refusal for the success of
-// another writer.
+// reading and writing are the codes after which the driver repeats a read and a write,
+// respectively. The driver repeats a write only if the service has certainly not applied the write.
+// The service would refuse the repetition of an applied write, and the driver would mistake that
+// refusal for the success of another writer.
 var (
 	reading = []codes.Code{codes.Unavailable, codes.ResourceExhausted}
 	writing = []codes.Code{codes.ResourceExhausted}
@@ -91,8 +91,8 @@ func repeat(ctx context.Context, after []codes.Code) gax.CallOption {
 	})
 }
 
-// call makes one call about the secret id, and repeats the call after errors with the codes in
-// after. sent is the payload in the request; the error of call does not quote sent.
+// call makes one call about the secret with the given ID, and repeats the call if the error has one
+// of the given codes. sent is the payload in the request; the error does not quote sent.
 func call[In, Out any](
 	ctx context.Context, method, id string, after []codes.Code,
 	do func(context.Context, In, ...gax.CallOption) (Out, error), in In, sent []byte,
@@ -143,8 +143,8 @@ func (s *service) describe(ctx context.Context, name string) (metadata, error) {
 	return metadataOf(m), nil
 }
 
-// describeVersion returns metadata of a version, or nil if the version does not exist. The metadata
-// may be stale.
+// describeVersion returns the metadata of a version, or nil if the version does not exist. The
+// metadata may be stale.
 func (s *service) describeVersion(ctx context.Context, name string, number int64) (*secretmanagerpb.SecretVersion, error) {
 	v, err := call(ctx, "GetSecretVersion", s.prefix+name, reading, s.client.GetSecretVersion,
 		&secretmanagerpb.GetSecretVersionRequest{Name: s.version(name, number)}, nil)
@@ -255,8 +255,8 @@ func (s *service) update(ctx context.Context, name string, m *secretmanagerpb.Se
 	return metadataOf(updated), nil
 }
 
-// remove deletes a secret if its etag is etag, or if etag is empty. Otherwise the error matches
-// ErrConflict. If the secret does not exist, the error matches ErrNotFound.
+// remove deletes a secret if it has the given etag, or if etag is empty. Otherwise the error
+// matches ErrConflict. If the secret does not exist, the error matches ErrNotFound.
 func (s *service) remove(ctx context.Context, name, etag string) error {
 	do := func(ctx context.Context, in *secretmanagerpb.DeleteSecretRequest, opts ...gax.CallOption) (struct{}, error) {
 		return struct{}{}, s.client.DeleteSecret(ctx, in, opts...)
@@ -265,7 +265,7 @@ func (s *service) remove(ctx context.Context, name, etag string) error {
 	return err
 }
 
-// destroy destroys a version if its etag is etag, or if etag is empty. The error matches
+// destroy destroys a version if it has the given etag, or if etag is empty. The error matches
 // ErrConflict if the etag differs or the version is already destroyed, and ErrNotFound if the
 // version does not exist.
 func (s *service) destroy(ctx context.Context, name string, number int64, etag string) error {
@@ -305,7 +305,7 @@ func (s *service) list(ctx context.Context, filter string, f func(name string, m
 // secrets.
 func (s *service) all() string { return "name:" + s.prefix }
 
-// maxPage is the maximum number of secrets in one page.
+// maxPage is the maximum number of secrets in one page of a list.
 const maxPage = 25000
 
 var castagnoli = sync.OnceValue(func() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) })

@@ -213,7 +213,7 @@ func TestClosedBelowAnOrphan(t *testing.T) {
 	}
 }
 
-// TestClosedInALaterIncarnation checks that Fresh finds the current state although the first
+// TestClosedInALaterIncarnation checks that Fresh finds the current state even though the first
 // read of metadata shows an earlier incarnation. The stale metadata name a version that is
 // destroyed in the current incarnation.
 func TestClosedInALaterIncarnation(t *testing.T) {
@@ -347,7 +347,7 @@ func TestServerThatDrops(t *testing.T) {
 }
 
 // TestRefusedWritesAreUndone checks that a permanently refused write destroys the version that the
-// write has added. A refused Create also deletes the secret.
+// write added. A refused Create also deletes the secret.
 func TestRefusedWritesAreUndone(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{"AddSecretVersion", "UpdateSecret"} {
@@ -418,9 +418,8 @@ func TestListOfAServiceThatIsDown(t *testing.T) {
 	}
 }
 
-// TestRefusalInUnknownWords checks that Update does not retry a refusal that has the code of an
-// outdated etag if the secret is unchanged. The error matches ErrConflict and quotes the
-// service.
+// TestRefusalInUnknownWords checks that Update does not retry a refusal with the code of an
+// outdated etag if the secret is unchanged. The error matches ErrConflict and quotes the service.
 func TestRefusalInUnknownWords(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)

@@ -174,8 +174,8 @@ func change(t testing.TB, server *fakegcp.Server, m *secretmanagerpb.Secret) {
 	}
 }
 
-// fast returns a clock on which an hour passes within the real duration hour, so that tests can
-// wait for the end of a lag.
+// fast returns a clock on which an hour passes within the given real time, so that tests can wait
+// for the end of a lag.
 func fast(hour time.Duration) func() time.Time {
 	start := time.Now()
 	return func() time.Time { return start.Add(time.Since(start) * (time.Hour / hour)) }

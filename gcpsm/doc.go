@@ -68,30 +68,29 @@
 // A write first adds a version, to which the alias does not point yet. Then one UpdateSecret with
 // the etag that the writer has read changes the alias, the labels and the annotation together. If
 // several writers have read the same state, at most one succeeds. A writer whose update is refused,
-// or conflicts with another update, destroys the version that the writer has added. If the writer
-// is killed, the next commit finds the version of that writer by its number, which lies between the
-// numbers of two states.
+// or conflicts with another update, destroys the version that it added. If the writer is killed,
+// the next commit finds that version by its number, which lies between the numbers of two states.
 //
 // A replaced version stays for two hours, because readers may lag. The next write after that time
-// destroys the version. Versions that never became the state are destroyed in the same way. A
-// destruction carries the etag of the version. If the annotation does not hold the etag, one write
-// stores the etag, and a later write destroys the version. If the secret is deleted and created
-// again, the new versions have the old numbers but different etags. Each write destroys or examines
-// at most 16 versions.
+// destroys the version. Versions that never became the state are destroyed in the same way. Each
+// request to destroy a version carries the etag of the version. If the annotation does not hold the
+// etag, one write stores the etag, and a later write destroys the version. If the secret is deleted
+// and created again, the new versions have the old numbers but different etags. Each write destroys
+// or examines at most 16 versions.
 //
 // A write destroys earlier versions only after its UpdateSecret, which proves that none of these
 // versions is the state. A commit also removes these versions from the annotation. A version
-// therefore remains if the process is killed between commit and destruction, if the response to the
-// commit is lost, or if the destruction fails. After a failed destruction, only the next commit of
-// the same process tries again. A remaining version costs as much as any active version until an
-// operator destroys the version or the record is deleted.
+// therefore remains if the process is killed between the commit and the destruction of the version,
+// if the response to the commit is lost, or if the destruction fails. In the last case, only the
+// next commit of the same process tries again. A remaining version costs as much as any active
+// version until an operator destroys the version or the record is deleted.
 //
 // A refresh of a record with a user takes its lease with one UpdateSecret of the annotation,
 // without a new version.
 //
-// A deletion is permanent, and carries the etag of the secret. A process that is killed during a
-// creation may leave a secret without a state. Such a secret is not a record. The next save of the
-// same record reuses the secret.
+// A deletion is permanent. The request carries the etag of the secret. A process that is killed
+// while it creates a record may leave a secret without a state. Such a secret is not a record. The
+// next save of the same record reuses the secret.
 //
 // # Calls
 //
@@ -112,7 +111,7 @@
 // The driver caches the metadata of up to 256 secrets that the driver has written or that Fresh has
 // read. Update and Delete make one call fewer if the metadata are in the cache. If the cached etag
 // is outdated, Update and Delete make one call more than without the cache. An Update with an
-// outdated base may make one more call, which destroys the version that the Update has added.
+// outdated base may make one more call, which destroys the version that the Update added.
 // Concurrent writers and stale reads cause further calls.
 //
 // The driver repeats reads if the service is unavailable or a quota is exhausted. The driver
@@ -124,7 +123,7 @@
 //
 // # Cost
 //
-// According to https://cloud.google.com/secret-manager/pricing a version that is not destroyed
+// According to https://cloud.google.com/secret-manager/pricing, a version that is not destroyed
 // costs $0.06 a month in each location. Automatic replication counts as one location. 10,000
 // accesses cost $0.03. Management calls are free. A record that is refreshed every hour has about 3
 // active versions at any time, at a cost of $0.18 a month. After the last write of a record, the
@@ -138,14 +137,14 @@
 // A record has at most 65,508 bytes: 64 KiB without the first line. Google Cloud allows at most 64
 // labels on a secret, including the labels in Options.Labels.
 //
-// According to https://cloud.google.com/secret-manager/quotas a project has 90,000 accesses, 600
+// According to https://cloud.google.com/secret-manager/quotas, a project has 90,000 accesses, 600
 // reads of metadata and 600 writes a minute. A secret accepts about 2 writes a second, and a
 // regional secret 80. A refresh takes 4 writes (lease, version, commit, destruction of a version),
-// and 1 or 2 reads of metadata. A project can make 150 refreshes a minute, enough for 9,000 tokens
-// with a lifetime of one hour. A look-up by user and client, or by an ID that SaveToken has chosen,
-// takes only accesses. Waiting for the refresh of another process also takes only accesses. A
-// search by user alone, or by token, takes one of the 600 reads of metadata. GetTokens takes one
-// read of metadata for each 25,000 secrets, and one access for each record.
+// and 1 or 2 reads of metadata. A project can therefore make 150 refreshes a minute, enough for
+// 9,000 tokens with a lifetime of one hour. A look-up by user and client, or by an ID that
+// SaveToken has chosen, takes only accesses. Waiting for the refresh of another process also takes
+// only accesses. A search by user alone, or by token, takes one of the 600 reads of metadata.
+// GetTokens takes one read of metadata for each 25,000 secrets, and one access for each record.
 //
 // # Consistency
 //
@@ -156,10 +155,10 @@
 // driver.Unbounded. Etags protect writes, because the service compares the etag of a write with the
 // etag of the newest state. The driver handles stale reads as follows:
 //
-//   - A reader by the alias may see an earlier state for a while, and a search may miss a new
+//   - A read by the alias may return an earlier state for a while, and a search may miss a new
 //     record. If the version to which the alias points was destroyed, the driver reads the metadata
 //     to find the newest version. If the metadata also stay stale for ten seconds, the error
-//     matches ErrUnavailable, and not ErrNotFound.
+//     matches ErrUnavailable rather than ErrNotFound.
 //   - A driver reads its own writes: if the cache shows a later state than the alias, the driver
 //     reads the later state by number.
 //   - If the service returns no metadata, Fresh reads version 1 by number. Fresh then reports that
@@ -200,13 +199,13 @@
 //
 // An operator can roll a record back by moving the alias "current" to an earlier version. An Update
 // over the later version then fails with an error matching ErrConflict. A version that another tool
-// adds is not the state until the alias points to the version. If the alias points to a version
-// without the line "tokenkeep1 <incarnation>", the error of a read matches ErrCorrupt. A record
-// without the alias is also unreadable; "tokenkeep doctor --repair" restores the alias.
+// adds is not the state until the alias points to it. If the alias points to a version without the
+// line "tokenkeep1 <incarnation>", the error of a read matches ErrCorrupt. A record without the
+// alias is also unreadable; "tokenkeep doctor --repair" restores the alias.
 //
 // A record is also unreadable if an operator has disabled or destroyed the current version, or
 // disabled the key. The error matches ErrRefused and contains the service's text. If a permission
-// on one secret is missing, the error matches ErrDenied. Lists report an unreadable record by name
+// on one secret is missing, the error matches ErrDenied. Lists report an unreadable record by name,
 // and continue.
 //
 // Do not set an expiration, which deletes the record, or version_destroy_ttl, which delays the

@@ -19,24 +19,27 @@ import (
 )
 
 const (
-	// maxSize is the maximum size of a record: a payload of 64 KiB without its first line.
+	// maxSize is the maximum size of a record, in bytes: a payload of 64 KiB without its first
+	// line.
 	maxSize = 64<<10 - header
 
 	// grace is the minimum time for which a replaced version stays readable, because reads by the
 	// alias may lag.
 	grace = 2 * time.Hour
 
-	// cleanup is the maximum duration of one clean-up by a write, such as the destruction of due
-	// versions.
+	// cleanup is the maximum time for which a write waits for one cleanup, such as the destruction
+	// of due versions.
 	cleanup = 5 * time.Second
 
-	// catchUp limits how long a call waits for stale metadata to become current.
+	// catchUp is the maximum time for which a call waits for stale metadata to become current.
 	catchUp = 10 * time.Second
 
-	// doubt limits how long a call waits if the metadata name a disabled version and may be stale.
+	// doubt is the maximum time for which a call waits if the metadata name a disabled version and
+	// may be stale.
 	doubt = time.Second
 
-	// creation is how long Fresh waits for the first commit of a secret that already has a version.
+	// creation is the maximum time for which Fresh waits for the first commit of a secret that
+	// already has a version.
 	creation = 250 * time.Millisecond
 )
 
@@ -92,8 +95,9 @@ func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 
 // Fresh implements driver.Secrets. Metadata may be stale, but a read of a version by its number
 // never lags. Fresh never returns a state older than the cached metadata or the argument than. A
-// secret without version 1 has no state. If than is zero and Get has just not found the secret,
-// Fresh reads version 1 first. If version 1 does not exist, Fresh does not read the metadata.
+// secret without version 1 has no state. If than is zero and Get has just reported that the record
+// does not exist, Fresh reads version 1 first. If version 1 does not exist, Fresh does not read the
+// metadata.
 func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (driver.Secret, error) {
 	if than.Version == "" && s.missed.Take(name, time.Now()) {
 		if err := s.vanished(ctx, name); errors.Is(err, driver.ErrNotFound) {
@@ -109,11 +113,11 @@ func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (d
 	return n.found, err
 }
 
-// errBehind is the error of await if the metadata are still stale after catchUp.
+// errBehind is the error that await returns if the metadata are still stale after catchUp.
 var errBehind = fmt.Errorf("%w: the metadata are behind", driver.ErrUnavailable)
 
-// await calls try until try returns true or an error, and returns that error. If catchUp passes
-// first, await returns errBehind. If ctx is done first, await returns ctx.Err().
+// await calls the function try until it returns true or an error, and returns that error. If
+// catchUp passes first, await returns errBehind. If ctx is done first, await returns ctx.Err().
 func await(ctx context.Context, try func() (bool, error)) error {
 	lag := driverkit.Backoff{Pause: 10 * time.Millisecond, Longest: time.Second, Patience: catchUp}
 	done, err := lag.Until(ctx, try)
@@ -131,7 +135,7 @@ type newest struct {
 	known   state // parsed from than; known.number is 0 if the caller has no state
 	begun   time.Time
 	found   driver.Secret
-	refused error // the last error of reading the version that the metadata name
+	refused error // error of the last read of the version that the metadata name
 	asked   bool  // whether ask has tried to read value
 	value   state // the state to which the alias points; value.number is 0 if the state was not read
 }
@@ -228,8 +232,8 @@ func (n *newest) current(ctx context.Context, m metadata) (bool, error) {
 }
 
 // closed returns the error of a search that finds a disabled or destroyed version, or nil if m may
-// be stale. refused is the error of reading the version that m names. A driver destroys a committed
-// version only if a later state exists, and never disables a version.
+// be stale. refused is the error that a read of the version in m returned. A driver destroys a
+// committed version only if a later state exists, and never disables a version.
 func (n *newest) closed(ctx context.Context, m metadata, refused error) error {
 	later, err := n.later(ctx, m)
 	if err != nil {
@@ -245,7 +249,7 @@ func (n *newest) closed(ctx context.Context, m metadata, refused error) error {
 	return fmt.Errorf("%w (version %d is %s)", refused, m.number, state)
 }
 
-// later reports whether a later state than the state in m may exist. later returns true if one of
+// later reports whether a state later than the state in m may exist. later returns true if one of
 // the next driverkit.Width versions is readable, or if all of these versions exist. A readable
 // version may be uncommitted, and may belong to a later incarnation.
 func (n *newest) later(ctx context.Context, m metadata) (bool, error) {
@@ -287,9 +291,9 @@ func (s *secrets) foreign(name string, m metadata) error {
 	return fmt.Errorf("%w: %q: %s", driver.ErrCorrupt, s.prefix+name, why)
 }
 
-// have returns want with its data if want is still readable. have returns the zero state if the
-// version does not exist, is disabled or destroyed, or differs from want. An error means that the
-// read failed for another reason.
+// have returns the state want with its data if that version is still readable. have returns the
+// zero state if the version does not exist, is disabled or destroyed, or differs from want. An
+// error means that the read failed for another reason.
 func (s *secrets) have(ctx context.Context, name string, want state) (state, error) {
 	st, err := s.readNumber(ctx, name, want.number)
 	switch {
@@ -362,9 +366,9 @@ func (s *secrets) unused() *secretmanagerpb.Secret {
 	return m
 }
 
-// uncreate deletes a secret that this driver has created, after the service has refused the first
-// commit. uncreate keeps the secret if another writer has committed a state. If the deletion fails,
-// the next Create reuses the secret.
+// uncreate deletes a secret that this driver created, after the service refused the first commit.
+// uncreate keeps the secret if another writer has committed a state. If the deletion fails, the
+// next Create reuses the secret.
 func (s *secrets) uncreate(ctx context.Context, name, incarnation string) {
 	ctx, cancel := context.WithTimeout(ctx, cleanup)
 	defer cancel()
@@ -460,8 +464,8 @@ func (s *secrets) replaced(ctx context.Context, name string, base state, m metad
 	return cmp.Or(s.vanished(ctx, name), s.conflict(name))
 }
 
-// commit adds a version with p, and makes that version the state of the secret. See point for m,
-// again and the error.
+// commit adds a version with p, and makes that version the state of the secret. See point for the
+// parameters and the error.
 func (s *secrets) commit(ctx context.Context, name string, m metadata, p driver.Payload, again func(refused string) (metadata, error)) (driver.Version, error) {
 	v, err := s.add(ctx, name, encode(m.account.Incarnation, p.Data))
 	if err != nil {
@@ -471,11 +475,11 @@ func (s *secrets) commit(ctx context.Context, name string, m metadata, p driver.
 }
 
 // point makes the version v the state of the secret with the metadata m. If the service refuses the
-// etag of m, point calls again with the etag, and makes another attempt with the metadata that
-// again returns. If again returns an error, point returns that error. If the error matches
-// ErrConflict, point destroys v. point also destroys v if the service denies the update, or refuses
-// the update for a reason other than the etag. After any other failure, v may become the state, or
-// the next commit lists v as due.
+// etag of m, point passes the etag to the function named again, and makes another attempt with the
+// metadata that this function returns. If the function returns an error, point returns that error.
+// If the error matches ErrConflict, point destroys v. point also destroys v if the service denies
+// the update, or refuses the update for a reason other than the etag. After any other failure, v
+// may become the state, or the next commit lists v as due.
 func (s *secrets) point(ctx context.Context, name string, m metadata, v added, p driver.Payload, again func(refused string) (metadata, error)) (driver.Version, error) {
 	for {
 		over, pending := s.due(ctx, name, m, v.at)
@@ -514,11 +518,12 @@ func (s *secrets) discard(ctx context.Context, name string, v added) {
 	_ = s.destroy(ctx, name, v.number, v.etag)
 }
 
-// due returns over, the versions to destroy after the next commit, and pending, the versions that
-// remain due. over contains only versions whose etags are in the account. The update that stored
-// such an etag carried the etag of the secret, so the version belongs to this incarnation. due
-// requests unknown etags, and leaves out versions that do not exist or are already destroyed. The
-// next commit stores these etags, and a later commit destroys the versions.
+// due returns two lists: over holds the versions to destroy after the next commit, and pending
+// holds the versions that remain due. The first list contains only versions whose etags are in the
+// account. The update that stored such an etag carried the etag of the secret, so the version
+// belongs to this incarnation. due requests unknown etags, and leaves out versions that do not
+// exist or are already destroyed. The next commit stores these etags, and a later commit destroys
+// the versions.
 func (s *secrets) due(ctx context.Context, name string, m metadata, now time.Time) (over, pending []due) {
 	work, pending := m.ripe(now, driverkit.Width)
 	var unknown []due
@@ -536,10 +541,10 @@ func (s *secrets) due(ctx context.Context, name string, m metadata, now time.Tim
 	})...)
 }
 
-// sweep destroys the versions in over, and returns the versions that could not be destroyed. The
-// next commit of this driver tries these versions again. The caller must have committed an update,
-// which proves that no version in over is the state. Before such an update, the metadata may be
-// stale, and another tool may have moved the alias back to one of these versions.
+// sweep destroys the given versions, and returns the versions that could not be destroyed. The next
+// commit of this driver tries these versions again. The caller must have committed an update, which
+// proves that none of these versions is the state. Before such an update, the metadata may be
+// stale, and another tool may have moved the alias back to one of the versions.
 func (s *secrets) sweep(ctx context.Context, name string, over []due) []due {
 	return s.each(ctx, over, func(ctx context.Context, d *due) (left bool) {
 		err := s.destroy(ctx, name, d.Number, d.Etag)
@@ -576,8 +581,8 @@ func (s *secrets) Sweep(ctx context.Context, name string, base driver.Secret) {
 	s.seen.add(name, m)
 }
 
-// each calls step concurrently for each element of some, and returns the elements for which step
-// returns true. The context of step ends after the duration cleanup at the latest.
+// each calls the function step concurrently for all given entries, and returns the entries for
+// which step returns true. The context of these calls ends after the time cleanup at the latest.
 func (s *secrets) each(ctx context.Context, some []due, step func(context.Context, *due) (left bool)) []due {
 	ctx, cancel := context.WithTimeout(ctx, cleanup)
 	defer cancel()
@@ -654,8 +659,8 @@ func (s *secrets) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 	return s.fetch(ctx, s.all(), func(map[string]string) bool { return true })
 }
 
-// A listed is a secret in a list, without the metadata, because the metadata of a long list take
-// much memory.
+// A listed is a secret in a list, without the metadata, because the metadata of a long list would
+// take much memory.
 type listed struct {
 	name string
 	ours bool

@@ -24,12 +24,12 @@ var (
 	errKey  = fmt.Errorf("%w: the key of the version cannot be used", driver.ErrRefused)
 )
 
-// conditional contains the methods whose requests carry an etag. A FAILED_PRECONDITION error of
+// conditional contains the methods whose requests carry an etag. A FAILED_PRECONDITION error from
 // such a method means that the etag is outdated, unless the text names another cause.
 var conditional = map[string]bool{"UpdateSecret": true, "DeleteSecret": true, "DestroySecretVersion": true}
 
-// Patterns for causes in the text of an error. Some errors have no reason in their details, and
-// then only the text names the cause.
+// Patterns for causes in the text of an error. If an error has no reason in its details, only the
+// text names the cause.
 var (
 	namesSetUp = sync.OnceValue(func() *regexp.Regexp {
 		return regexp.MustCompile(`(?i)constraint|org(anization('s)?)?[ _-]?policy|billing|has not been used|api .*disabled|vpcServiceControls`)
@@ -52,8 +52,8 @@ var (
 	})
 )
 
-// reasons maps values of google.api.ErrorReason to classes, if the reason is more specific than the
-// code of the error.
+// reasons maps values of google.api.ErrorReason to classes. The map contains only reasons that are
+// more specific than the code of the error.
 var reasons = map[string]error{
 	"SERVICE_DISABLED":              driver.ErrRefused,
 	"SERVICE_NOT_VISIBLE":           driver.ErrRefused,
@@ -75,7 +75,7 @@ var reasons = map[string]error{
 	"CREDENTIALS_MISSING":           driver.ErrCredentials,
 }
 
-// classify returns the class of err, the error of a call of method.
+// classify returns the class of err, an error from a call of the given method.
 func classify(method string, err error) error {
 	reason, text := reasonOf(err), text(err)
 	switch given := reasons[reason]; {
@@ -115,8 +115,8 @@ func either(pattern *regexp.Regexp, text string, yes, no error) error {
 	return no
 }
 
-// absent returns the class of a NOT_FOUND error of method. In the errors of CreateSecret and
-// ListSecrets, the missing resource is the project, the location or a key.
+// absent returns the class of a NOT_FOUND error from the given method. In errors from CreateSecret
+// and ListSecrets, the missing resource is the project, the location or a key.
 func absent(method, text string) error {
 	if method == "CreateSecret" || method == "ListSecrets" || namesKey().MatchString(text) {
 		return driver.ErrRefused
@@ -124,7 +124,7 @@ func absent(method, text string) error {
 	return either(namesPlace(), text, driver.ErrRefused, driver.ErrNotFound)
 }
 
-// exhausted returns the class of a quota error. A quota of 0 never recovers.
+// exhausted returns the class of a quota error. If the quota is 0, retries cannot succeed.
 func exhausted(err error) error {
 	if details, ok := apierror.FromError(err); ok && details.Metadata()["quota_limit_value"] == "0" {
 		return driver.ErrRefused
@@ -132,8 +132,8 @@ func exhausted(err error) error {
 	return driver.ErrThrottled
 }
 
-// unknown returns the class of an error without a code. Errors of the connection and of the
-// credentials have no code.
+// unknown returns the class of an error without a code. Errors of the connection, and errors about
+// credentials, have no code.
 func unknown(text string) error {
 	if namesNoCreds().MatchString(text) {
 		return either(namesNetwork(), text, errNoCredentials, errCredentials)
@@ -141,7 +141,7 @@ func unknown(text string) error {
 	return driver.ErrUnavailable
 }
 
-// precondition returns the class of a FAILED_PRECONDITION error of method.
+// precondition returns the class of a FAILED_PRECONDITION error from the given method.
 func precondition(method, text string) error {
 	switch key := namesKey().MatchString(text); {
 	case method == "AccessSecretVersion" && key:
@@ -180,8 +180,8 @@ func text(err error) string {
 	return err.Error()
 }
 
-// code returns the code of an error. Over REST, several codes share one HTTP status, so code
-// reads the code from the body of the response.
+// code returns the code of an error. Over REST, several codes share one HTTP status, so the
+// function reads the code from the body of the response.
 func code(err error) codes.Code {
 	var answer *googleapi.Error
 	if errors.As(err, &answer) {
@@ -198,8 +198,8 @@ func code(err error) codes.Code {
 	return status.Code(err)
 }
 
-// callError converts an error of the client to an error of the driver, as driverkit.CallError
-// does. The result does not quote sent.
+// callError converts an error from the client to an error of the driver, as driverkit.CallError
+// does. The result does not quote the data in sent.
 func callError(ctx context.Context, method, id string, err error, sent []byte) error {
 	if driverkit.Repeats(err.Error(), sent) {
 		err = status.Error(code(err), "(text not shown)")

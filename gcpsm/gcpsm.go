@@ -30,8 +30,8 @@ type Options struct {
 	KMSKey string
 
 	// Replicas are the locations of new secrets. If Replicas is nil, Google chooses the locations.
-	// Otherwise Replicas must have an element, and Options.KMSKey must be empty. Replicas must be
-	// nil for regional secrets, because parent contains the location of these secrets.
+	// Otherwise Replicas must not be empty, and Options.KMSKey must be empty. Replicas must be nil
+	// for regional secrets, because parent contains the location of these secrets.
 	Replicas []Replica
 
 	// Labels holds up to 24 labels that every save of a record adds to the secret, for billing
@@ -107,8 +107,8 @@ var (
 	labelValue  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[\p{Ll}\p{Lo}\p{N}_-]{0,63}$`) })
 )
 
-// checkReplicas returns an error if o.Replicas is not valid together with o.KMSKey and the parent.
-// regional reports whether the parent is a location.
+// checkReplicas returns an error if o.Replicas is not valid in combination with o.KMSKey and the
+// parent. regional reports whether the parent is a location.
 func (o *Options) checkReplicas(regional bool) error {
 	switch {
 	case o.Replicas == nil:
@@ -146,7 +146,7 @@ func (o *Options) checkLabels() error {
 	return nil
 }
 
-// secret returns the labels, replication and keys of all new secrets.
+// secret returns the labels, the replication and the keys that all new secrets have.
 func (o *Options) secret(regional bool) *secretmanagerpb.Secret {
 	key := func(name string) *secretmanagerpb.CustomerManagedEncryption {
 		if name == "" {

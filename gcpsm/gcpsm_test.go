@@ -731,14 +731,14 @@ func TestGetDestroyedVersion(t *testing.T) {
 }
 
 // TestLostAnswersDoubleNothing checks that an operation succeeds, in the first or the second
-// attempt, although the response to one call is lost. The operation leaves the expected number of
-// records. Each run of an operation loses the response to another call.
+// attempt, even though the response to one call is lost. The operation leaves the expected number
+// of records. In each run of an operation, the response to a different call is lost.
 func TestLostAnswersDoubleNothing(t *testing.T) {
 	t.Parallel()
 	ann := tokenstore.Token{UserName: "ann", ClientID: "c1", RefreshToken: "r1", AccessToken: "a1"}
 	for _, c := range []struct {
 		name  string
-		first bool // a record exists before the operation
+		first bool // whether a record exists before the operation
 		run   func(ctx context.Context, s *tokenstore.Store) error
 		left  int
 	}{
@@ -1005,9 +1005,9 @@ func TestGetDamagedPayload(t *testing.T) {
 	}
 }
 
-// TestUpdateAfterRollback checks that a writer with stale metadata does not destroy a version
-// that a rollback has made the state again. The writer destroys replaced versions only after a
-// successful commit, and its commit fails.
+// TestUpdateAfterRollback checks that a writer with stale metadata does not destroy a version that
+// a rollback made the state again. The writer destroys replaced versions only after a successful
+// commit, and its commit fails.
 func TestUpdateAfterRollback(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)

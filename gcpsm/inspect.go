@@ -15,7 +15,7 @@ import (
 
 var _ driver.Inspector = (*secrets)(nil)
 
-// Inspect implements driver.Inspector. Inspect makes only one ListSecrets for each 25,000
+// Inspect implements driver.Inspector. Inspect makes only one call of ListSecrets for each 25,000
 // secrets, because the listed metadata show all faults.
 func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, error] {
 	return driverkit.Seq(func(yield func(driver.Inspection, error) bool) error {
@@ -29,8 +29,8 @@ func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, erro
 const orphanAge = time.Minute
 
 // faults returns the faults of a secret. faults returns nil for a secret that is not a record,
-// because List reports that secret. faults also returns nil for a secret without a state whose age
-// is at most orphanAge.
+// because List reports that secret. faults also returns nil for a secret that has no state and is
+// not older than orphanAge.
 func (s *secrets) faults(name string, m metadata) []driver.Fault {
 	switch now := time.Now(); {
 	case m.empty() && now.Sub(m.secret.GetCreateTime().AsTime()) > orphanAge:
@@ -71,7 +71,7 @@ func (s *secrets) faults(name string, m metadata) []driver.Fault {
 	}
 }
 
-// ripe returns the number of versions in all that became due at least grace before the time now.
+// ripe returns how many of the given versions became due at least grace before the time now.
 func ripe(all []due, now time.Time) (n int64) {
 	for _, d := range all {
 		if d.ripe(now) {
@@ -81,8 +81,8 @@ func ripe(all []due, now time.Time) (n int64) {
 	return n
 }
 
-// unmake deletes the secret that m describes as a secret without a state. If a writer has committed
-// a state in the meantime, the error matches ErrConflict.
+// unmake deletes a secret whose metadata m show no state. If a writer has committed a state in the
+// meantime, the error matches ErrConflict.
 func (s *secrets) unmake(ctx context.Context, name string, m metadata) error {
 	err := s.remove(ctx, name, m.secret.GetEtag())
 	s.seen.drop(name)
@@ -93,7 +93,7 @@ func (s *secrets) unmake(ctx context.Context, name string, m metadata) error {
 }
 
 // realias moves the alias back to the version of the last commit. The labels do not change. If the
-// metadata differ from m, or if that version does not exist or has been replaced, the error matches
+// metadata differ from m, or if that version does not exist or was replaced, the error matches
 // ErrConflict.
 func (s *secrets) realias(ctx context.Context, name string, m metadata) error {
 	there, err := s.readNumber(ctx, name, m.account.Current)
@@ -146,8 +146,8 @@ func (s *secrets) destroyDue(ctx context.Context, name string) error {
 	return fmt.Errorf("%w: %q has more versions that are due", driver.ErrConflict, s.prefix+name)
 }
 
-// stillDue replaces the list of due versions with pending if the metadata are still m. Otherwise
-// the error matches ErrConflict.
+// stillDue replaces the list of due versions with pending if the metadata are still equal to m.
+// Otherwise the error matches ErrConflict.
 func (s *secrets) stillDue(ctx context.Context, name string, m metadata, pending []due) error {
 	a := m.account
 	a.Due = fewer(pending)

@@ -46,7 +46,7 @@ func encode(incarnation string, data []byte) []byte {
 }
 
 // decode returns the incarnation and the data in a payload. ok is false if the payload does not
-// have the form that encode writes.
+// have the form that encode returns.
 func decode(payload []byte) (incarnation string, data []byte, ok bool) {
 	if len(payload) <= header || string(payload[:len(magic)]) != magic || payload[header-1] != '\n' {
 		return "", nil, false
@@ -61,10 +61,10 @@ func digest(data []byte) string {
 	return base32Lower.EncodeToString(sum[:10])
 }
 
-// A state is one version of one incarnation of a secret. After a deletion, numbers start at 1
-// again. A writer with an outdated base may add a version to a later incarnation, with the
-// earlier incarnation in the payload. The digest distinguishes that version from the version
-// with the same number in the earlier incarnation.
+// A state is one version of one incarnation of a secret. After a deletion, version numbers start at
+// 1 again. A writer with an outdated base may add a version to a later incarnation, with the
+// earlier incarnation in the payload. The digest distinguishes that version from the version with
+// the same number in the earlier incarnation.
 type state struct {
 	incarnation string
 	number      int64
@@ -107,8 +107,8 @@ type account struct {
 	Due         []due  `json:"due,omitempty"`     // sorted by number
 }
 
-// due describes a version, or a range of versions, to be destroyed. A due version was
-// replaced, or never was the state.
+// due describes a version, or a range of versions, to be destroyed. A due version was replaced, or
+// was never the state.
 type due struct {
 	Number int64  `json:"n"`
 	To     int64  `json:"to,omitempty"`   // the last version of a range; 0 for a single version
@@ -121,7 +121,7 @@ type metadata struct {
 	secret  *secretmanagerpb.Secret
 	account account
 	number  int64 // version to which the alias points; 0 if there is no alias
-	ours    bool  // the annotation is an account
+	ours    bool  // whether the annotation is an account
 }
 
 func metadataOf(m *secretmanagerpb.Secret) metadata {
@@ -140,8 +140,8 @@ func (m metadata) state() state {
 	return s
 }
 
-// is reports whether s is the state of the secret. If m does not contain the digest of the
-// state, is compares only the incarnation and the number.
+// is reports whether s is the state of the secret. If m does not contain the digest of the state,
+// only the incarnation and the number must be equal.
 func (m metadata) is(s state) bool {
 	now := m.state()
 	return now.same(s) || now.digest == "" && now.number > 0 && now.incarnation == s.incarnation && now.number == s.number
@@ -152,14 +152,15 @@ func (m metadata) is(s state) bool {
 func (m metadata) empty() bool { return m.ours && m.number == 0 && m.account.Current == 0 }
 
 // newer reports whether m is provably later than n. m is later if its incarnation is later, or if
-// the incarnations are equal and the account in m has more changes.
+// the incarnations are equal and the account in m counts more changes.
 func (m metadata) newer(n metadata) bool {
 	a, b := m.secret.GetCreateTime().AsTime(), n.secret.GetCreateTime().AsTime()
 	return cmp.Or(a.Compare(b), cmp.Compare(m.account.Writes, n.account.Writes)) > 0
 }
 
-// commit returns the update that makes v, whose payload is p, the state of the secret. extra holds
-// the labels that every secret has, and pending holds the versions that remain due.
+// commit returns the update that makes the version v the state of the secret. p is the payload of
+// that version. extra holds the labels that every secret has, and pending holds the versions that
+// remain due.
 func (m metadata) commit(v added, p driver.Payload, extra map[string]string, pending []due) *secretmanagerpb.Secret {
 	a := m.account
 	a.Due = pending
@@ -197,8 +198,8 @@ func (m metadata) commit(v added, p driver.Payload, extra map[string]string, pen
 	return next
 }
 
-// annotate returns the update that replaces the account of the secret with a, and counts the
-// change.
+// annotate returns the update that stores the account a in the secret. The update also increases
+// the number of changes in the account by 1.
 func (m metadata) annotate(a account) *secretmanagerpb.Secret {
 	a.Writes++
 	text, err := json.Marshal(a)
@@ -223,12 +224,12 @@ const (
 	// 16 KiB.
 	maxDue = 64
 
-	// slot is the length of the periods into which fewer divides the time. Versions that became
-	// due in the same period can form one range.
+	// slot is the length of the periods into which fewer divides time. Versions that became due in
+	// the same period can form one range.
 	slot = 10 * time.Minute
 )
 
-// fewer returns the entries in all, sorted by number. If there are more than maxDue entries, fewer
+// fewer returns the given entries, sorted by number. If there are more than maxDue entries, fewer
 // joins adjacent entries that became due in the same slot. If there are still too many entries, for
 // example because the permission to destroy is missing, fewer joins the oldest entries. A range has
 // no etags. The method due requests the etags once the range is ripe.
@@ -255,12 +256,13 @@ func fewer(all []due) []due {
 	return some
 }
 
-// ripe reports whether d became due at least grace before now. Lagging readers may use a version
-// until grace has passed.
+// ripe reports whether d became due at least grace before the time now. Lagging readers may use a
+// version until grace has passed.
 func (d due) ripe(now time.Time) bool { return now.Sub(time.Unix(d.Since, 0)) >= grace }
 
-// ripe returns work, up to most single versions that are ripe, and pending, the remaining due
-// entries. work does not contain the version to which the alias points.
+// ripe divides the due entries into work and pending. work holds individual versions that are ripe,
+// but not the version to which the alias points. The parameter most is the maximum length of work.
+// pending holds the remaining entries.
 func (m metadata) ripe(now time.Time, most int) (work, pending []due) {
 	for _, d := range m.account.Due {
 		for ; d.To > d.Number && d.ripe(now) && len(work) < most; d.Number++ {
@@ -313,16 +315,15 @@ func labelsOf(labels map[string]string) []driver.Label {
 }
 
 // A cache holds the last known metadata of some secrets, but no token. The service checks an etag
-// from the cache as it checks an etag that was just read. The cache saves the read before a write,
-// and shows whether a read lags behind this process's own writes.
+// from the cache in the same way as an etag that was just read. The cache saves the read before a
+// write, and shows whether a read lags behind this process's own writes.
 //
-// If many secrets are written concurrently, the metadata that one write has read must not make
-// room for those of another. A cache therefore keeps at least the last maxCached/2 secrets that
-// were used.
+// If many secrets are written concurrently, the metadata that one write has read must not displace
+// those of another. A cache therefore keeps at least the last maxCached/2 secrets that were used.
 type cache struct {
 	mu     sync.Mutex
 	recent map[string]metadata
-	older  map[string]metadata // secrets that were used before those in recent
+	older  map[string]metadata // secrets that were last used before those in recent
 }
 
 // maxCached is the maximum number of secrets in a cache.
@@ -334,7 +335,7 @@ func (c *cache) get(name string) (metadata, bool) {
 	return c.use(name)
 }
 
-// use returns the metadata of the named secret, which becomes the last secret that was used. The
+// use returns the metadata of the named secret, which becomes the most recently used secret. The
 // caller must hold c.mu.
 func (c *cache) use(name string) (metadata, bool) {
 	if m, ok := c.recent[name]; ok {
@@ -347,7 +348,7 @@ func (c *cache) use(name string) (metadata, bool) {
 	return m, ok
 }
 
-// put stores m. The caller must hold c.mu.
+// put stores m as the metadata of the named secret. The caller must hold c.mu.
 func (c *cache) put(name string, m metadata) {
 	if _, ok := c.recent[name]; !ok && (c.recent == nil || len(c.recent) >= maxCached/2) {
 		c.recent, c.older = map[string]metadata{}, c.recent
@@ -357,7 +358,7 @@ func (c *cache) put(name string, m metadata) {
 }
 
 // add stores m unless the cache has newer metadata. add returns the metadata that the cache then
-// has.
+// holds.
 func (c *cache) add(name string, m metadata) metadata {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -34,7 +34,7 @@ type reply struct {
 	cut    bool // the body was too long or incomplete
 }
 
-// send sends req, and reads the body of the response like read.
+// send sends req, and reads the response with the function read.
 func send(c *http.Client, req *http.Request, limit int64) (reply, error) {
 	res, err := c.Do(req) //nolint:bodyclose // read closes it.
 	if err != nil {
@@ -61,14 +61,15 @@ func (r reply) good() bool { return r.status >= 200 && r.status <= 299 }
 
 // members holds the members of a response as JSON. The keys are the names in lower case, because
 // x/oauth2 also ignores the case of names in JSON. Each member is decoded separately, so that a
-// member of an unexpected type does not hide a refresh token, of which the response might contain
-// the only copy.
+// member of an unexpected type does not hide a refresh token. The response might contain the only
+// copy of that token.
 type members map[string]json.RawMessage
 
-// members decodes a JSON object or a form. It distinguishes objects from forms by the first
-// character, because servers send both with wrong content types. For a truncated object, members
-// returns the complete members and false. For a body of any other kind, it returns nil and
-// false. It does not return the error of a decoder, because decoders quote their input.
+// members decodes the body of a response, which is a JSON object or a form. It distinguishes
+// objects from forms by the first character, because servers send both with wrong content types.
+// For a truncated object, members returns the complete members and false. For a body of any other
+// kind, it returns nil and false. It does not return the error of a decoder, because decoders quote
+// their input.
 func (r reply) members() (members, bool) {
 	m := members{}
 	ok := r.each(func(name string, value json.RawMessage, _ bool) { m.set(name, value) })
@@ -78,9 +79,9 @@ func (r reply) members() (members, bool) {
 	return m, ok
 }
 
-// each calls f for each member of a JSON object or a form. It passes the values of a form as JSON
-// strings. The argument form of f reports whether the response is a form. each reports whether the
-// response is valid and complete.
+// each calls f for every member of a JSON object or a form, and reports whether the response is
+// valid and complete. It passes the values of a form as JSON strings. The parameter form of f
+// reports whether the response is a form.
 func (r reply) each(f func(name string, value json.RawMessage, form bool)) bool {
 	body := bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(r.body), []byte("\ufeff")))
 	switch {

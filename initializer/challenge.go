@@ -8,10 +8,10 @@ type challenge struct {
 	params map[string]string // by name in lower case
 }
 
-// parseChallenges returns the challenges in a WWW-Authenticate field (RFC 9110, 11.6.1), which
-// consists of a list of challenges. Each challenge has a scheme and either a token68 or a list of
-// parameters. Commas separate the elements of both lists, and elements may be empty.
-// parseChallenges skips text that does not match the grammar, up to the next comma.
+// parseChallenges returns the list of challenges in a WWW-Authenticate field (RFC 9110, 11.6.1).
+// Each challenge has a scheme and either a token68 or a list of parameters. Commas separate the
+// elements of both lists, and elements may be empty. parseChallenges skips text that does not match
+// the grammar, up to the next comma.
 func parseChallenges(field string) (list []challenge) {
 	l := &lexer{field}
 	for l.rest != "" {
@@ -57,7 +57,7 @@ func (l *lexer) skip(set string) bool {
 
 func (l *lexer) has(c byte) bool { return l.rest != "" && l.rest[0] == c }
 
-// while consumes and returns characters as long as ok returns true.
+// while consumes and returns the leading characters for which ok returns true.
 func (l *lexer) while(ok func(byte) bool) string {
 	n := 0
 	for n < len(l.rest) && ok(l.rest[n]) {

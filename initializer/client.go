@@ -22,7 +22,7 @@ import (
 // A Client starts no goroutine that outlives a method call, so a platform can freeze the program
 // between calls.
 type Client struct {
-	conf      *Config // a pointer, so that package fmt prints only an address as part of another value
+	conf      *Config // a pointer, because package fmt prints a nested pointer as an address
 	server    server
 	gate      gate
 	refresher tokenstore.Refresher
@@ -66,7 +66,7 @@ func New(ctx context.Context, c Config) (*Client, error) {
 }
 
 // Token returns the record with a valid access token. It uses the token in memory until
-// Config.EarlyExpiry before the expiry of the token. After that time, it reads the store, and
+// Config.EarlyExpiry before the expiry of the token. After that time, Token reads the store, and
 // sends a request to the authorization server unless another process has refreshed the token.
 //
 // If Token fails to store a new token, Token returns the new token together with an error matching
@@ -175,17 +175,17 @@ func (c *Client) Close() error {
 
 // Format implements fmt.Formatter. A Client prints as the name of its type. Without this method,
 // package fmt would print the secrets in the Client, because package fmt does not call the methods
-// of unexported fields.
+// of values in unexported fields.
 func (c *Client) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*initializer.Client") }
 
 // A session is the state of a Client at a single point in time. A session does not change after it
-// has become the current session.
+// becomes the current session.
 type session struct {
 	token tokenstore.Token
 	oauth *oauth2.Token
 
-	// api is the base URL of the API, or nil if no base URL is known or the token must not be
-	// sent to it. apiErr then says why.
+	// api is the base URL of the API. If no base URL is known, or the token must not be sent to
+	// the base URL, api is nil and apiErr says why.
 	api    *url.URL
 	apiErr error
 
@@ -278,8 +278,8 @@ func (c *Client) usable(ctx context.Context) (*session, error) {
 	return s, err
 }
 
-// over returns the error of a Client without a session: ErrClosed after Close, and otherwise
-// ErrReauthRequired, because Revoke has succeeded.
+// over returns the error for a Client without a session: ErrClosed after Close, and
+// ErrReauthRequired after a successful Revoke.
 func (c *Client) over() error {
 	if c.closed.Load() {
 		return ErrClosed

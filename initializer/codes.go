@@ -22,7 +22,7 @@ const (
 	codeDenied       = refusal.Throttled
 	codeInvalidGrant = "invalid_grant"
 
-	// Codes that this package assigns to a refusal in place of a code of the server.
+	// Codes that this package assigns to a refusal in place of a code from the server.
 	codeNoCredential    = "no_refresh_token"
 	codeInvalidResponse = "invalid_response"
 	codeServerError     = "server_error"
@@ -165,7 +165,8 @@ func meaningOf(class error) (meaning, bool) {
 	return meansUnknown, false
 }
 
-// checkRefusals returns an error if own, a Config.Refusals, has an invalid code or class.
+// checkRefusals returns an error if own, the value of Config.Refusals, has an invalid code or
+// class.
 func checkRefusals(own map[string]error) error {
 	for code, class := range own {
 		if !codeForm().MatchString(code) || plain(code) == "" {

@@ -206,7 +206,7 @@ func TestRefusalRetryAfter(t *testing.T) {
 	}
 }
 
-// TestRefusalShortSecret checks that an error code is recognized although a short secret of the
+// TestRefusalShortSecret checks that an error code is recognized even though a short secret in the
 // request occurs in the code.
 func TestRefusalShortSecret(t *testing.T) {
 	t.Parallel()

@@ -32,7 +32,7 @@ type Config struct {
 	// Token has none. The ClientSecret of OAuth2 is not stored.
 	//
 	// Set Endpoint.AuthStyle if the server's style of client authentication is known. Otherwise the
-	// Client sends a refresh token first with the client ID and secret in the Authorization header.
+	// Client first sends a refresh token with the client ID and secret in the Authorization header.
 	// If the server refuses the request for a reason other than the token, the Client repeats the
 	// request with the ID and secret in the body. For a one-time code, or without a client secret,
 	// the Client tries the body first. The Client sends a code a second time only if the server
@@ -115,14 +115,14 @@ type Config struct {
 	// ZohoCRM.users.READ and ZohoCRM.org.READ.
 	FindUser bool
 
-	// EarlyExpiry is how long before its expiry a token is replaced; 0 means 10 seconds. A new
+	// EarlyExpiry is the remaining lifetime at which a token is replaced; 0 means 10 seconds. A new
 	// token with a lifetime of at most EarlyExpiry is replaced after half of its lifetime.
 	EarlyExpiry time.Duration
 
 	// Now returns the current time. Nil means time.Now.
 	Now func() time.Time
 
-	// derived is set if the program configures OAuth2, and sets neither Issuer nor Token.Issuer.
+	// derived is set if the program sets OAuth2, but neither Issuer nor Token.Issuer.
 	derived bool
 
 	// style is the oauth2.AuthStyle with which the client authenticates at the server of OAuth2, or

@@ -54,8 +54,8 @@ func DataCenters() []DataCenter {
 	return names
 }
 
-// Production returns the environment of production organizations. Like Sandbox and Developer, it
-// returns the zero Environment, which New refuses, if d is unknown.
+// Production returns the environment of production organizations. If d is unknown, Production,
+// Sandbox and Developer return the zero Environment, which New refuses.
 func (d DataCenter) Production() Environment { return d.environment("www") }
 
 // Sandbox returns the environment of sandbox organizations.

@@ -55,13 +55,13 @@
 //
 // Programs that concurrently start with the same code send one request in total, and create one
 // record. A user who consents again still has one record, which keeps its tokens until the
-// authorization server has issued new tokens. The record of a refused code remains, because all
-// stores of this module keep refusals in records. Other programs that start with the refused code
-// get the refusal without sending a request.
+// authorization server issues new tokens. The record of a refused code remains, because all stores
+// of this module keep refusals in records. Other programs that start with the refused code get the
+// refusal without sending a request.
 //
-// If the server permanently refuses the code in Token, New uses the record of Token.UserName, if
-// the user has a record. If the server permanently refuses the tokens of the user's record, New
-// uses the refresh token in Token, if there is one. New stores other fields of Token, such as
+// If the server permanently refuses the code in Token, New uses the record of the user
+// Token.UserName, if there is one. If the server permanently refuses the tokens of a user's record,
+// New uses the refresh token in Token, if there is one. New stores other fields of Token, such as
 // AccessToken and APIDomain, only in a new record. If Token has the ClientID of the record, the
 // ClientSecret in Token takes precedence over the stored secret.
 //
@@ -117,7 +117,7 @@
 //     the time in Retry-After. Without Retry-After, that time is one second, and doubles with each
 //     consecutive refusal, up to half an hour. Zoho's refusal "Access Denied" is kept for at least
 //     ten minutes.
-//   - The server refuses the client (ErrClient): the store does not keep the refusal, because a
+//   - The server refuses the client (ErrClient): the store does not keep the refusal, so that a
 //     corrected configuration works immediately. For one second, the Client returns the refusal
 //     again without a request. That time doubles with each consecutive refusal, up to a minute.
 //   - The caller cancels its context: a request to the authorization server continues for up to
@@ -133,7 +133,7 @@
 // Any other token with an unknown lifetime is used until the API rejects the token. Lifetimes are
 // limited to ten years.
 //
-// The record keeps scope, token_type, id_token and, in Extra, all members that have no field of the
+// The record keeps scope, token_type, id_token and, in Extra, all members that have no field in the
 // record. Members that a refresh response lacks keep their values. Members that do not fit into
 // Extra (codec.MaxExtra) are left out, but the tokens are stored.
 //
@@ -141,10 +141,10 @@
 //
 // Tokens are sent to the servers in the configuration, to the Zoho data center of the record, and
 // to the hosts of requests through Client.HTTPClient. Tokens are sent only over https, or over http
-// on the loopback interface. In an Environment of Zoho, each host must be Zoho's, a server of the
-// Environment, in Config.Hosts, or on the loopback interface. Requests to other hosts fail with
-// ErrUntrustedURL. A redirect never carries a token to another host. Requests that contain other
-// secrets do not follow redirects.
+// on the loopback interface. In an Environment of Zoho, each host must belong to Zoho, be a server
+// of the Environment, be listed in Config.Hosts, or be on the loopback interface. Requests to other
+// hosts fail with ErrUntrustedURL. A redirect never carries a token to another host. Requests that
+// contain other secrets do not follow redirects.
 //
 // The file docs/zoho-differences.md compares this package with the official SDKs.
 package initializer

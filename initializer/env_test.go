@@ -162,8 +162,7 @@ func (w *world) records() []tokenstore.Token {
 // forget makes httpCalls omit the requests so far.
 func (w *world) forget() { w.forgotten = len(w.zoho.Requests()) }
 
-// record returns the only stored record, and fails the test if there is another number of
-// records.
+// record returns the only stored record, and fails the test unless there is exactly one record.
 func (w *world) record() tokenstore.Token {
 	w.t.Helper()
 	all := w.records()
@@ -181,8 +180,8 @@ func (w *world) asked(exchanges, refreshes int) {
 	}
 }
 
-// saved stores a record with a valid refresh token, and with an access token that has expired
-// if expired is set.
+// saved stores a record with a valid refresh token and an access token. If expired is set, the
+// access token has expired.
 func (w *world) saved(expired bool) tokenstore.Token {
 	w.t.Helper()
 	refresh, access := w.zoho.Tokens(consent())

@@ -12,11 +12,11 @@ import (
 )
 
 // Error classes, for errors.Is. Errors of packages tokenstore and context keep their classes. If an
-// authorization server has refused a request, errors.As finds a *tokenstore.RefreshError with the
+// authorization server refused a request, errors.As finds a *tokenstore.RefreshError with the
 // server's code and the time to wait before a retry.
 var (
-	// ErrReauthRequired means that the user must consent again. The record does not exist or was
-	// revoked, or its refresh token or one-time code is missing or invalid.
+	// ErrReauthRequired means that the user must consent again. The record does not exist, its
+	// tokens were revoked, or its refresh token or one-time code is missing or invalid.
 	ErrReauthRequired = errors.New("the user has to authorize the client again")
 
 	// ErrThrottled means that the authorization server has received too many requests. Zoho
@@ -39,10 +39,10 @@ var (
 	// may help.
 	ErrServer = errors.New("no usable answer from the authorization server")
 
-	// ErrRefused means that the authorization server refused with a code of unknown meaning. The
-	// *tokenstore.RefreshError has the code, or "http_" and the status if the response has no code.
-	// A code that contains a secret or does not have the usual form becomes "unknown_error".
-	// Retrying rarely helps. Config.Refusals can assign a class to the code.
+	// ErrRefused means that the authorization server refused a request with a code of unknown
+	// meaning. The *tokenstore.RefreshError has the code, or "http_" and the status if the response
+	// has no code. A code that contains a secret or does not have the usual form becomes
+	// "unknown_error". Retrying rarely helps. Config.Refusals can assign a class to the code.
 	ErrRefused = errors.New("the authorization server refused")
 
 	// ErrUntrustedURL means that a token was not sent because of its destination: a URL that is

@@ -12,7 +12,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// freshClient returns a Client on the real clock, whose token expires in an hour.
+// freshClient returns a Client with the real clock and a token that expires in an hour.
 func freshClient(tb testing.TB) *initializer.Client {
 	tb.Helper()
 	c, err := initializer.New(context.Background(), initializer.Config{

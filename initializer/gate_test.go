@@ -420,7 +420,7 @@ func TestNothingPrintsASecret(t *testing.T) {
 		slog.New(slog.NewJSONHandler(&logged, nil)).Info("x", "v", v)
 		text := logged.String() + expvar.Func(func() any { return v }).String()
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t"} {
-			text += fmt.Sprintf(verb, v) // without %p, for which package fmt calls no methods of the fields of a struct
+			text += fmt.Sprintf(verb, v) // without %p, for which package fmt calls no methods of struct fields
 		}
 		if b, err := json.Marshal(v); err == nil {
 			text += string(b)

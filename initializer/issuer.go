@@ -35,8 +35,8 @@ func (c *Config) identify() error {
 	return nil
 }
 
-// differ reports whether token and config, two values of the same field, are different and
-// neither value is empty.
+// differ reports whether token and config, two values of the same field, are both set and
+// different.
 func differ(token, config string) bool { return token != "" && config != "" && token != config }
 
 // IssuerOf returns the default Issuer of records for the token endpoint tokenURL. It converts the
@@ -67,7 +67,7 @@ func (c *Client) of(t tokenstore.Token) tokenstore.Token {
 }
 
 // belongs returns an error that matches tokenstore.ErrIDMismatch if t is a record of another user,
-// at another issuer, or for another resource. The tokens of such a record must not be used.
+// from another issuer, or for another resource. The tokens of such a record must not be used.
 func (c *Client) belongs(t tokenstore.Token) error {
 	like := c.conf.Token
 	switch {
@@ -86,9 +86,8 @@ func (c *Client) belongs(t tokenstore.Token) error {
 // errNoIssuer explains how to use a record without an issuer.
 var errNoIssuer = errors.New("to use it for this authorization server, set Config.Issuer to NoIssuer")
 
-// unissued returns the record without an issuer that New would find with Config.Issuer set to
-// NoIssuer. The error matches tokenstore.ErrNotFound if no such record exists, or if c itself has
-// no issuer.
+// unissued returns the record that New would find if Config.Issuer were NoIssuer. The error matches
+// tokenstore.ErrNotFound if there is no record without an issuer, or if c itself has no issuer.
 func (c *Client) unissued(ctx context.Context) (tokenstore.Token, error) {
 	like := c.conf.Token
 	old := tokenstore.Token{UserName: like.UserName, ClientID: like.ClientID}
@@ -109,8 +108,8 @@ func (c *Client) unissued(ctx context.Context) (tokenstore.Token, error) {
 }
 
 // adoptable reports whether New may use a record that open refused with err because the record has
-// no issuer. The configuration must have no issuer. It must have no one-time code, and no refresh
-// token other than the record's, because another credential might belong to another server. A
+// no issuer. New must not use the record if the configuration has an issuer, a one-time code, or a
+// refresh token other than the record's. Such a code or token might belong to another server. A
 // record of Zoho is not adoptable.
 func (c *Client) adoptable(ctx context.Context, err error) bool {
 	like := c.conf.Token
@@ -127,7 +126,7 @@ func (c *Client) adoptable(ctx context.Context, err error) bool {
 }
 
 // explain adds errNoIssuer to err if err matches tokenstore.ErrNotFound and a record without an
-// issuer exists. Otherwise, it returns err.
+// issuer exists. Otherwise, explain returns err unchanged.
 func (c *Client) explain(ctx context.Context, err error) error {
 	if !errors.Is(err, tokenstore.ErrNotFound) {
 		return err

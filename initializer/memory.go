@@ -12,9 +12,9 @@ import (
 
 const longestClientWait = time.Minute
 
-// A memory keeps the last refusal that the store does not keep. No store keeps a refusal of the
-// client, and a store that is not a tokenstore.Refresher keeps no refusals. Without a memory, each
-// call of a program would send a request to the authorization server.
+// A memory keeps the last refusal in place of the store. No store keeps a refusal of the client,
+// and a store that is not a tokenstore.Refresher keeps no refusals at all. Without a memory, every
+// call after such a refusal would send a request to the authorization server.
 type memory struct {
 	longest time.Duration // the maximum back-off if the server states no time to wait
 

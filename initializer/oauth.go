@@ -21,7 +21,7 @@ import (
 type standard struct {
 	judge
 	conf      *oauth2.Config
-	options   []oauth2.AuthCodeOption // options of the exchange
+	options   []oauth2.AuthCodeOption // options for the exchange
 	resource  string                  // the parameter of RFC 8707
 	revokeURL string
 	http      *http.Client
@@ -65,9 +65,9 @@ func (s *standard) exchange(ctx context.Context, t tokenstore.Token) (tokenstore
 	return minted, err
 }
 
-// refresh uses the refresh token of t. It may repeat a refused request, because a refusal does not
-// consume the refresh token. refresh uses package clientcredentials, because the TokenSource of an
-// oauth2.Config does not send the resource.
+// refresh requests tokens with the refresh token of t. It may repeat a refused request, because a
+// refusal does not consume the refresh token. refresh uses package clientcredentials, because the
+// TokenSource of an oauth2.Config does not send the resource.
 func (s *standard) refresh(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
 	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {string(t.RefreshToken)}}
 	if s.resource != "" {
@@ -133,7 +133,7 @@ func (s *standard) ask(ctx context.Context, t tokenstore.Token, do request, styl
 	return minted, second.RefreshError
 }
 
-// orNil returns err or, if err is nil, the refusal v. A nil v stands for no refusal.
+// orNil returns err or, if err is nil, the refusal v. A nil v means that there is no refusal.
 func (v *verdict) orNil(err error) error {
 	if err != nil || v == nil {
 		return err
@@ -177,7 +177,7 @@ func (s *standard) askWith(ctx context.Context, t tokenstore.Token, style oauth2
 	return minted, nil, nil
 }
 
-// A tap captures the response to the one request of x/oauth2, and returns errTapped to
+// A tap captures the response to the request that x/oauth2 sends, and returns errTapped to
 // x/oauth2 in place of the response.
 type tap struct {
 	base  http.RoundTripper

@@ -10,29 +10,31 @@ import (
 )
 
 // Offer stores given as the token of the user, client, issuer and resource of c, unless the store
-// has a newer token. It returns the resulting record. It sends no request to the authorization
+// has a newer token. Offer returns the resulting record, and sends no request to the authorization
 // server. c.Token must have a UserName and, with an Environment, a ClientID; otherwise the error
-// matches tokenstore.ErrInvalidToken. If the user has no record except one without an issuer, and c
-// has an issuer, the error matches tokenstore.ErrIDMismatch. Offer ignores the tokens in c.Token.
+// matches tokenstore.ErrInvalidToken. If c has an issuer but the user's only record has none, the
+// error matches tokenstore.ErrIDMismatch. Offer ignores the tokens in c.Token.
 //
-// The given token can result from a new consent, or can be an old copy, for example from a file. An
+// The given token might result from a new consent, or be an old copy, for example from a file. An
 // authorization server might treat the use of an old refresh token as theft. Offer therefore
 // returns the stored token, and stores nothing, if
 //
-//   - the given token has no access token, unless no token is stored;
+//   - the given token has no access token, and a token is stored;
 //   - the given token has the stored access token, and adds no refresh token;
-//   - the given token has the stored refresh token, or an earlier refresh token of the record
-//     (TS-08 in package tokenstore), and no access token that expires later. Offer stores an
-//     access token that expires later, but not the refresh token;
+//   - the given refresh token is the stored refresh token or an earlier refresh token of the
+//     record (TS-08 in package tokenstore), and the given access token does not expire later. If
+//     that access token expires later, Offer stores the given token without the refresh token;
 //   - the stored token has an expiry time, and the given token has none or does not expire
 //     later;
-//   - the stored token has no expiry time, and the given token has expired, or lacks a refresh
-//     token that the stored token has.
+//   - the stored token has no expiry time, and the given token has expired;
+//   - the stored token has a refresh token but no expiry time, and the given token has no refresh
+//     token.
 //
 // In all other cases, Offer stores the given token with all its fields, except members of Extra
-// that do not fit into the record. Offer cannot detect that a token without an expiry time is old
-// if the store keeps no earlier tokens. Stores in the formats of the SDKs keep no earlier tokens.
-// Do not offer a token without an expiry time again after another token has replaced it.
+// that do not fit into the record. If the store keeps no earlier tokens, Offer cannot detect that a
+// token without an expiry time is old. Stores in the formats of the SDKs keep no earlier tokens.
+// After another token replaces a token without an expiry time, do not offer the replaced token
+// again.
 func Offer(ctx context.Context, c Config, given tokenstore.Token) (tokenstore.Token, error) {
 	conf, err := c.complete()
 	if err != nil {
@@ -76,7 +78,7 @@ func (c *Client) offer(ctx context.Context, given tokenstore.Token) (tokenstore.
 	return c.save(ctx, kept, given)
 }
 
-// save stores given. It leaves out members of Extra for which kept, the stored record, has no room.
+// save stores given without the members of Extra that do not fit into kept, the stored record.
 func (c *Client) save(ctx context.Context, kept, given tokenstore.Token) (tokenstore.Token, error) {
 	fitting, left := extra.Fit(string(kept.Extra), string(given.Extra))
 	if left > 0 {
@@ -110,8 +112,8 @@ func (c *Client) had(ctx context.Context, record tokenstore.Token, refresh token
 	return err == nil && t.ID == record.ID, err
 }
 
-// later reports whether the access token of given differs from that of kept and expires later. It
-// returns false if the access token of kept has no expiry time.
+// later reports whether given has an access token that differs from the access token of kept and
+// expires later. It returns false if the access token of kept has no expiry time.
 func later(given, kept tokenstore.Token) bool {
 	return given.AccessToken != "" && given.AccessToken != kept.AccessToken && given.ExpiresAt.After(kept.ExpiresAt) &&
 		(kept.AccessToken == "" || !kept.ExpiresAt.IsZero())

@@ -116,7 +116,7 @@ func TestOfferWithoutRecord(t *testing.T) {
 	if err != nil || got != want {
 		t.Errorf("stored was %s, for %q: %v", describe(got), got.Issuer, err)
 	}
-	// The tokens are stored although the members do not fit.
+	// The tokens are stored even though the members do not fit.
 	given = tokenstore.Token{AccessToken: "later", RefreshToken: "r2", ExpiresAt: time.Now().Add(time.Hour), Extra: tokenstore.Secret(`{"large":"` + strings.Repeat("x", codec.MaxExtra) + `","y":2}`)}
 	if got, err = initializer.Offer(t.Context(), conf, given); err != nil || got.AccessToken != "later" || got.Extra != `{"x":1,"y":2}` {
 		t.Errorf("stored was %s, with the Extra %.40s: %v", describe(got), string(got.Extra), err)

@@ -50,7 +50,7 @@ func (c *Client) open(ctx context.Context) (*session, error) {
 	like := c.conf.Token
 	var refused error
 	tried := map[string]bool{}
-	ctx = handover.Context(ctx) // so that use does not read again the record that a source has read
+	ctx = handover.Context(ctx) // so that c.use need not read again the record that a source returned
 	for _, from := range c.sources(like) {
 		t, err := from(ctx, like)
 		if errors.Is(err, tokenstore.ErrNotFound) {
@@ -80,7 +80,7 @@ func (c *Client) open(ctx context.Context) (*session, error) {
 	return nil, c.explain(ctx, refused)
 }
 
-// byID finds the record with the ID of like, whatever issuer and resource the record has.
+// byID finds the record with the ID like.ID, regardless of its issuer and resource.
 func (c *Client) byID(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	if like.UserName == "" && like.ClientID == "" {
 		return c.conf.Store.FindTokenByID(ctx, like.ID)
@@ -92,7 +92,7 @@ func (c *Client) byUser(ctx context.Context, like tokenstore.Token) (tokenstore.
 	return c.conf.Store.FindToken(ctx, c.of(tokenstore.Token{UserName: like.UserName, ClientID: like.ClientID}))
 }
 
-// byCredential finds the record that has or had the one-time code or the refresh token of like.
+// byCredential finds the record that has or had the one-time code or the refresh token in like.
 func (c *Client) byCredential(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	return c.conf.Store.FindToken(ctx, c.of(tokenstore.Token{
 		ClientID: like.ClientID, ClientSecret: like.ClientSecret, RedirectURL: like.RedirectURL,
@@ -100,8 +100,8 @@ func (c *Client) byCredential(ctx context.Context, like tokenstore.Token) (token
 	}))
 }
 
-// byAccess finds the record with the access token of like, whatever issuer and resource the record
-// has.
+// byAccess finds the record with the access token like.AccessToken, regardless of its issuer and
+// resource.
 func (c *Client) byAccess(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	return c.conf.Store.FindToken(ctx, tokenstore.Token{AccessToken: like.AccessToken})
 }
@@ -109,7 +109,7 @@ func (c *Client) byAccess(ctx context.Context, like tokenstore.Token) (tokenstor
 // begin creates a record from a one-time code or a refresh token before the request to the
 // authorization server. Programs that start with the same credential share this record, in which
 // the response is then stored. The record has no user, so that an existing record of the user keeps
-// its tokens until the server has issued new tokens.
+// its tokens until the server issues new tokens.
 //
 // For a refresh token, begin fails with tokenstore.ErrIDMismatch if the user or the token has
 // a record without an issuer. The given refresh token might be an earlier token of that record, and
@@ -123,7 +123,7 @@ func (c *Client) begin(ctx context.Context, like tokenstore.Token) (tokenstore.T
 }
 
 // beginWithAccess creates a record from an access token alone. It looks up the user before it
-// stores the token, because the caller already has the token and no response can be lost.
+// stores the token. A failure in between loses no token, because the caller has the token.
 func (c *Client) beginWithAccess(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	like.APIDomain = cmp.Or(like.APIDomain, c.conf.Environment.APIURL)
 	like.UserName = cmp.Or(like.UserName, c.who(ctx, like))
@@ -151,8 +151,8 @@ func (c *Client) use(ctx context.Context, t tokenstore.Token) (*session, error) 
 }
 
 // named sets the user of the record of s if the record has no user, and returns the resulting
-// session. If the look-up or the write fails, named returns s, and the next New tries again. minted
-// reports whether this Client has just obtained the tokens.
+// session. If the look-up or the write fails, named returns s, and the next call of New tries
+// again. minted reports whether this Client has just obtained the tokens.
 func (c *Client) named(ctx context.Context, s *session, minted bool) *session {
 	if s.token.UserName != "" || s.token.ID == "" {
 		return s
@@ -164,8 +164,8 @@ func (c *Client) named(ctx context.Context, s *session, minted bool) *session {
 	// SaveToken merges the record into the user's record, if the user has a record.
 	news := tokenstore.Token{ID: s.token.ID, UserName: name}
 	if minted && s.token.ExpiresAt.IsZero() {
-		// Without an expiry time, the store could keep the older token when it merges the
-		// records.
+		// The new token has no expiry time, so the store could keep the older token when it
+		// merges the records.
 		news.AccessToken, news.RefreshToken = s.token.AccessToken, s.token.RefreshToken
 	}
 	saved, err := c.conf.Store.SaveToken(ctx, news)

@@ -18,10 +18,10 @@ const (
 	patience    = 2 * time.Second  // maximum wait for other processes while the token is valid
 )
 
-// renew returns a session with an access token other than stale, or with stale if stale is valid
-// and cannot be replaced yet. rejected reports whether the API has rejected stale. One goroutine of
-// a Client renews the session for all goroutines. If renew returns both a session and an error, the
-// error matches tokenstore.ErrNotPersisted.
+// renew returns a session whose access token differs from stale. If stale is still valid and cannot
+// be replaced yet, the session may have stale itself. rejected reports whether the API has rejected
+// stale. One goroutine of a Client renews the session for all goroutines. If renew returns both a
+// session and an error, the error matches tokenstore.ErrNotPersisted.
 func (c *Client) renew(ctx context.Context, stale tokenstore.Secret, rejected bool) (*session, error) {
 	if s := c.current.Load(); s != nil && s.replaces(stale, c.conf.Now()) {
 		return s, nil
@@ -88,8 +88,8 @@ func (c *Client) next(ctx context.Context, s *session, rejected bool) (*session,
 var errBusy = errors.New("the wait for the store was ended, because the current token is valid")
 
 // advance is like refresh, but returns s with a later due time if the refresh fails and s is alive.
-// If s is alive, advance gives up after the time patience, unless a request to the authorization
-// server has begun by then.
+// If s is alive, advance stops waiting after the duration patience, unless a request to the
+// authorization server has already begun.
 func (c *Client) advance(ctx context.Context, s *session) (next *session, minted bool, err error) {
 	short, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -127,8 +127,8 @@ func (s *session) retryAt(t time.Time) *session {
 	return &next
 }
 
-// refresh replaces the token of s with the Refresh method of the store. minted reports whether that
-// method has chosen this Client to ask the authorization server. In that case, refresh calls begun
+// refresh calls the Refresh method of the store to replace the token of s. minted reports whether
+// that method chose this Client to ask the authorization server. In that case, refresh calls begun
 // before the request. If refresh returns both a session and an error, the error matches
 // tokenstore.ErrNotPersisted.
 func (c *Client) refresh(ctx context.Context, s *session, begun func()) (next *session, minted bool, err error) {
@@ -162,7 +162,7 @@ func (c *Client) refresh(ctx context.Context, s *session, begun func()) (next *s
 		}
 	}
 	if now := c.conf.Now(); !next.due.IsZero() && !now.Before(next.due) {
-		// The token expires within EarlyExpiry, so every call would refresh the token.
+		// The token expires within EarlyExpiry, so every call would otherwise refresh the token.
 		next.due = now.Add(t.ExpiresAt.Sub(now) / 2)
 	}
 	if m.minted {
@@ -270,8 +270,8 @@ func (c *Client) configured(t tokenstore.Token) tokenstore.Token {
 }
 
 // outlast returns a context for a request whose response might be the only copy of a refresh
-// token. The context ends at the deadline of ctx, or the time grace after ctx is canceled,
-// whichever is earlier.
+// token. The context ends when the duration grace has passed since ctx was canceled, but no later
+// than the deadline of ctx.
 func outlast(ctx context.Context) (context.Context, context.CancelFunc) {
 	long, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	until := func() {}

@@ -23,7 +23,7 @@ type verdict struct {
 	*tokenstore.RefreshError
 	meaning meaning
 
-	// definite reports whether the server has certainly refused the request, and granted no token.
+	// definite reports whether the server certainly refused the request and granted no token.
 	definite bool
 }
 
@@ -212,7 +212,7 @@ func (f *findings) value(v any, kind string, depth int) {
 	case string:
 		f.codes = append(f.codes, v)
 	case float64:
-		// The same number has different meanings at different servers, so the kind is part of
+		// The same number has different meanings on different servers, so the kind is part of
 		// the code.
 		if kind != "" {
 			f.codes = append(f.codes, kind+" "+strconv.FormatFloat(v, 'f', -1, 64))
@@ -274,8 +274,8 @@ func (f *findings) code(secrets []string) (string, meaning) {
 	return httpCode(f.status)
 }
 
-// isVague reports whether some servers use code for invalid refresh tokens, although its class is
-// ErrClient. DeviantArt uses invalid_request, and Atlassian uses unauthorized_client.
+// isVague reports whether some servers use code for invalid refresh tokens, even though the class
+// of code is ErrClient. DeviantArt uses invalid_request, and Atlassian uses unauthorized_client.
 func isVague(code string) bool { return code == "invalid_request" || code == "unauthorized_client" }
 
 var (

@@ -7,15 +7,14 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Rejected returns the record with an access token that replaces rejected, a token that the API
-// has refused before its expiry. If the Client or the store has another valid access token,
-// Rejected returns the record without a request to the authorization server. Otherwise one
-// process refreshes the token for all processes. Client.HTTPClient replaces rejected tokens
-// automatically.
+// Rejected returns the record with an access token other than the token in rejected, which the API
+// refused before its expiry. If the Client or the store already has another valid access token,
+// Rejected sends no request to the authorization server. Otherwise, one process refreshes the token
+// for all processes. Client.HTTPClient replaces rejected tokens automatically.
 //
-// If rejected replaced another rejected token less than a minute ago, the error matches
-// ErrThrottled. If the new token could not be stored, Rejected returns the record together with an
-// error matching tokenstore.ErrNotPersisted.
+// If the token in rejected itself replaced a rejected token less than a minute ago, the error
+// matches ErrThrottled. If the new token could not be stored, Rejected returns the record together
+// with an error matching tokenstore.ErrNotPersisted.
 func (c *Client) Rejected(ctx context.Context, rejected tokenstore.Secret) (tokenstore.Token, error) {
 	s, err := c.session(ctx)
 	if s == nil {

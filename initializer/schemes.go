@@ -47,7 +47,8 @@ func constrained(kind string) bool {
 	return slices.Contains([]string{"dpop", "mac", "pop", "n_a"}, strings.ToLower(kind))
 }
 
-// checkTypes returns an error if own, a Config.TokenTypes, has an invalid type or scheme.
+// checkTypes returns an error if own, the value of Config.TokenTypes, has an invalid type or
+// scheme.
 func checkTypes(own map[string]string) error {
 	for kind, scheme := range own {
 		if kind == "" || constrained(kind) {

@@ -25,16 +25,16 @@ const maxPeek = 64 << 10
 // A response with status 401 rejects the token if its body has the code INVALID_TOKEN or
 // INVALID_OAUTHTOKEN, or its WWW-Authenticate field has error="invalid_token" (RFC 6750). After
 // such a response, the client refreshes the token once, unless another process has already
-// refreshed the token. The client repeats the request if the request has no body or a body that can
-// be rewound (http.Request.GetBody). Otherwise, the caller gets the response with status 401. If
-// the API also rejects the new token, the caller gets the second response. The client then does not
-// replace the token again for a minute. If the token cannot be replaced, the request fails with the
-// reason, such as ErrReauthRequired.
+// refreshed the token. The client repeats the request if the request has no body, or if its body
+// can be rewound (http.Request.GetBody). Otherwise, the caller gets the response with status 401.
+// If the API also rejects the new token, the caller gets the second response, and the client does
+// not replace the token again for a minute. If the token cannot be replaced, the request fails with
+// the reason, such as ErrReauthRequired.
 //
-// The client sends the token only over https or on the loopback interface, and not to another host
-// after a redirect. A request to a host that must not receive the token fails with ErrUntrustedURL;
-// see Config.Hosts. Each request uses its own context. After ctx is done, all requests fail with
-// the error of ctx.
+// The client sends the token only over https or on the loopback interface, and never to another
+// host after a redirect. A request to a host that must not receive the token fails with
+// ErrUntrustedURL; see Config.Hosts. Each request uses its own context. After ctx is done, all
+// requests fail with the error of ctx.
 func (c *Client) HTTPClient(ctx context.Context) *http.Client {
 	h := *c.conf.HTTPClient
 	h.Transport = &transport{ctx, c, h.Transport}

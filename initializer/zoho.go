@@ -13,13 +13,13 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// zohoLifetime is the lifetime of an access token if the response does not state a lifetime.
+// zohoLifetime is the assumed lifetime of an access token if the response states no lifetime.
 const zohoLifetime = time.Hour
 
 // A server sends requests to an authorization server.
 type server interface {
 	// exchange exchanges the one-time code of t for tokens, and refresh uses the refresh token of
-	// t. Both methods return only the fields in the response. The error of a refusal is a
+	// t. Both methods return only the fields in the response. The error for a refusal is a
 	// *tokenstore.RefreshError. If the response has a new refresh token but no usable access token,
 	// the methods return the refresh token together with an error.
 	exchange(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error)
@@ -79,10 +79,10 @@ func (z *zoho) ask(ctx context.Context, t tokenstore.Token, form url.Values) (to
 	return minted, nil
 }
 
-// apiDomain returns the new API domain for the record t. If tokens may be sent to said, the domain
-// in the response, apiDomain returns said without a final slash. Otherwise, apiDomain returns "" if
-// t has an API domain, which the record then keeps. If t has no API domain, apiDomain returns the
-// APIURL of the Environment.
+// apiDomain returns the new API domain for the record t. The parameter said is the domain in the
+// response. If tokens may be sent to that domain, apiDomain returns it without final slashes.
+// Otherwise, apiDomain returns "" so that t keeps its API domain, or the APIURL of the Environment
+// if t has no API domain.
 func (z *zoho) apiDomain(said string, t tokenstore.Token) string {
 	if _, err := z.gate.base(said); said != "" && err == nil {
 		return strings.TrimRight(said, "/")
@@ -146,7 +146,7 @@ func secretsOf(t tokenstore.Token) []string {
 	return []string{string(t.ClientSecret), string(t.RefreshToken), string(t.AccessToken), string(t.GrantToken)}
 }
 
-// The CRM calls that determine the owner of a token.
+// Constants for the CRM calls that determine the owner of a token.
 const (
 	usersPath = "/crm/v8/users?type=CurrentUser" // needs the scope ZohoCRM.users.READ
 	orgPath   = "/crm/v8/org"                    // needs the scope ZohoCRM.org.READ

@@ -119,8 +119,8 @@ func localstackStandIn(ctx context.Context, e *engine) (image, error) {
 	return i, err
 }
 
-// fakeProcess starts a fake of the service as a process, with additional flags. The report shows
-// reason, which explains the stand-in.
+// fakeProcess starts a fake of the service as a process, with the given additional flags. reason,
+// which appears in the report, says why the fake is used.
 func fakeProcess(ctx context.Context, service, reason string, flags ...string) (*Server, error) {
 	program, err := fakes()
 	if err != nil {
@@ -166,7 +166,7 @@ func (a *AWS) Client(t testing.TB) *secretsmanager.Client {
 	return client
 }
 
-// awsClient returns a client of the server at endpoint, or of the service itself
+// awsClient returns a client for the server at endpoint, or for the service itself
 // if endpoint is empty.
 func awsClient(ctx context.Context, endpoint string, options ...func(*secretsmanager.Options)) (*secretsmanager.Client, error) {
 	if endpoint == "" {
@@ -180,12 +180,12 @@ func awsClient(ctx context.Context, endpoint string, options ...func(*secretsman
 	}, options...), nil
 }
 
-// emulated is the configuration of clients of an emulator, independent of the environment.
-// Emulators accept any values.
+// emulated is the configuration of clients for emulators. The environment does not affect this
+// configuration. Emulators accept any values.
 var emulated = struct{ region, key, secret string }{"us-east-1", "test", "test"}
 
-// Query returns the query, with the "?", of a store URL for the command tokenkeep. For the service
-// itself, the query is empty.
+// Query returns the query part of a store URL for the command tokenkeep, including the "?". For
+// the service itself, Query returns "".
 func (a *AWS) Query() string {
 	if a.endpoint == "" {
 		return ""
@@ -202,8 +202,8 @@ func (a *AWS) Env() []string {
 	return []string{"AWS_REGION=" + emulated.region, "AWS_ACCESS_KEY_ID=" + emulated.key, "AWS_SECRET_ACCESS_KEY=" + emulated.secret}
 }
 
-// Prefix returns a unique prefix for the names of secrets. On a server that the tests have not
-// started, the secrets with the prefix are removed when the test ends.
+// Prefix returns a unique prefix for the names of secrets. On a server that the tests did not
+// start, the secrets with the prefix are removed when the test ends.
 func (a *AWS) Prefix(t testing.TB) string {
 	t.Helper()
 	prefix := unique()

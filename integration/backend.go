@@ -21,10 +21,10 @@ type Backend struct {
 	Name string
 
 	mu                      sync.Mutex
-	shared                  *Server // nil unless it has been started
+	shared                  *Server // nil unless the shared server is available
 	err                     error   // why the shared server is not available
 	ran                     string  // server on which the cases ran
-	why                     string  // reason of the first test that found no server
+	why                     string  // why the first test without a server found none
 	passed, failed, skipped int
 	absent                  int      // number of tests that found no server
 	cannot                  []string // cases that the server cannot pass, as "case: reason"
@@ -83,9 +83,9 @@ func (b *Backend) must(t testing.TB, err error) {
 	}
 }
 
-// sharedServer returns the server shared by all tests that do not disrupt it. The first call
-// starts the server with start, and stopShared stops the server after all tests. If the start
-// fails, each call ends its test.
+// sharedServer returns the server shared by all tests that do not disrupt it. The first call of
+// sharedServer calls the function start, which starts the server. stopShared stops the server
+// after all tests. If the function start fails, each call of sharedServer ends its test.
 func (b *Backend) sharedServer(t testing.TB, start func(ctx context.Context) (*Server, error)) *Server {
 	t.Helper()
 	b.mu.Lock()
@@ -122,7 +122,7 @@ func (b *Backend) stopShared() error {
 	return err
 }
 
-// Count counts the test among the cases of the backend when the test ends. A test with subtests
+// Count adds the test to the cases of the backend when the test ends. A test with subtests
 // counts as one case. If TOKENKEEP_CANNOT matches the name of the test, Count skips the test.
 func (b *Backend) Count(t testing.TB) {
 	t.Helper()
@@ -159,7 +159,7 @@ func (b *Backend) Cannot(t testing.TB, reason string) {
 	t.Skipf("the server cannot do this: %s", reason)
 }
 
-// line returns the report's line about the backend. The caller holds b.mu.
+// line returns the report's line about the backend. The caller must hold b.mu.
 func (b *Backend) line() string {
 	switch ran := b.passed + b.failed + b.skipped; {
 	case ran > 0 && b.ran != "":
@@ -174,8 +174,8 @@ func (b *Backend) line() string {
 }
 
 // Report writes to w a line for each backend, followed by the cases that the backend's server
-// cannot pass. It returns the names in TOKENKEEP_REQUIRE for which no case passed, including the
-// names of unknown backends.
+// cannot pass. Report returns the names in TOKENKEEP_REQUIRE for which no case passed, including
+// the names of unknown backends.
 func Report(w io.Writer) (missing []string) {
 	known := map[string]bool{}
 	for _, b := range backends {

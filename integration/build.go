@@ -146,8 +146,9 @@ func hashFiles(names ...string) (string, error) {
 	return fmt.Sprintf("%x", hash.Sum(nil)[:12]), nil
 }
 
-// buildTo builds the program whose source is in folder. It builds in a temporary folder and then
-// moves the program to path, because other test processes may build the same program concurrently.
+// buildTo builds the program whose source is in folder. buildTo builds in a temporary folder and
+// then moves the program to path, because other test processes may build the same program
+// concurrently.
 func buildTo(folder, path string) error {
 	temp, err := os.MkdirTemp(filepath.Dir(path), "build-")
 	if err != nil {
@@ -166,18 +167,19 @@ func buildTo(folder, path string) error {
 }
 
 // cached reports whether there is a build at path. If so, cached sets the modification time of
-// the build to the present. removeOld measures the last use by that time.
+// the build to the current time. removeOld takes the modification time as the time of last use.
 func cached(path string) bool {
 	if _, err := os.Stat(path); err != nil {
 		return false
 	}
 	now := time.Now()
-	_ = os.Chtimes(path, now, now) // a cache that cannot be written is not cleaned up either
+	_ = os.Chtimes(path, now, now) // fails if the cache is read-only, but then removeOld fails too
 	return true
 }
 
 // removeOld removes from dir the programs and the remains of killed builds whose last use is more
-// than keepBuilds ago. removeOld keeps the program at the path except. It ignores errors.
+// than keepBuilds ago. The parameter except is the path of a program to keep. removeOld ignores
+// errors.
 func removeOld(dir, except string) {
 	for _, pattern := range []string{"vaultdev-*", "kubedev-*", "fakes-*", "build-*"} {
 		old, _ := filepath.Glob(filepath.Join(dir, pattern))

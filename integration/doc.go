@@ -19,8 +19,8 @@
 //
 //   - vault: the command vaultdev, which contains the core of HashiCorp Vault. The first build
 //     of vaultdev takes minutes and gigabytes of Go's caches. The build stays in the user's cache
-//     folder for at least 14 days, and is replaced earlier if the source or the Go version
-//     changes. vaultdev is a separate module with its own license: see
+//     folder for at least 14 days after its last use. After a change to the source or the Go
+//     version, vaultdev is built again. vaultdev is a separate module with its own license: see
 //     integration/vaultdev/NOTICE.
 //   - localstack: the fake that the tests of package awssm use, in the mode that behaves like
 //     LocalStack 4.14.0. To run the suites on the fake in its AWS mode, run "fakes aws" without
@@ -31,9 +31,9 @@
 //   - gcp: the fake that the tests of package gcpsm use, because Google publishes no emulator of
 //     its Secret Manager.
 //
-// If there is an engine, vaultdev, the fake for localstack and MariaDB run in images that are
-// built here, on Linux only. Without an engine, these programs run as processes. kubedev and the
-// fake for gcp always run as processes.
+// If there is an engine, vaultdev, the fake for localstack and MariaDB run in images that the
+// tests build. The tests build images on Linux only. Without an engine, these programs run as
+// processes. kubedev and the fake for gcp always run as processes.
 //
 // OpenBao cannot be built from the Go module proxy, so openbao has no stand-in. Without an
 // engine, or if the published image cannot be pulled, the tests of openbao are skipped.

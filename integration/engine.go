@@ -67,9 +67,9 @@ var docker = sync.OnceValues(func() (*engine, error) {
 	return e, e.removeStale(ctx)
 })
 
-// configure sets environment variables for facts that testcontainers cannot detect. These
-// facts are a missing image of the reaper, and the loopback address of published ports if the
-// engine runs on this machine. A unique session ID distinguishes runs with the same parent
+// configure sets environment variables of testcontainers. If the reaper's image is not available,
+// configure disables the reaper. If the engine runs on this machine, configure sets the host of
+// published ports to 127.0.0.1. A unique session ID distinguishes runs with the same parent
 // process. configure does not change variables that are already set. configure also disables the
 // default logger of testcontainers.
 func (e *engine) configure(ctx context.Context) {
@@ -153,14 +153,14 @@ type file struct {
 	source string // path on this machine
 }
 
-// build returns the name of an image with the files and the Dockerfile instructions. build makes
-// the image unless the engine has an image of the same content.
+// build returns the name of an image with the given files and Dockerfile instructions. build
+// creates the image unless the engine already has an image with the same content.
 func (e *engine) build(ctx context.Context, repository string, files []file, instructions ...string) (string, error) {
 	return e.buildOf(ctx, repository, files, func() ([]file, error) { return files, nil }, instructions...)
 }
 
-// buildOf is like build, for files that are slow to make. It calls make only if the engine
-// has no image for the same key and instructions.
+// buildOf is like build, for files that take long to create. The function make creates the
+// files, and is called only if the engine has no image for the same key and instructions.
 func (e *engine) buildOf(ctx context.Context, repository string, key []file, make func() ([]file, error), instructions ...string) (string, error) {
 	var names []string
 	for _, f := range key {
@@ -215,7 +215,7 @@ func (e *engine) removeOthers(ctx context.Context, kind, ref string) error {
 	return nil
 }
 
-// writeTar writes files and their folders as an archive, with an empty folder "tmp".
+// writeTar writes files and their folders to w as a tar archive, with an empty folder "tmp".
 func writeTar(w io.Writer, files []file) error {
 	archive := tar.NewWriter(w)
 	made := map[string]bool{".": true}
@@ -274,8 +274,8 @@ type containerInstance struct {
 	once   sync.Once
 }
 
-// run calls start, which must start a container of the image i. run returns the container, and the
-// address at which the container's port is published.
+// run calls start, which must start a container from the image i. run returns the container, and
+// the address at which the container's port is published.
 func (e *engine) run(ctx context.Context, i image, port string, start func(options ...testcontainers.ContainerCustomizer) (testcontainers.Container, error)) (*containerInstance, string, error) {
 	began := time.Now()
 	c, err := start(testcontainers.WithLabels(map[string]string{label: "server"}))
@@ -298,7 +298,7 @@ func (e *engine) run(ctx context.Context, i image, port string, start func(optio
 	return run, addr, nil
 }
 
-// stopAll removes the containers that the tests have not removed.
+// stopAll removes the containers that the tests did not remove.
 func (e *engine) stopAll(ctx context.Context) error {
 	e.mu.Lock()
 	running := slices.Collect(maps.Keys(e.running))

@@ -27,7 +27,7 @@ type victim struct {
 	store tokenstore.TokenStore
 	cold  func(t *testing.T) tokenstore.TokenStore // opens an independent store on the same records
 	last  [faultUsers]int                          // the last write that was acknowledged
-	tried [faultUsers]int                          // the last write that was tried
+	tried [faultUsers]int                          // the last attempted write
 }
 
 func newVictim(t *testing.T, s tokenstore.TokenStore, cold func(t *testing.T) tokenstore.TokenStore) *victim {
@@ -43,14 +43,14 @@ func newVictim(t *testing.T, s tokenstore.TokenStore, cold func(t *testing.T) to
 
 func faultUser(i int) string { return fmt.Sprintf("user-%d@example.com", i) }
 
-// Limits of a save. The limit for a save that must succeed is generous, because the machine has
-// other work.
+// Limits of a save. The limit for a save that must succeed is generous, because the machine is
+// busy.
 const (
 	mustSucceed = time.Minute
 	mayFail     = 15 * time.Second
 )
 
-// save writes the next state of the record i, within limit.
+// save writes the next state of record i, within limit.
 func (v *victim) save(ctx context.Context, i int, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -66,7 +66,7 @@ func (v *victim) save(ctx context.Context, i int, limit time.Duration) error {
 }
 
 // suffer saves all records concurrently during a fault, each within limit, and returns the
-// number of failed saves. It checks that saves fail only with the documented errors, and that
+// number of failed saves. suffer checks that saves fail only with the documented errors, and that
 // no error contains a token.
 func (v *victim) suffer(t *testing.T, limit time.Duration) (failed int) {
 	t.Helper()
@@ -177,8 +177,8 @@ func TestVaultSealed(t *testing.T) {
 	s.intact(t)
 }
 
-// whileSaving calls restart three times while a store saves records. It checks that saves fail
-// only with the documented errors, and that the records are intact.
+// whileSaving calls the function restart three times while a store saves records, and checks that
+// saves fail only with the documented errors and that the records are intact.
 func whileSaving(t *testing.T, s *victim, restart func()) {
 	t.Helper()
 	for range 3 {

@@ -55,7 +55,7 @@ func (g *GCP) Client(t testing.TB) *secretmanager.Client {
 	return client
 }
 
-// gcpClient returns a client of the server at addr, or of the service itself if
+// gcpClient returns a client for the server at addr, or for the service itself if
 // addr is empty.
 func gcpClient(ctx context.Context, addr string, options ...option.ClientOption) (*secretmanager.Client, error) {
 	if addr != "" {
@@ -65,8 +65,8 @@ func gcpClient(ctx context.Context, addr string, options ...option.ClientOption)
 	return secretmanager.NewClient(ctx, options...)
 }
 
-// Prefix returns a unique prefix for the names of secrets. On a server that the tests have not
-// started, the secrets with the prefix are removed when the test ends.
+// Prefix returns a unique prefix for the names of secrets. On a server that the tests did not
+// start, the secrets with the prefix are removed when the test ends.
 func (g *GCP) Prefix(t testing.TB) string {
 	t.Helper()
 	prefix := unique()

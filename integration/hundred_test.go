@@ -20,7 +20,7 @@ import (
 
 const (
 	stampede   = 100                    // concurrent processes
-	tokenTime  = 571 * time.Millisecond // time that the accounts server takes to make a token
+	tokenTime  = 571 * time.Millisecond // time that the accounts server takes to issue a token
 	clockError = 2 * time.Minute        // clock error of two processes in three: one clock is slow, and one is fast
 	accessLife = time.Hour              // lifetime of an access token
 	lag        = 2 * time.Second        // lag of reads

@@ -75,7 +75,7 @@ func TestImage(t *testing.T) {
 	})
 }
 
-// limited returns a context that ends imageTime from now. Each subtest calls limited itself,
+// limited returns a context that ends after imageTime. Each subtest calls limited itself,
 // because a parallel subtest may wait for minutes before it runs.
 func limited(t *testing.T) context.Context {
 	t.Helper()

@@ -35,7 +35,7 @@ func kills(kinds int) int {
 	return (n + kinds - 1) / kinds
 }
 
-// A step is a point of a refresh at which the refreshing process is killed.
+// A step is a point in a refresh at which the refreshing process is killed.
 type step struct {
 	death death
 	name  string
@@ -43,8 +43,8 @@ type step struct {
 
 // steps returns the steps of a refresh that makes the given number of requests to its store.
 // There are steps before and after each request, before the request to the accounts server,
-// and after its answer. If requests is 0, as with a token file, further steps are short times
-// after the beginning and after the answer.
+// and after the server's answer. If requests is 0, as with a token file, further steps are short
+// times after the beginning and after the answer.
 func steps(requests int) []step {
 	all := []step{{death{Asking: true}, "before it asks the accounts server"}}
 	for n := range requests {
@@ -72,8 +72,8 @@ type kill struct {
 	strict bool // the accounts server replaces refresh tokens
 	step   step
 
-	// meanwhile means that the other processes start before the process is killed. Otherwise
-	// the other processes start afterwards.
+	// meanwhile reports whether the other processes start before the process is killed.
+	// Otherwise, the other processes start after the kill.
 	meanwhile bool
 }
 

@@ -24,8 +24,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// kubeconfigEnv is the environment variable with the path of the client configuration for an
-// external cluster.
+// kubeconfigEnv is the name of the environment variable with the path of the client configuration
+// for an external cluster.
 const kubeconfigEnv = "TOKENKEEP_KUBECONFIG"
 
 // A Kubernetes is a running API server.
@@ -124,7 +124,7 @@ func startKubernetes(ctx context.Context, compaction time.Duration) (*Server, er
 var kubernetesToken = sync.OnceValue(func() string { return "admin-" + rand.Text() })
 
 // kubernetesConfig returns the administrator's client configuration for a server that the tests
-// have started.
+// started.
 func kubernetesConfig(server *Server) (*rest.Config, error) {
 	ca, err := os.ReadFile(filepath.Join(server.run.(*process).scratch, "apiserver.crt"))
 	if err != nil {
@@ -176,8 +176,8 @@ func (k *Kubernetes) Client(t testing.TB, token string) *corev1.CoreV1Client {
 	return client
 }
 
-// Namespace creates a namespace and returns its name. On a server that the tests have not
-// started, the namespace is deleted when the test ends.
+// Namespace creates a namespace and returns its name. On a server that the tests did not
+// start, the namespace is deleted when the test ends.
 func (k *Kubernetes) Namespace(t testing.TB) string {
 	t.Helper()
 	name, namespaces := unique(), k.Client(t, "").Namespaces()
@@ -230,7 +230,8 @@ func (k *Kubernetes) Account(t testing.TB, namespace, document string) string {
 	must(err)
 	answer, err := accounts.CreateToken(t.Context(), name, &authentication.TokenRequest{}, metav1.CreateOptions{})
 	must(err)
-	// The server applies a new binding asynchronously, and refuses the get until then.
+	// The server applies a new binding asynchronously, and refuses the get until the binding is
+	// applied.
 	secrets := k.Client(t, answer.Status.Token).Secrets(namespace)
 	Eventually(t, func() error {
 		if _, err := secrets.Get(t.Context(), "none", metav1.GetOptions{}); !apierrors.IsNotFound(err) {

@@ -11,7 +11,7 @@ import (
 
 // TestHerdsOfEveryLanguage checks that programs in each SDK's language, which request the same
 // token at the same time, get a valid token with only one token request. The Vault token of the
-// agents has the policy of vaultstore.Policy.
+// agents has the policy from vaultstore.Policy.
 func TestHerdsOfEveryLanguage(t *testing.T) { // not parallel, because its processes starve other tests
 	herds := map[string]languages.Herd{"expired": {}, "code": {Code: true}, "killed": {Kill: true}}
 	for _, l := range languages.All() {

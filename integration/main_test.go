@@ -18,8 +18,7 @@ import (
 )
 
 // TestMain runs the tests, stops the shared servers, and reports the servers on which the
-// tests ran. In a process that a test has started as a worker, TestMain carries out jobs
-// instead.
+// tests ran. In a process that a test started as a worker, TestMain carries out jobs instead.
 func TestMain(m *testing.M) {
 	if os.Getenv(workerEnv) != "" {
 		os.Exit(work())
@@ -43,7 +42,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// finish stops the remaining servers, and prints the report. It returns an error if a server
+// finish stops the remaining servers, and prints the report. finish returns an error if a server
 // cannot be stopped, if a container, network or volume remains, or if no case of a required
 // backend passed.
 func finish() error {
@@ -58,8 +57,8 @@ func finish() error {
 	return errors.Join(errs...)
 }
 
-// nothingIsLeft removes the remaining containers. It then returns an error if a container, network
-// or volume of this run remains.
+// nothingIsLeft removes the remaining containers, and then returns an error if a container,
+// network or volume of this run remains.
 func nothingIsLeft() error {
 	e, err := docker()
 	if err != nil {

@@ -34,7 +34,7 @@ const (
 	mysqlPort  = "3306/tcp"
 )
 
-// A MySQL is a running server: MySQL or MariaDB.
+// A MySQL is a running MySQL or MariaDB server.
 type MySQL struct {
 	*Server
 	config mysql.Config
@@ -97,8 +97,8 @@ func rootConfig() *mysql.Config {
 	return config
 }
 
-// Database returns the data source name of a new database. On a server that the tests have
-// not started, the database is dropped when the test ends.
+// Database returns the data source name of a new database. On a server that the tests did
+// not start, the database is dropped when the test ends.
 func (m *MySQL) Database(t testing.TB) string {
 	t.Helper()
 	name := strings.ReplaceAll(unique(), "-", "_")
@@ -199,15 +199,15 @@ func firstStatements(host string) string {
 		host, mysqlPassword())
 }
 
-// mysqlOptions make a server small and quick to start. Committed data survives a crash of the
-// server, but may be lost in a crash of the machine.
+// mysqlOptions contains flags that make a server small and quick to start. Committed data
+// survives a crash of the server, but may be lost in a crash of the machine.
 var mysqlOptions = []string{
 	"--no-defaults", "--skip-name-resolve", "--skip-log-bin", "--performance-schema=off", "--max-connections=500",
 	"--innodb-buffer-pool-size=32M", "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=2",
 }
 
-// mysqlStandIn builds an image of the MariaDB that is installed on this machine. If none is
-// installed, the error is an absentError.
+// mysqlStandIn builds an image of the MariaDB that is installed on this machine. If MariaDB is
+// not installed, the error is an absentError.
 func mysqlStandIn(ctx context.Context, e *engine) (image, error) {
 	server, install, err := mariadb.Find()
 	if err != nil {
@@ -284,8 +284,8 @@ func withLibraries(ctx context.Context, program string) ([]file, error) {
 	return files, nil
 }
 
-// walk returns the regular files under the directory from, as files under the directory to
-// of an image.
+// walk returns the regular files of one directory tree, with their paths in an image. The
+// directory named by from corresponds to the image's directory named by to.
 func walk(from, to string) ([]file, error) {
 	var files []file
 	err := filepath.WalkDir(from, func(name string, entry fs.DirEntry, err error) error {
@@ -299,16 +299,16 @@ func walk(from, to string) ([]file, error) {
 	return files, err
 }
 
-// supervisor is a shell script that runs the server in its arguments. The script stops the server
-// at the end of standard input, and kills the server if it reads a line. The server therefore ends
-// with the tests, even if the tests are killed.
+// supervisor is a shell script that runs the server in its arguments. If the script reads a line
+// from standard input, the script kills the server. At the end of standard input, the script stops
+// the server. The server therefore ends with the tests, even if the tests are killed.
 const supervisor = `exec 3<&0
 "$@" </dev/null & pid=$!
 { if read -r _; then kill -KILL $pid; else kill $pid; fi; } <&3 >/dev/null 2>&1 &
 wait $pid`
 
-// mysqlProcess starts the MariaDB of this machine as a process. reason, which appears in the
-// report, says why no container runs.
+// mysqlProcess starts the MariaDB that is installed on this machine as a process. reason, which
+// appears in the report, says why no container runs.
 func mysqlProcess(ctx context.Context, reason string) (*Server, error) {
 	program, install, err := mariadb.Find()
 	if err != nil {
@@ -353,7 +353,7 @@ func mysqlProcess(ctx context.Context, reason string) (*Server, error) {
 }
 
 // untilReady waits until a login with config succeeds. If ctx ends first, untilReady returns the
-// error of the last login.
+// error from the last login.
 func untilReady(ctx context.Context, config *mysql.Config) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

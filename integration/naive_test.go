@@ -101,7 +101,7 @@ type funcs struct {
 func (f funcs) get(ctx context.Context) ([]byte, error)    { return f.read(ctx) }
 func (f funcs) put(ctx context.Context, data []byte) error { return f.write(ctx, data) }
 
-// creating is a box whose secret must be created with make before the first write.
+// A creating is a box whose secret must be created before the first write, with the function make.
 type creating struct {
 	funcs
 	make func(ctx context.Context) error

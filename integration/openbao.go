@@ -27,8 +27,8 @@ func SharedOpenBao(t testing.TB) *Vault {
 	return v
 }
 
-// runOpenBao starts a container with a development server of OpenBao. token is the root
-// token, and a KV engine is mounted at "secret".
+// runOpenBao starts an OpenBao development server in a container. token is the root token, and a
+// KV engine is mounted at "secret".
 func runOpenBao(ctx context.Context, token string) (*Server, error) {
 	engine, err := docker()
 	if err != nil {

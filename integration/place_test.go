@@ -66,7 +66,7 @@ func (p place) open(ctx context.Context) (store, error) {
 	return p.openAs(ctx, manner{}, &probe{})
 }
 
-// mustOpen opens a store. Its connections are closed when the test ends.
+// mustOpen opens a store. The connections of the store are closed when the test ends.
 func (p place) mustOpen(t *testing.T) store {
 	t.Helper()
 	seen := &probe{}
@@ -172,7 +172,7 @@ func (p place) gcp(ctx context.Context, seen *probe) (*secretmanager.Client, err
 	return client, err
 }
 
-// A kindOfPlace makes places of one kind: on a server that the tests share, or without a server.
+// A kindOfPlace creates places of one kind: on a server that the tests share, or without a server.
 type kindOfPlace struct {
 	backend *Backend // nil if the kind needs no server
 	name    string

@@ -25,8 +25,8 @@ type probe struct {
 	closers   []func()
 	requests  int
 	reads     []span
-	answered  int64 // time after the accounts server had answered this process; 0 if it has not
-	committed int64 // time after the store had stored the answer; 0 if it has not
+	answered  int64 // time after the accounts server had answered this process; 0 if the server has not answered
+	committed int64 // time after the store had stored the answer; 0 if the answer is not stored
 }
 
 // A span is the time from Begin to End. All times of a probe are in nanoseconds since the Unix
@@ -83,8 +83,8 @@ func (p *probe) closing(c func()) {
 	p.closers = append(p.closers, c)
 }
 
-// request calls do, which makes one request to the store. Once the probe is armed, request
-// counts the requests, and kills the process at the request that death names.
+// request calls the function do, which makes one request to the store. Once the probe is armed,
+// request counts the requests, and kills the process at the request that death names.
 func (p *probe) request(do func()) {
 	p.mu.Lock()
 	n := 0
@@ -103,8 +103,8 @@ func (p *probe) request(do func()) {
 	}
 }
 
-// read calls do, which reads the record. Once the probe is armed, read records the span of
-// each read.
+// read calls the function do, which reads the record. Once the probe is armed, read records the
+// span of each read.
 func (p *probe) read(do func()) {
 	begin := time.Now().UnixNano()
 	do()
@@ -116,8 +116,8 @@ func (p *probe) read(do func()) {
 }
 
 // looks returns a clock for a store whose reads the probe cannot observe. Each use of the
-// clock is recorded as a read. The store uses the clock only after a read that returns another
-// token than the stale token. Each read after the commit returns another token, and is therefore
+// clock is recorded as a read. The store uses the clock only after a read that returns a token
+// other than the stale token. Each read after the commit returns another token, and is therefore
 // recorded.
 func (p *probe) looks(now func() time.Time) func() time.Time {
 	return func() time.Time {
@@ -126,8 +126,8 @@ func (p *probe) looks(now func() time.Time) func() time.Time {
 	}
 }
 
-// ask calls do, which sends a request to the accounts server, and records the time of the
-// answer. ask kills the process at the points that death names.
+// ask calls the function do, which sends a request to the accounts server. ask records the time of
+// the answer, and kills the process at the points that death names.
 func (p *probe) ask(do func()) {
 	if p.death.Asking {
 		die()

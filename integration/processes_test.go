@@ -133,7 +133,7 @@ func savers(round int) []plainToken {
 	return all
 }
 
-// whole returns the records that result from saving all tokens of savers, by user.
+// whole returns the records that result from saving all tokens from savers, by user.
 func whole(round int) map[string]plainToken {
 	all := map[string]plainToken{}
 	for _, t := range savers(round) {
@@ -228,7 +228,7 @@ func saveAtOnce(t *testing.T, workers []*worker, at place, tokens []plainToken) 
 	}
 }
 
-// differences returns the names of the fields in which two tokens differ. It compares the
+// differences returns the names of the fields in which two tokens differ. differences compares the
 // secrets, the URLs, ClientID and ExpiresAt.
 func differences(a, b tokenstore.Token) []string {
 	var names []string

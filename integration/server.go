@@ -16,14 +16,14 @@ import (
 )
 
 const (
-	startTimeout = 5 * time.Minute  // time for a server to become ready, on a machine with much other work
+	startTimeout = 5 * time.Minute  // time for a server to become ready on a busy machine
 	stopTimeout  = 10 * time.Second // time for a server to end after a request to stop
 	callTimeout  = 30 * time.Second // time for one call that prepares a test or cleans up after a test
 )
 
 // A Server is a server that runs in a container, as a process, or outside the tests.
 type Server struct {
-	// Addr is the address of a server that the tests have started, as host:port. Addr may
+	// Addr is the address of a server that the tests started, as host:port. Addr may
 	// change when a container is restarted. For an external server, Addr is the address from
 	// the environment, or empty.
 	Addr string
@@ -35,7 +35,7 @@ type Server struct {
 	logged sync.Once // prints the server's output
 }
 
-// An instance is a server that the tests have started and control.
+// An instance is a server that the tests started and control.
 type instance interface {
 	kill(ctx context.Context) error            // ends the server immediately, as a crash would
 	start(ctx context.Context) (string, error) // restarts the server with its stored data, and returns its address
@@ -51,7 +51,7 @@ func (s *Server) String() string { return s.what + ", " + s.about }
 // About returns the version of the server and whether it is real.
 func (s *Server) About() string { return s.about }
 
-// own reports whether the tests have started the server. Tests need not remove their data from
+// own reports whether the tests started the server. Tests need not remove their data from
 // such a server, because the server is removed at the end.
 func (s *Server) own() bool { return s != nil && s.run != nil }
 
@@ -87,7 +87,7 @@ func (s *Server) Watch(t testing.TB) {
 	})
 }
 
-// obituary returns a message that the server has crashed. The message of the first call
+// obituary returns a message that the server has crashed. The message that the first call returns
 // includes the server's output.
 func (s *Server) obituary() string {
 	text := s.what + " has died; what it printed is above"
@@ -95,8 +95,8 @@ func (s *Server) obituary() string {
 	return text
 }
 
-// report prints the output of a crashed server, unless a test has printed the output. If all tests
-// fail before the engine notices the crash, no test prints the output.
+// report prints the output of a crashed server, unless a test has printed the output. No test
+// prints the output if all tests fail before the engine notices the crash.
 func (s *Server) report() {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
@@ -160,8 +160,8 @@ func (s *Server) cleanUp(t testing.TB) {
 	})
 }
 
-// orStop returns s if err, the error of the last start step, is nil. Otherwise, orStop stops s
-// and returns the error, because the caller gets no server to stop.
+// orStop returns s if err, the error from the last step of the start, is nil. Otherwise, orStop
+// stops s and returns the error, because the caller gets no server to stop.
 func (s *Server) orStop(err error) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.stop())
@@ -277,8 +277,8 @@ func (p *process) address(ctx context.Context, first <-chan string) (string, err
 	}
 }
 
-// ending marks the end of the process as expected. It returns the command, its standard
-// input, and a channel that is closed after the process has ended.
+// ending marks the end of the process as expected. ending returns the command, the command's
+// standard input, and a channel that is closed after the process has ended.
 func (p *process) ending() (*exec.Cmd, io.WriteCloser, chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

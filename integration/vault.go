@@ -31,7 +31,7 @@ const (
 type Vault struct {
 	*Server
 	Addr      string // base URL, without a trailing "/"
-	RootToken string // has all permissions
+	RootToken string // token with all permissions
 	Mount     string // mount path of the KV engine, without a trailing "/"
 
 	// UnsealKey unseals the server. UnsealKey is empty for a shared server, which tests
@@ -56,7 +56,7 @@ func SharedVault(t testing.TB) *Vault {
 	return v
 }
 
-// sharedToken returns the root token of the shared servers of Vault and OpenBao that the tests
+// sharedToken returns the root token of the shared Vault and OpenBao servers that the tests
 // start.
 var sharedToken = sync.OnceValue(func() string { return "root-" + rand.Text() })
 
@@ -113,8 +113,8 @@ func (v *Vault) Start(t testing.TB) {
 	v.waitForKV(t)
 }
 
-// waitForKV waits until the KV engine answers, as Eventually does. An engine is not ready
-// immediately after it is mounted, or after the server is unsealed.
+// waitForKV calls Eventually to wait until the KV engine answers. An engine is not ready
+// immediately after the engine is mounted, or after the server is unsealed.
 func (v *Vault) waitForKV(t testing.TB) {
 	t.Helper()
 	client := v.Client(t, v.RootToken)
@@ -175,9 +175,9 @@ func vaultStandIn(ctx context.Context, e *engine) (image, error) {
 	return i, err
 }
 
-// durableVault makes a container of the image start a server that keeps its data, instead of a
-// development server. The data is in integrated storage, because Vault's storage "file" does not
-// survive a crash: see vaultdev.
+// durableVault returns an option for a container of the image i. With this option, the container
+// starts a server that keeps its data, instead of a development server. The data is in integrated
+// storage, because Vault's storage "file" does not survive a crash: see vaultdev.
 func durableVault(i image) testcontainers.CustomizeRequestOption {
 	return func(r *testcontainers.GenericContainerRequest) error {
 		if i.standIn {
@@ -244,7 +244,7 @@ func withoutVault(environ []string) []string {
 
 // Client returns a client with the given token, which may be empty. The environment configures
 // the client, except for the address and the token. The namespace from the environment applies
-// only if the tests have not started the server.
+// only if the tests did not start the server.
 func (v *Vault) Client(t testing.TB, token string) *api.Client {
 	t.Helper()
 	config := api.DefaultConfig()
@@ -274,7 +274,7 @@ func (v *Vault) Client(t testing.TB, token string) *api.Client {
 }
 
 // Prefix returns a unique path below the mount, without a "/" at either end. On a server that the
-// tests have not started, the secrets under the path are removed when the test ends.
+// tests did not start, the secrets under the path are removed when the test ends.
 func (v *Vault) Prefix(t testing.TB) string {
 	t.Helper()
 	prefix := unique()
@@ -375,7 +375,7 @@ func (v *Vault) Revoke(t testing.TB, token string) {
 	v.write(t, "auth/token/revoke", map[string]any{"token": token})
 }
 
-// Seal seals the server. A sealed server refuses all requests for data until Unseal.
+// Seal seals the server. A sealed server refuses all requests for data until Unseal is called.
 func (v *Vault) Seal(t testing.TB) {
 	t.Helper()
 	if v.UnsealKey == "" {
@@ -386,8 +386,8 @@ func (v *Vault) Seal(t testing.TB) {
 	}
 }
 
-// Unseal unseals the server, and waits until the server is active, as Eventually does. A server
-// with integrated storage is a standby until it has elected itself.
+// Unseal unseals the server, and calls Eventually to wait until the server is active. A server
+// with integrated storage is a standby until the server elects itself.
 func (v *Vault) Unseal(t testing.TB) {
 	t.Helper()
 	client := v.Client(t, v.RootToken)
@@ -419,7 +419,7 @@ func (v *Vault) write(t testing.TB, path string, data map[string]any) *api.Secre
 	return secret
 }
 
-// set writes data to a path with the root token. On a server that the tests have not started, the
+// set writes data to a path with the root token. On a server that the tests did not start, the
 // path is deleted when the test ends.
 func (v *Vault) set(t testing.TB, path string, data map[string]any) {
 	t.Helper()
@@ -432,7 +432,7 @@ func (v *Vault) set(t testing.TB, path string, data map[string]any) {
 	}
 }
 
-// cleanUp calls f with a client that has the root token when the test ends.
+// cleanUp arranges for f to be called when the test ends, with a client that has the root token.
 func (v *Vault) cleanUp(t testing.TB, what string, f func(context.Context, *api.Client) error) {
 	client := v.Client(t, v.RootToken)
 	t.Cleanup(func() {

@@ -22,7 +22,7 @@ import (
 // The tests in this file check the behavior of Vault on which package vaultstore depends. The
 // tests also check that the fake of package fakevault behaves in the same way.
 
-// A server is a real Vault or a fake. Its methods have the signatures of those of
+// A server is a real Vault or a fake. The methods have the same signatures as the methods of
 // integration.Vault.
 type server interface {
 	Prefix(t testing.TB) string
@@ -380,8 +380,7 @@ const (
 	invalid = `{"errors":["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"]}`
 )
 
-// expect checks the status of an answer, and that its body is text. If text is empty,
-// expect checks only the status.
+// expect checks that an answer has the given status and, unless text is empty, the body in text.
 func expect(t *testing.T, what string, got answer, status int, text string) {
 	t.Helper()
 	if got.status != status || text != "" && strings.TrimSpace(got.body) != text {
@@ -426,9 +425,9 @@ func TestPolicy(t *testing.T) {
 }
 
 // TestMount checks that a token with a policy for a path of a mount can read the type and the
-// version of the mount's engine. The token must not be able to read those of another mount. The
-// test also checks that KV version 1 responds to reads and lists of missing secrets as version 2
-// does. KV version 1 must respond to a write with status 204.
+// version of the mount's engine. The token must not be able to read the type and the version for
+// another mount. The test also checks that KV version 1 responds to reads and lists of missing
+// secrets as version 2 does. KV version 1 must respond to a write with status 204.
 func TestMount(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, n node) {
@@ -572,7 +571,7 @@ func TestAppRole(t *testing.T) {
 		expect(t, "wrong secret", login(role.RoleID, "none"), 400, `{"errors":["invalid role or secret ID"]}`)
 		expect(t, "wrong role", login("none", role.SecretID), 400, `{"errors":["invalid role or secret ID"]}`)
 		expect(t, "no secret", login(role.RoleID, ""), 400, `{"errors":["missing secret_id"]}`)
-		if n.real() { // Vault fails before it asks the auth method; the fake returns the error of the method
+		if n.real() { // Vault fails before it asks the auth method; the fake returns the error from the auth method
 			expect(t, "no role", login("", role.SecretID), 500, `{"errors":["failed to determine alias name from login request"]}`)
 		}
 	})

@@ -53,7 +53,7 @@ const (
 
 type result struct {
 	Failed       string // the error if the job failed
-	Code         string // error code of the accounts server, if it refused the request
+	Code         string // error code from the accounts server, if the server refused the request
 	ID, UserName string
 	Access       string
 

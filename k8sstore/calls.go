@@ -54,7 +54,7 @@ func (s *secrets) read(ctx context.Context, name string) (state, error) {
 	return decode(o), nil
 }
 
-// create creates the named Secret. create returns the version of the Secret and the number of
+// create creates the named Secret. create returns the version of the Secret, and the number of
 // times that the client sent the request. options are the values of CreateOptions.DryRun.
 func (s *secrets) create(ctx context.Context, name string, p driver.Payload, options ...string) (driver.Version, int64, error) {
 	if err := ctx.Err(); err != nil {
@@ -68,8 +68,8 @@ func (s *secrets) create(ctx context.Context, name string, p driver.Payload, opt
 	return version(o.UID, o.ResourceVersion), sent.Load(), nil
 }
 
-// A patch is a change to a Secret. A nil value in labels or annotations removes the key. If
-// data is nil, the data of the Secret stays unchanged.
+// A patch is a change to a Secret. A nil value in labels or annotations means that the key is
+// removed. If data is nil, the data of the Secret stays unchanged.
 type patch struct {
 	labels, annotations map[string]*string
 	data                []byte
@@ -138,12 +138,13 @@ func (s *secrets) carrying(ctx context.Context, key string) (found []*object, er
 	return found, err
 }
 
-// list calls use for each Secret that options select, until use returns false. list skips
-// Secrets of other programs and prefixes.
+// list calls the function use for each Secret that options select, until the function returns
+// false. list skips Secrets of other programs and prefixes.
 //
-// The pages show the state at a single point in time while etcd keeps that state: five minutes
-// by default. After that time, the server continues after the last name with the current state.
-// A Secret that exists throughout the list is listed, and no name is listed twice.
+// The pages show the state at a single point in time for as long as etcd keeps that state: five
+// minutes by default. After that time, the server continues after the last name with the current
+// state. A Secret that exists from the beginning to the end of the list is listed, and no name is
+// listed twice.
 func (s *secrets) list(ctx context.Context, options metav1.ListOptions, use func(*object) bool) error {
 	options.Limit = page
 	for {

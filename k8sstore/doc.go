@@ -51,9 +51,9 @@
 // parts of the Secret that the patch does not mention, such as labels, owners and finalizers of
 // other programs. A deletion has the same preconditions.
 //
-// Options.Owner makes an object in the namespace the owner of the Secrets that a store
-// creates. Kubernetes deletes these Secrets together with the owner. Do not choose a Deployment
-// that is deleted and recreated during updates.
+// Options.Owner makes an object in the namespace the owner of the Secrets that a store creates.
+// Kubernetes deletes these Secrets together with the owner. Do not choose a Deployment that is
+// deleted and created again during updates.
 //
 // # Who can read a record
 //
@@ -66,10 +66,10 @@
 //     any Secret of the namespace. In a separate namespace without Pods, no account needs that
 //     permission.
 //   - etcd stores Secrets unencrypted unless the API server is configured to encrypt them
-//     (EncryptionConfiguration, --encryption-provider-config). Without encryption, disks,
-//     backups and snapshots of etcd contain the Secrets in plain text. With a KMS provider, the
-//     key is not on the disk of etcd. Managed services differ; look for "envelope encryption of
-//     Secrets".
+//     (EncryptionConfiguration, --encryption-provider-config). Without encryption, disks, backups
+//     and snapshots of etcd contain the Secrets in plain text. With a KMS provider, the key is not
+//     on the disk of etcd. Managed services differ: search their documentation for "envelope
+//     encryption".
 //   - The API server can log request bodies. The audit policy should use at most the level
 //     "Metadata" for Secrets. client-go logs bodies at klog level 8 and above.
 //
@@ -78,7 +78,8 @@
 //
 // # Calls
 //
-// The operations of a store consist of operations of package driver, which make these calls:
+// The operations of package driver, from which the operations of a store are built, make these
+// calls:
 //
 //	Get, Fresh    1 GET
 //	Create        1 POST; then 1 GET if the name is in use
@@ -92,10 +93,10 @@
 //
 // The client controls retries, pauses and timeouts. client-go repeats a request, even a write,
 // whose response has a Retry-After header. A server that limits its clients sends 429 with that
-// header, and a server without a connection to etcd sends 5xx with that header. If a repeated
-// write is refused, the first attempt may have been applied. After a refused Create or Update,
-// the driver reads the Secret and compares the data with the data of the write. If the outcome
-// remains unknown, the error matches ErrUnavailable, never ErrConflict.
+// header, and a server without a connection to etcd sends 5xx with that header. If a repeated write
+// is refused, an earlier attempt may have been applied. After the refusal of a repeated Create or
+// Update, the driver reads the Secret and compares its data with the data of the write. If the
+// outcome remains unknown, the error matches ErrUnavailable, never ErrConflict.
 //
 // # Limits
 //
@@ -110,14 +111,14 @@
 // Reads and lists request the newest state, which the server confirms with a quorum of
 // etcd. A write is visible immediately: ListLag and ReadLag are zero.
 //
-// The pages of one list show the state at a single point in time while etcd keeps that state:
-// five minutes by default. After that time, the list continues with the current state; each
-// record that exists throughout the list is listed once.
+// The pages of one list show the state at a single point in time for as long as etcd keeps that
+// state: five minutes by default. After that time, the list continues with the current state. Each
+// record that exists from the beginning to the end of the list is listed once.
 //
-// A version consists of the UID of the Secret and the revision of etcd, a counter of the whole
-// cluster. After etcd has been restored from a backup, the revision continues from the backup,
-// and revisions occur twice. Stop the programs during the restoration, or restore with "etcdutl
-// snapshot restore --bump-revision".
+// A version consists of the UID of the Secret and the revision of etcd, which is a counter for the
+// whole cluster. After etcd was restored from a backup, the revision continues from the backup, and
+// the same revisions occur again. Stop the programs during the restoration, or restore with
+// "etcdutl snapshot restore --bump-revision".
 //
 // # Errors
 //
@@ -131,11 +132,11 @@
 //	408, 410 and 5xx
 //	     ErrUnavailable; ErrRefused if the request is too large
 //
-// The error of a failed connection matches ErrUnavailable, or ErrRefused if the scheme of the
-// address or the certificate is wrong. If the client's own rate limit refuses a request, the
-// error matches ErrThrottled. If a plug-in could not fetch credentials, the error matches
-// ErrUnavailable and ErrCredentials. Reads cannot distinguish a missing namespace from a
-// namespace without records. The creation of a record reports the missing namespace.
+// If a connection fails, the error matches ErrUnavailable, or ErrRefused if the scheme of the
+// address or the certificate is wrong. If the client's own rate limit refuses a request, the error
+// matches ErrThrottled. If a plug-in could not fetch credentials, the error matches ErrUnavailable
+// and ErrCredentials. Reads cannot distinguish a missing namespace from a namespace without
+// records. The creation of a record reports the missing namespace.
 //
 // # Other programs
 //

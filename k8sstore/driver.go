@@ -17,12 +17,12 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// maxSize is Properties.MaxSize in bytes. Kubernetes accepts 1 MiB, but maxSize is the smallest
-// limit of the supported services, so that records can move between services.
+// maxSize is the maximum size of a record, in bytes. It is the smallest limit of the supported
+// services, so that records can move between services. Kubernetes itself accepts 1 MiB.
 const maxSize = 64 << 10
 
-// patience limits the time for which Create waits while a Secret with the name is being
-// deleted.
+// patience is the maximum time for which Create waits while an earlier Secret with the same name is
+// being deleted.
 const patience = 30 * time.Second
 
 // secrets implements driver.Secrets.
@@ -35,7 +35,7 @@ type secrets struct {
 
 var _ driver.Secrets = (*secrets)(nil)
 
-// Format prints only the type of s. Without Format, package fmt would print the contents of the
+// Format prints only the type of s. Without Format, package fmt would print the fields of the
 // client.
 func (s *secrets) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*k8sstore.secrets") }
 
@@ -91,9 +91,9 @@ func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (v 
 	return v, err
 }
 
-// unknown returns an error matching ErrUnavailable, for a write that the client has repeated
-// and the server has then refused. The first attempt may have been applied, and another process
-// may then have changed or deleted the Secret.
+// unknown returns an error matching ErrUnavailable for a write that the server refused after the
+// client had repeated it. An earlier attempt may have been applied, and another process may then
+// have changed or deleted the Secret.
 func (s *secrets) unknown(name string) error {
 	return fmt.Errorf("%w: Secret %q: whether the write was applied before it was repeated cannot be seen", driver.ErrUnavailable, s.full(name))
 }

@@ -28,7 +28,7 @@ const (
 	textTooLarge    = "etcdserver: request is too large" // etcd: api/v3rpc/rpctypes
 )
 
-// classify returns the class of an error of the client, or nil if the error has no class.
+// classify returns the class of an error from the client, or nil if the error has no class.
 func classify(err error) error {
 	var (
 		answer    apierrors.APIStatus
@@ -52,8 +52,8 @@ func classify(err error) error {
 	return nil
 }
 
-// classifyAnswer returns the class of a Status. Either the server has sent the Status, or the
-// client has made the Status from a response in another format.
+// classifyAnswer returns the class of a Status. Either the server sent the Status, or the client
+// created the Status from a response in another format.
 func classifyAnswer(s metav1.Status) error {
 	switch code := int(s.Code); {
 	case code == http.StatusUnauthorized:
@@ -79,26 +79,27 @@ func classifyAnswer(s metav1.Status) error {
 	return driver.ErrRefused
 }
 
-// ofSecret reports whether s is a Status of the server about a Secret, and not about another
-// object, such as a namespace or a quota. A Status about failed preconditions of a deletion
-// names the kind "Secret"; other Statuses name the resource "secrets".
+// ofSecret reports whether s is a Status from the server about a Secret, and not about another
+// object, such as a namespace or a quota. A Status about failed preconditions of a deletion names
+// the kind "Secret"; other Statuses name the resource "secrets".
 func ofSecret(s metav1.Status) bool {
 	return s.Details != nil && (s.Details.Kind == "secrets" || s.Details.Kind == "Secret") && !foreign(s)
 }
 
-// foreign reports whether the client has made a Status from a response in another format,
-// such as that of a proxy.
+// foreign reports whether the client created the Status from a response in another format, such as
+// the page of a proxy.
 func foreign(s metav1.Status) bool { return caused(s, metav1.CauseTypeUnexpectedServerResponse) }
 
 func caused(s metav1.Status, cause metav1.CauseType) bool {
 	return s.Details != nil && slices.ContainsFunc(s.Details.Causes, func(c metav1.StatusCause) bool { return c.Type == cause })
 }
 
-// errUnreadable means that a response is not in Kubernetes' format.
+// errUnreadable means that a response is not in Kubernetes' format, for example because a proxy
+// sent it.
 var errUnreadable = errors.New("the answer is not in Kubernetes' form")
 
-// callError converts an error of the client to an error of the driver, as driverkit.CallError
-// does. The text of the result quotes neither sent nor stored data.
+// callError converts an error from the client to an error of the driver, as driverkit.CallError
+// does. The result quotes neither the data in sent nor stored data.
 func callError(ctx context.Context, call string, err error, sent []byte) error {
 	class := classify(err)
 	var answer apierrors.APIStatus
@@ -119,7 +120,7 @@ type refusal struct {
 	answer *apierrors.StatusError
 }
 
-// newRefusal returns a refusal for the response s to a call. newRefusal replaces each text that
+// newRefusal returns a refusal for the given response to a call. newRefusal replaces each text that
 // is not from Kubernetes, and each text that repeats a part of sent.
 func newRefusal(call string, s metav1.Status, sent []byte) *refusal {
 	s = *s.DeepCopy()

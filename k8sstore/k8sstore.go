@@ -18,8 +18,7 @@ import (
 
 // Options configures a store. A nil *Options is equivalent to the zero value.
 type Options struct {
-	// Store holds the options that all backends have in common. Nil means the default
-	// options.
+	// Store holds the options that all backends have in common. Nil means the defaults.
 	Store *tokenstore.Options
 
 	// Labels and Annotations are added to every Secret that the store writes. The keys must not
@@ -54,8 +53,8 @@ type SecretsGetter[S Secrets] interface {
 // Secrets begin with prefix and '-'. The namespace must be a DNS label, such as "crm-tokens".
 // The prefix must be a DNS subdomain of at most 188 characters, such as "oauth-crm".
 //
-// New does no I/O, and returns an error only if an argument is invalid. The store uses the
-// credentials, rate limit and retries of client. opts may be nil.
+// New does no I/O, and returns an error only if an argument is invalid. client must not be nil, and
+// opts may be nil. The store uses the credentials, rate limit and retries of client.
 func New[S Secrets](client SecretsGetter[S], namespace, prefix string, opts *Options) (*tokenstore.Store, error) {
 	d, err := NewDriver(client, namespace, prefix, opts)
 	if err != nil {
@@ -64,8 +63,8 @@ func New[S Secrets](client SecretsGetter[S], namespace, prefix string, opts *Opt
 	return tokenstore.New(d, cmp.Or(opts, &Options{}).Store)
 }
 
-// NewDriver returns the driver that New uses, for decorators and tests. See New for the
-// parameters.
+// NewDriver returns the driver that New uses, for decorators and tests. The driver is a
+// driver.Inspector. See New for the parameters and the error.
 func NewDriver[S Secrets](client SecretsGetter[S], namespace, prefix string, opts *Options) (driver.Secrets, error) {
 	if client == nil {
 		return nil, errors.New("k8sstore: the client is nil")
@@ -89,8 +88,8 @@ func NewDriver[S Secrets](client SecretsGetter[S], namespace, prefix string, opt
 	}, nil
 }
 
-// maxPrefix leaves room for '-' and the name of a record. The name of a Secret has at most 253
-// characters.
+// maxPrefix is the maximum number of characters of a prefix. The name of a Secret has at most 253
+// characters, including '-' and the name of the record, which follow the prefix.
 const maxPrefix = validation.DNS1123SubdomainMaxLength - 65
 
 // check returns an error if o is invalid. The error does not quote the values of labels and

@@ -114,8 +114,7 @@ func (e *env) many(n int) {
 	}
 }
 
-// is checks that err matches want and no other class. If want is nil, is checks that err
-// matches no class.
+// is checks that err matches want and no other class. If want is nil, err must match no class.
 func is(t testing.TB, op string, err, want error) {
 	t.Helper()
 	for _, class := range slices.Concat(classes, []error{context.Canceled, context.DeadlineExceeded}) {
@@ -432,7 +431,7 @@ func unreachable() *metav1.Status {
 	}
 }
 
-// TestWritesThatTheClientRepeats checks writes that the client repeats although the server has
+// TestWritesThatTheClientRepeats checks writes that the client repeats even though the server
 // applied the first attempt. A repeated write succeeds unless another process has changed or
 // deleted the Secret in the meantime.
 func TestWritesThatTheClientRepeats(t *testing.T) {
@@ -460,8 +459,8 @@ func TestWritesThatTheClientRepeats(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	// overtaken calls change, a write of another process, between the two attempts of the
-	// client.
+	// overtaken runs the function change, a write by another process, between the two attempts of
+	// the client.
 	overtaken := func(e *env, verb string, change func()) {
 		var once sync.Once
 		e.server.Inject(func(q *fakek8s.Request) *fakek8s.Fault {

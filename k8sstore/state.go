@@ -14,7 +14,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// An object is a Secret of Kubernetes.
+// An object is a Kubernetes Secret.
 type object = v1.Secret
 
 // The type, annotation and data item of a record's Secret.
@@ -40,8 +40,8 @@ type state struct {
 	err         error // why data is nil; matches ErrCorrupt
 }
 
-// version returns the driver.Version of a Secret: its UID, and the revision of etcd, a counter
-// of the whole cluster.
+// version returns the driver.Version for the UID of a Secret and the revision of etcd, which is a
+// counter for the whole cluster.
 func version(uid types.UID, revision string) driver.Version {
 	return driver.Version(string(uid) + " " + revision)
 }
@@ -51,7 +51,7 @@ func parse(v driver.Version) (uid types.UID, revision string, ok bool) {
 	return types.UID(id), revision, id != "" && revision != ""
 }
 
-// encode returns the Secret of a new record.
+// encode returns the Secret for a new record.
 func (s *secrets) encode(name string, p driver.Payload) *object {
 	o := &object{
 		ObjectMeta: metav1.ObjectMeta{Name: s.full(name), Namespace: s.namespace, Labels: s.labelsFor(p.Labels), Annotations: maps.Clone(s.annotations)},
@@ -104,8 +104,8 @@ func (s *secrets) named(o *object) (driver.Named, error) {
 // full returns the Kubernetes name of the Secret of the named record.
 func (s *secrets) full(name string) string { return s.prefix + "-" + name }
 
-// short returns the name of the record in the Secret with the Kubernetes name full. short
-// returns "" if the Secret belongs to another program or prefix.
+// short returns the name of the record in the Secret with the given Kubernetes name. short returns
+// "" if the Secret belongs to another program or prefix.
 func (s *secrets) short(full string) string {
 	name, ok := strings.CutPrefix(full, s.prefix+"-")
 	if !ok || !driverkit.LegalName(name) {

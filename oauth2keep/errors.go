@@ -12,7 +12,7 @@ import (
 
 // Error classes of packages initializer and tokenstore, for errors.Is.
 //
-// If the authorization server has refused a request of a Keeper or of a TokenSource, errors.As also
+// If the authorization server refused a request from a Keeper or a TokenSource, errors.As also
 // finds an *oauth2.RetrieveError, as in x/oauth2. The Body of the RetrieveError is empty. If the
 // error matches ErrReauthRequired, the ErrorCode is "invalid_grant". Errors of Forget and of HTTP
 // clients have no RetrieveError.

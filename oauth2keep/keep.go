@@ -13,7 +13,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// As identifies a token by its user, authorization server and resource. User is required.
+// An As identifies a token by its user, authorization server and resource. User is required.
 type As struct {
 	// User is the name of the user. A program with one user can choose any name.
 	User string
@@ -36,17 +36,17 @@ const NoIssuer = initializer.NoIssuer
 type Keeper struct {
 	store tokenstore.TokenStore
 	as    As
-	conf  *initializer.Config // a pointer, so that package fmt prints only an address in another value
+	conf  *initializer.Config // a pointer, because package fmt prints a nested pointer as an address
 }
 
-// New returns a Keeper of the token that as identifies. New makes no call to store.
+// New returns a Keeper for the token that is identified by as. New does not call store.
 func New(store tokenstore.TokenStore, as As) *Keeper {
 	return &Keeper{store: store, as: as, conf: &initializer.Config{}}
 }
 
 // With returns a copy of k with the settings in c, such as RevokeURL, Hosts, TokenTypes and Logger.
-// The copy ignores Store, OAuth2, Token, Issuer and Resource of c. Its methods use c.HTTPClient if
-// their context has no client under the key oauth2.HTTPClient.
+// The copy ignores Store, OAuth2, Token, Issuer and Resource of c. A method of the copy uses
+// c.HTTPClient if its context has no client under the key oauth2.HTTPClient.
 func (k *Keeper) With(c initializer.Config) *Keeper {
 	return &Keeper{store: k.store, as: k.as, conf: &c}
 }
@@ -67,8 +67,8 @@ func (k *Keeper) config(ctx context.Context, conf *oauth2.Config) (initializer.C
 
 // TokenSource is conf.TokenSource with persistence: the returned source starts with the kept token,
 // and keeps every token that the source obtains. tok is a token from another source, or nil.
-// TokenSource keeps tok if tok is newer than the kept token, by the rules of initializer.Offer. If
-// a token is kept, TokenSource reads the store once if tok is nil, and otherwise two or three
+// TokenSource keeps tok if tok is newer than the kept token, by the rules of initializer.Offer.
+// With a kept token, TokenSource reads the store once if tok is nil, and otherwise two or three
 // times.
 //
 // If no token is kept, or the server permanently refuses the kept token, the error matches

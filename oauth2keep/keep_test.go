@@ -152,7 +152,7 @@ func TestKeeperExchange(t *testing.T) {
 	if got := w.token(w.process(), first); got.AccessToken != first.AccessToken {
 		t.Error("the kept token is another")
 	}
-	// Exchange returns an error for a refused code, although a token is kept.
+	// Exchange returns an error for a refused code, even though a token is kept.
 	_, err = w.process().Exchange(w.ctx(), w.conf, "code-unknown")
 	w.fails("an unknown code", err, oauth2keep.ErrReauthRequired)
 	// Exchange replaces the kept token.

@@ -14,9 +14,9 @@
 //	tokenkeep.refresh.adoption.lag        histogram, s         time from a commit to its adoption
 //	tokenkeep.call.duration               histogram, s         duration of a store's call to its backend
 //
-// The request of a refresh is the request to the authorization server. If a refresh ends without a
-// request, the wait ends with the refresh. The adoption lag is the time from the commit of a token
-// by another process until this process finds the token in the store.
+// The request of a refresh is the request to the authorization server. If a refresh makes no
+// request, its wait is the duration of the whole refresh. The adoption lag is the time from the
+// commit of a token by another process until this process finds the token in the store.
 //
 // The attributes are:
 //
@@ -35,7 +35,7 @@
 // the spans of its requests are children of the spans of refreshes.
 //
 // If a refresh or call failed, the status of its span is Error, unless the class is not_found,
-// exists, conflict or canceled. These classes need no action of an operator. A span with one of
+// exists, conflict or canceled. These classes need no action by an operator. A span with one of
 // these classes still has the attribute error.type.
 package otelkeep
 

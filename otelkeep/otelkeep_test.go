@@ -92,7 +92,7 @@ func (e *exporters) exported(t *testing.T) string {
 	return string(spans) + string(metrics) + fmt.Sprintf("%+v %+v", e.spans.GetSpans(), e.collected(t))
 }
 
-// count returns the number of measurements whose attributes contain all attributes in of.
+// count returns the number of measurements that have all the attributes in the slice of.
 func count(t *testing.T, m metricdata.Metrics, of ...attribute.KeyValue) (n uint64) {
 	t.Helper()
 	add := func(set attribute.Set, more uint64) {

@@ -15,7 +15,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// Create saves t like SaveToken if t describes no record, and reports whether it created a
+// Create saves t as SaveToken does if t describes no record, and reports whether it created a
 // record. If t describes a record, Create changes nothing, and returns the zero Token and
 // false without an error. The errors are those of SaveToken. If t has no access, refresh or
 // grant token, the error may match ErrNotFound even if t describes a record.
@@ -94,9 +94,9 @@ func (s *saver) createIfNew(ctx context.Context, v *ledger.View) (codec.Fields, 
 	return saved, err == nil, err
 }
 
-// FindTokens returns every record that at least one token in like describes, and possibly
-// other records. The result is ordered by ID. FindTokens may miss a write that returned less
-// than ListLag ago.
+// FindTokens returns every record that is described by a token in like, and possibly other
+// records. The result is ordered by ID. FindTokens may miss a write that returned less than
+// ListLag ago.
 //
 // FindTokens first lists the names in the store, and then reads only the records that it
 // needs. It reads all records if that takes fewer calls, or if a token in like does not

@@ -208,8 +208,8 @@ func TestFindTokens_Unreadable(t *testing.T) {
 	}
 }
 
-// A slow is a driver that accepts a burst of ten updates and ten updates a second, and
-// throttles all further updates.
+// A slow is a driver that accepts a burst of ten updates and then ten updates per second, and
+// throttles all other updates.
 type slow struct {
 	driver.Secrets
 

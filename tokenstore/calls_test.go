@@ -37,7 +37,8 @@ type recording struct {
 	steps  bool // leave out reads of the marker of keys, which have no fixed order
 }
 
-// of returns a driver that records the calls of process on d. If r is nil, of returns d.
+// of returns a driver that records the calls of process on d. If r is nil, the result is d
+// itself.
 func (r *recording) of(process string, d driver.Secrets) driver.Secrets {
 	if r == nil {
 		return d
@@ -189,7 +190,8 @@ func (r recorder) Fresh(ctx context.Context, name string, than driver.Secret) (d
 	return s, err
 }
 
-// newer adds the version of than to the text of a call, unless that version is empty.
+// newer returns the text of a call, with the version of the parameter than if that version is
+// not empty.
 func newer(call string, than driver.Secret) string {
 	if than.Version == "" {
 		return call
@@ -228,7 +230,7 @@ func (r recorder) Names(ctx context.Context) iter.Seq2[string, error] {
 	return r.Secrets.Names(ctx)
 }
 
-// all records a search or list with all its results, and returns the results.
+// all adds a search or list and its results to the recording, and returns the results.
 func (r recorder) all(text string, seq iter.Seq2[driver.Named, error]) iter.Seq2[driver.Named, error] {
 	all, err := collect(seq)
 	var found []string
@@ -274,7 +276,7 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// short joins lines, and writes consecutive equal lines only once, with their number.
+// short joins lines, and writes consecutive equal lines only once, with a count.
 func short(lines []string) string {
 	var b strings.Builder
 	for i := 0; i < len(lines); {

@@ -465,7 +465,8 @@ func must2(tokens []tokenstore.Token, err error) []tokenstore.Token {
 	return tokens
 }
 
-// The keys in the tests of Rekey, which replace the keys of labels and of records.
+// These are the keys in the tests of Rekey. The tests replace the keys of labels and of
+// records.
 var (
 	namesKey  = []byte("a key of names that stays")
 	labelsOld = []byte("the old key of labels")
@@ -644,7 +645,7 @@ func TestRekeyDryRun(t *testing.T) {
 	}
 }
 
-// A listener is a driver that calls list at each call of List.
+// A listener is a driver that calls the function list at each call of List.
 type listener struct {
 	driver.Secrets
 	list func()
@@ -677,7 +678,8 @@ func TestRekeyWritersWithOldKeys(t *testing.T) {
 	}
 }
 
-// An unanswered is a driver that loses the response to a write of the marker that before accepts.
+// An unanswered is a driver that calls the function before at each write of the marker, and loses
+// the response to the write if before returns true.
 type unanswered struct {
 	driver.Secrets
 	before func() bool

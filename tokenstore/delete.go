@@ -51,7 +51,7 @@ func (s *Store) delete(ctx context.Context, id string, check func(codec.Fields) 
 	})
 }
 
-// deleteRest deletes the remnants under name after a search has found no record. An abandoned
+// deleteRest deletes what is left under name after a search found no record. An abandoned
 // deletion may have left earlier states of the secret. The named entry may also lead to a
 // deleted record.
 func (s *Store) deleteRest(ctx context.Context, v *ledger.View, name ledger.Name) error {
@@ -60,7 +60,7 @@ func (s *Store) deleteRest(ctx context.Context, v *ledger.View, name ledger.Name
 	case !exists:
 		return s.ledger.CompleteDelete(ctx, name, driver.Secret{})
 	case e.Target() == nil:
-		return nil // another process created the entry only for a record with another ID to move to
+		return nil // the entry was created as the destination of a record with another ID
 	}
 	return s.ledger.Writer().RemoveDead(ctx, e)
 }

@@ -8,15 +8,15 @@
 //	token, err := store.FindToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001", ClientID: "1000.CLIENT"})
 //
 // Stores in the formats of the official Zoho SDKs (packages filestore and sqlstore) are
-// TokenStores too. They follow the same rules, with the exceptions that the rules name.
+// TokenStores too. These stores follow the same rules, except where a rule says otherwise.
 // Package conformance checks each numbered rule in a test case that names the rule.
 //
 // # Matching
 //
 // FindToken and SaveToken look for the record that a token describes. The first row of this
 // table that applies to the token decides: the search never continues with a later row. A
-// token has a field if that field is not empty. In the rules, like is the token that the
-// caller passes to FindToken.
+// token has a field if that field is not empty. In the rules, "like" stands for the token that
+// the caller passes to FindToken or Search.
 //
 //	#  the token has                                    it describes a record with
 //	0  ID                                               that ID, and the UserName and client that the token has
@@ -44,10 +44,10 @@
 //   - [TS-02] Row 1 finds the record with the same UserName and the same client, even if
 //     the ClientID is empty.
 //   - [TS-03] If like has no ClientID and no record has the same client, row 1 finds the
-//     user's only record that fits. A record fits if it has the Issuer and Resource that like
-//     has. If several records fit, the error matches ErrAmbiguous.
-//   - [TS-04] If the user is unknown, row 1 finds no record, even if a record has the
-//     access, refresh or grant token of like.
+//     user's only record that fits. A record fits unless like has an Issuer or Resource that
+//     differs from the record's. If several records fit, the error matches ErrAmbiguous.
+//   - [TS-04] If no record has the user, row 1 finds no record, even if a record has the same
+//     access, refresh or grant token.
 //   - [TS-05] Row 2 finds a record by the access token, if like has neither ClientID nor
 //     ClientSecret.
 //   - [TS-06] Row 3 finds the client's record with the same grant token, or else the
@@ -55,36 +55,35 @@
 //     client.
 //   - [TS-07] Row 3 prefers a record with a user to a record without a user. Of several
 //     records without a user, row 3 prefers the newest.
-//   - [TS-08] Row 3 also finds a record by its first grant or refresh token, and by the
-//     grant or refresh token that the current one replaced. Stores of a foreign format
-//     (packages filestore and sqlstore) keep no earlier tokens.
-//   - [TS-09] For a token of row 4, FindToken fails with ErrInvalidToken and never returns
-//     an arbitrary record. SaveToken merges a token of row 4 only into a record without a
-//     user that holds the same token and has no other client. If the record that was
-//     created with the token has since got a user or another client, SaveToken fails with
-//     ErrIDMismatch. (Stores of a foreign format do not record which token a record was
-//     created with.)
+//   - [TS-08] Row 3 also finds a record by its first grant or refresh token, and by the grant
+//     or refresh token that the current one replaced. Stores with a foreign format (packages
+//     filestore and sqlstore) keep no earlier tokens.
+//   - [TS-09] For a token of row 4, FindToken fails with ErrInvalidToken and never returns an
+//     arbitrary record. SaveToken merges a token of row 4 only into a record without a user
+//     that holds the same token and has no other client. If the record that was created with
+//     the token now has a user or another client, SaveToken fails with ErrIDMismatch. (Stores
+//     with a foreign format do not record which token a record was created with.)
 //   - [TS-10] If no record matches, the error matches ErrNotFound. If the look-up is weak
 //     (see below) and the backend lags, the text of this error says by how much. If several
 //     records match and no rule above prefers one of them, the error matches ErrAmbiguous.
 //     The text of this error contains the IDs of the records, but no secret.
-//   - [TS-11] FindToken returns the record with its fields replaced by those that like has.
-//     If like has a different access token, the result does not inherit the record's
-//     ExpiresAt. An earlier grant or refresh token in like does not replace the current
-//     one.
+//   - [TS-11] FindToken returns the record, with the non-empty fields of like in place of the
+//     record's. If like has a different access token, the result does not inherit the record's
+//     ExpiresAt. An earlier grant or refresh token in like does not replace the current one.
 //
 // # Saving
 //
-//   - [TS-12] If a record matches, the fields that the token has replace those of the
+//   - [TS-12] If a record matches, the non-empty fields of the token replace those of the
 //     record. All other fields keep their values, except for ExpiresAt in TS-13.
-//   - [TS-13] A save that changes AccessToken and has no ExpiresAt clears ExpiresAt.
+//   - [TS-13] If a save changes AccessToken and the token has no ExpiresAt, the save clears
+//     the record's ExpiresAt.
 //   - [TS-14] A save that changes nothing writes nothing.
 //   - [TS-15] If no record matches, SaveToken creates a record and returns it with its ID.
 //     The ID can change only when a record without a user gets a user.
 //   - [TS-16] The UserName and ClientID of a record with a user never change, even if the
 //     ClientID is empty. A save with the ID of another user's or client's record changes
-//     nothing and fails with ErrIDMismatch. So does a save with a new ID if the user or the
-//     token already has a record.
+//     nothing and fails with ErrIDMismatch. A save with a new ID fails in the same way if the
+//     user or the token already has a record.
 //   - [TS-45] The Issuer and Resource of a record with a user never change, even if they
 //     are empty. In a record without a user, each of these two fields can be set once. A
 //     save that would change the Issuer or Resource of the record changes nothing and fails
@@ -97,20 +96,19 @@
 //   - [TS-19] If two callers concurrently save different fields of a record, both changes
 //     are kept.
 //   - [TS-20] If a token has a UserName and the ID of a record without a user, SaveToken
-//     assigns the record to that user. If the user already has a record, SaveToken merges
-//     the two records under the ID of the user's record. The merged record has the tokens
-//     that expire later. Every ID that a record has had finds the record until the record
-//     is deleted. (After a merge, stores of a foreign format keep only the ID of the user's
-//     record.)
-//   - [TS-21] A caller can choose the ID of a record, a string of at most 255 bytes, in the
-//     save that creates the record. An unknown ID in the form of a derived ID is refused
-//     with ErrInvalidToken. A store that cannot hold an ID refuses the ID with
-//     ErrInvalidToken, and writes nothing. The store looks for another record with the
-//     caller's ID, but the backend does not enforce that the ID is unique. If two saves use
-//     one ID at the same time, or within ListLag of each other, both records may be kept. A
-//     search by that ID then fails with ErrAmbiguous. Searches by user or token still find
-//     each record, and "tokenkeep doctor" reports both records. Stores of a foreign format
-//     never keep both records.
+//     assigns the record to that user. If the user already has a record, SaveToken merges the
+//     two records under the ID of the user's record. The merged record has the tokens that
+//     expire later. A search by any ID that the record has had finds the record until the
+//     record is deleted. (After a merge, stores with a foreign format keep only the ID of the
+//     user's record.)
+//   - [TS-21] A caller can choose the ID of a record that it creates, a string of at most 255
+//     bytes. SaveToken refuses an unknown ID in the form of a derived ID with ErrInvalidToken.
+//     A store that cannot hold an ID refuses the ID with ErrInvalidToken, and writes nothing.
+//     The store looks for another record with the caller's ID, but the backend does not
+//     enforce that the ID is unique. If two saves use the same ID at the same time, or within
+//     ListLag of each other, both records may be kept. A search by that ID then fails with
+//     ErrAmbiguous. Searches by user or token still find each record, and "tokenkeep doctor"
+//     reports both records. Stores with a foreign format never keep both records.
 //   - [TS-22] SaveToken refuses an invalid token before the first write. It fails with
 //     ErrInvalidToken for invalid UTF-8, control characters, an ID over 255 bytes, an
 //     ExpiresAt out of range and the text of a redacted Secret. It fails with ErrTooLarge for
@@ -120,14 +118,14 @@
 //     of a new Extra replace members of the stored Extra with the same names, and all other
 //     members are kept. Extra is stored in its canonical form. If Extra is not a JSON object,
 //     or repeats a member, SaveToken fails with ErrInvalidToken. If Extra is too large, alone
-//     or merged with the record's Extra, SaveToken fails with ErrTooLarge. If the merged
-//     Extra is too large in a refresh, Refresh stores the token with only the new Extra. (A
-//     store of a foreign format may refuse these fields, Issuer and Resource with
+//     or merged with the record's Extra, SaveToken fails with ErrTooLarge. If the merged Extra
+//     is too large in a refresh, Refresh stores the token with only the new Extra. (A store
+//     with a foreign format may refuse these four fields, and also Issuer and Resource, with
 //     ErrInvalidToken.)
 //
 // A save with neither an ID nor a UserName can miss a record that another save stored less
 // than ListLag ago. The save then creates a second record with the same token. The next save
-// by this token that finds both records merges them.
+// with this token merges the two records if the save finds both.
 //
 // # Deleting and listing
 //
@@ -149,17 +147,19 @@
 //
 // Stores that have a method DeleteIfUnchanged follow one more rule:
 //
-//   - [TS-43] DeleteIfUnchanged removes the record if each field of the record equals that of
-//     the argument. Otherwise it changes nothing, and the error matches ErrConflict. A
-//     concurrent save is never lost. If the record does not exist, the error is nil.
+//   - [TS-43] DeleteIfUnchanged removes the record if each field of the record equals the same
+//     field of the argument. Otherwise, DeleteIfUnchanged changes nothing, and the error
+//     matches ErrConflict. A concurrent save is never lost. If the record does not exist, the
+//     error is nil.
 //
 // Stores that have a method Search follow one more rule:
 //
-//   - [TS-47] A record matches like if it has the UserName, ClientID, Issuer and Resource that
-//     like has. Search yields each matching record once, ordered by ID, and nothing if no
-//     record matches. Search then yields an *UnreadableError for each unreadable record that
-//     may match. If like has neither UserName nor ClientID, or has another field, Search yields
-//     only an error matching ErrInvalidToken.
+//   - [TS-47] A record matches if its UserName, ClientID, Issuer and Resource equal those of
+//     like. A field that is empty in like matches every value. Search yields each matching
+//     record once, ordered by ID, and nothing if no record matches. After the records, Search
+//     yields an *UnreadableError for each unreadable record that may match. If like has neither
+//     UserName nor ClientID, or has a field other than these four, Search yields only an error
+//     matching ErrInvalidToken.
 //
 // # Strong and weak look-ups
 //
@@ -178,16 +178,16 @@
 //	Search: UserName, or ClientID without it      weak     ListLag
 //	nothing: GetTokens, All, DeleteTokens         weak     ListLag
 //
-// A derived ID is the ID that SaveToken returns for a record that was saved without an ID.
-// A look-up by a token also reads the name that is derived from the token. A record that was
-// created under that name is therefore found after at most ReadLag. If lists lag, a Search by
-// UserName and ClientID also reads the name of the record with the Issuer and Resource of like.
+// A derived ID is the ID that SaveToken returns for a record that was saved without an ID. A
+// look-up by a token also reads the secret whose name is derived from the token. If the record
+// was created under that name, the look-up therefore finds the record after at most ReadLag. If
+// lists lag, a Search by UserName and ClientID also reads, by its name, the record that has
+// exactly the Issuer and Resource of like.
 //
 // # Refreshing
 //
-// A store that is a [Refresher] also follows the rules of this section. Such a store asks
-// the authorization server only by calling mint, the function that the caller passes to
-// Refresh.
+// A store that is a [Refresher] also follows the rules in this section. Such a store asks the
+// authorization server only by calling mint, the function that the caller passes to Refresh.
 //
 //   - [TS-35] If the record has an access token that differs from stale and has not
 //     expired, Refresh returns the record and does not call mint.
@@ -198,12 +198,12 @@
 //   - [TS-37] Refresh merges the token that mint returns into the record as SaveToken does.
 //     Fields that are empty in that token, such as RefreshToken, keep their stored values.
 //     ID, UserName, ClientID, Issuer and Resource never change, whatever mint returns.
-//   - [TS-38] If mint fails, the fields of the record do not change, and Refresh returns
-//     the error of mint. If this error is a RefreshError, waiters and later callers get it
-//     too, without a call of mint. Later callers get a permanent RefreshError until the
-//     refresh token, the grant token or the client secret changes, or the record is
-//     deleted. They get any other RefreshError for at least RetryAfter. Later callers do
-//     not get a RefreshError that refuses the client.
+//   - [TS-38] If mint fails, the fields of the record do not change, and Refresh returns the
+//     error from mint. If this error is a RefreshError, waiters and later callers also get the
+//     error, and do not call mint. Later callers get a permanent RefreshError until the
+//     refresh token, the grant token or the client secret changes, or the record is deleted.
+//     Later callers get any other RefreshError for at least RetryAfter. They never get a
+//     RefreshError that refuses the client.
 //   - [TS-39] A record that is deleted while mint runs stays deleted. Refresh then returns
 //     the token from mint and an error matching ErrNotPersisted.
 //   - [TS-40] A field that another caller saves while mint runs keeps the saved value,
@@ -213,8 +213,8 @@
 //     mint. Refresh also stores nothing from mint if the ID belongs to another user's record
 //     when mint returns.
 //   - [TS-41] Refresh changes nothing and fails with ErrNotFound if no record has the ID.
-//     It changes nothing and fails with ErrInvalidToken if the ID is empty, mint is nil, or
-//     mint returns no access token.
+//     Refresh changes nothing and fails with ErrInvalidToken if the ID is empty, mint is nil,
+//     or mint returns no access token.
 //   - [TS-42] Each waiter stops waiting when its own context is done. Refresh stores the
 //     result of mint even if the context of its caller is done.
 //
@@ -222,24 +222,23 @@
 //
 //   - [TS-29] Every method returns promptly once its context is done, with an
 //     error matching ctx.Err().
-//   - [TS-30] Every error is an *Error. Except for errors and refusals that mint has
-//     returned, every error matches one of the error classes of this package,
-//     context.Canceled or context.DeadlineExceeded.
-//   - [TS-31] No error, log record, name or label holds a client secret, or a
-//     refresh, access or grant token.
+//   - [TS-30] Every error is an *Error. Except for errors and refusals that mint returned,
+//     every error matches one of the error classes of this package, context.Canceled or
+//     context.DeadlineExceeded.
+//   - [TS-31] No error, log record, name or label contains a client secret, refresh token,
+//     access token or grant token.
 //   - [TS-32] Tokens are passed and returned by value: a caller may change its tokens
 //     without affecting the store.
 //   - [TS-33] All methods may be called concurrently, by several goroutines and processes.
-//   - [TS-34] Once ReadLag has passed, every store on a backend finds the records that
-//     another store on that backend has saved. The order in which the stores were opened does
-//     not matter.
+//   - [TS-34] Once ReadLag has passed, every store on a backend finds the records that other
+//     stores on that backend saved. The order in which the stores were opened does not matter.
 //
 // # Names, digests and keys
 //
 // The name of a record is derived from its user and client or, if it has no user, from its
-// first token. The backend prevents two records of the same user and client, because two such
-// records would have the same name. The fields that weak look-ups use are stored beside the
-// record, as labels. Names and labels are 160-bit HMAC-SHA-256 digests. Digests are necessary
-// because people who may not read secrets can often read names and labels. Set
+// first token. The backend prevents a second record for the same user and client, because two
+// such records would have the same name. The fields that weak look-ups use are stored beside
+// the record, as labels. Names and labels are 160-bit HMAC-SHA-256 digests. Digests are
+// necessary because people who may not read secrets can often read names and labels. Set
 // Options.NameKey to keep such people from testing guesses of user names.
 package tokenstore

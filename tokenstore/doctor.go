@@ -24,11 +24,11 @@ var (
 // newest state that the driver can prove. Check keeps digests of all records in memory, but
 // no token.
 //
-// Check changes a record only by compare-and-swap. If a save was interrupted while it
-// assigned a record to a user, Check completes the assignment and never undoes it. A repair
-// that was interrupted at any point can be repeated. Check never overwrites or deletes a
-// secret that it cannot read. If the name of a record does not fit the keys of s, these keys
-// may be wrong. Check then only completes assignments and merges duplicates of that record.
+// Check changes a record only by compare-and-swap. If a save was interrupted while it assigned
+// a record to a user, Check completes the assignment and never undoes it. A repair that was
+// interrupted at any point can be repeated. Check never overwrites or deletes a secret that it
+// cannot read. If the name of a record does not fit the keys of s, these keys may be wrong.
+// For such a record, Check only completes assignments and merges duplicates.
 //
 // If the driver is a driver.Inspector, Check also examines the data that the service keeps
 // beside the secrets. For other drivers, Check examines only the labels with which each

@@ -63,7 +63,7 @@ func openEarlier(t *testing.T, name string) (e earlier, d *memstore.Driver, open
 	return e, d, func() *tokenstore.Store { return storeOn(t, d.Reopen(), opts) }, records
 }
 
-// keysOf returns tokens that describe r, each by other fields of r.
+// keysOf returns tokens that describe r, each by different fields of r.
 func keysOf(r token) map[string]token {
 	keys := map[string]token{"ID": {ID: r.ID}}
 	if r.UserName != "" {

@@ -50,15 +50,15 @@ var (
 	ErrDenied = driver.ErrDenied
 
 	// ErrRefused means that the service refused the operation because of how the service is
-	// set up. Examples are a replica, a policy of the organization, a disabled version or
-	// key, and a mount or database of the wrong kind. Nothing was changed. Trying again
-	// does not help until an operator changes the set-up.
+	// set up. Examples are a replica, an organization policy, a disabled version or key, and a
+	// mount or database of the wrong kind. Nothing was changed. Trying again does not help
+	// until an operator changes the set-up.
 	ErrRefused = driver.ErrRefused
 
 	// ErrUnavailable means that the store is closed, or that the service could not be reached,
 	// failed, or throttled the call. Refresh also returns ErrUnavailable if the service limits
-	// the daily writes of a record and too few are left. An error of the service that belongs
-	// to no other class matches ErrUnavailable too.
+	// the daily writes of a record and too few writes are left. An error from the service that
+	// belongs to no other class matches ErrUnavailable too.
 	ErrUnavailable = driver.ErrUnavailable
 
 	// ErrThrottled means that the service rejected calls because too many calls were made.
@@ -77,8 +77,9 @@ var (
 	// create a second record.
 	ErrWrongKeys = ledger.ErrWrongKeys
 
-	// ErrNotPersisted means that mint returned a token that Refresh could not store. The
-	// token that Refresh returns with the error can be used. A later call may call mint again.
+	// ErrNotPersisted means that mint returned a token that Refresh could not store. The token
+	// that Refresh returns with the error can be used. A later call of Refresh may call mint
+	// again.
 	ErrNotPersisted = refreshing.ErrNotPersisted
 )
 
@@ -93,14 +94,14 @@ func classed(err error) bool {
 }
 
 // An Error is the error of an operation on a store. Unless an Error wraps an error or a
-// refusal that mint has returned, the Error matches one of the error classes of this package,
+// refusal that mint returned, the Error matches one of the error classes of this package,
 // context.Canceled or context.DeadlineExceeded. Apart from the text of an error that mint
-// has returned, the text of an Error contains no field of a token except IDs.
+// returned, the text of an Error contains no field of a token except IDs.
 type Error struct {
 	Op    string // the operation, such as "save"
 	Store string // the kind of store, such as "awssm"
 	ID    string // the record's ID, or "" if the ID is not known
-	Err   error  // the cause, which wraps the error of the service if there is one
+	Err   error  // the cause, which wraps the service's error if there is one
 }
 
 // Error returns the text of the error, such as
@@ -127,7 +128,7 @@ func (e *Error) Error() string {
 // Unwrap returns e.Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// NewError returns an *Error that wraps err, the error of the operation op on a store. It
+// NewError returns an *Error that wraps err, which the operation op on a store returned. It
 // returns nil if err is nil, and err itself if err is or wraps an *Error. If err matches
 // neither an error class nor an error of package context, and wraps no *RefreshError, the
 // result also matches ErrUnavailable. NewError omits an id of more than 255 bytes. Stores
@@ -168,10 +169,10 @@ func NewError(op, store, id string, err error) error {
 // leaves out. All, Search, Check and Rekey report each unreadable record separately.
 type UnreadableError = ledger.UnreadableError
 
-// A RefreshError is an authorization server's refusal of a refresh, which mint may return
-// to Refresh. Stores keep the RefreshError in the record, for waiters and later callers,
-// unless the RefreshError refuses the client. A RefreshError holds the server's code but no
-// other text of the server, because other text might contain a token.
+// A RefreshError is an authorization server's refusal of a refresh, which mint may return to
+// Refresh. Stores keep the RefreshError in the record, for waiters and later callers, unless
+// the RefreshError refuses the client. A RefreshError holds the server's code but no other
+// text from the server, because such text might contain a token.
 type RefreshError struct {
 	// Code is the server's error code, such as "invalid_grant".
 	Code string
@@ -189,7 +190,7 @@ type RefreshError struct {
 	Client bool
 }
 
-// Error returns a text that contains the code and whether the refusal is permanent.
+// Error returns a text that contains the code and says whether the refusal is permanent.
 func (e *RefreshError) Error() string { return refusal.Answer(*e).Error() }
 
 // As implements the method that errors.As calls. If target points to the type that this

@@ -28,8 +28,8 @@ import (
 // An automaton can stand for a process because the answers determine what the process does. The
 // nonces come from a counter. No process waits so often that the random length of a pause
 // matters, see Steadily. Each process has its own clock. If the clock of the stores has advanced
-// before an answer, so has that of the process. An automaton fails the test if a process makes
-// other calls after the same answers or, in a scenario with deadlines, at another time.
+// before an answer, so has the clock of the process. An automaton fails the test if a process
+// makes other calls after the same answers or, in a scenario with deadlines, at another time.
 
 // models returns the world in which a search begins its runs: the processes have started, and
 // models stand for them.
@@ -108,7 +108,7 @@ type localState struct {
 	at      time.Duration // when the process made the last of these calls, on the clock of the world
 }
 
-// A letter is an answer to the call with a text.
+// A letter is an answer to the call that text describes.
 type letter struct {
 	text string
 	delivery
@@ -357,7 +357,7 @@ func (m *model) ready(results []result) []*call {
 	return all
 }
 
-// answers moves the process that has made c to its next state.
+// answers moves the process that made c to its next state.
 func (m *model) answers(w *world, c *call, d delivery) {
 	a := m.automata[c.writer]
 	next := a.next(m.states[c.writer], letter{c.text, d})

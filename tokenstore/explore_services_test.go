@@ -95,8 +95,8 @@ type faultKind struct {
 // faultKinds returns the kinds of faults of each service. All kinds for gcpsm include stale
 // reads: without stale reads, calls of gcpsm have the same results as calls of k8sstore.
 //
-// An exhaustive search also has the kinds with one fault of the services whose other kinds have
-// two faults. The orders of the other kinds include theirs, but are too many for some scenarios.
+// For a service whose kinds have two faults, an exhaustive search adds kinds with one fault. The
+// orders with two faults include the orders with one fault, but are too many in some scenarios.
 func faultKinds() []faultKind {
 	all := allKinds()
 	if *exploreRuns > 0 {
@@ -162,7 +162,7 @@ func (sc scenario) lag(b budgets) bool {
 	return sc.lags || b.stales > 0
 }
 
-// on returns a function that returns the scenarios of fresh on the service s.
+// on returns a function like fresh, but for scenarios on the service s.
 func on(s service, fresh func() scenario) func() scenario {
 	return func() scenario {
 		sc := fresh()
@@ -308,8 +308,8 @@ func (k kube) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[driver.N
 	})
 }
 
-// perLabel calls find concurrently, once for each distinct label, and yields each secret
-// once.
+// perLabel calls the function find concurrently, once for each distinct label, and yields each
+// secret once.
 func perLabel(ctx context.Context, h *handle, any []driver.Label, find func(*handle, driver.Label) ([]driver.Named, error)) iter.Seq2[driver.Named, error] {
 	terms := slices.Clone(any)
 	for i := range terms {
@@ -355,8 +355,8 @@ func (k kube) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 	}
 }
 
-// after returns the first two secrets whose names follow the given name, or fewer if there are
-// not two.
+// after returns the first two secrets whose names follow the given name, or fewer if fewer
+// exist.
 func (k kube) after(ctx context.Context, name string) ([]driver.Named, error) {
 	all, err := collect(k.memory.List(ctx))
 	all = slices.DeleteFunc(all, func(n driver.Named) bool { return n.Name <= name })
@@ -388,8 +388,8 @@ func born(s driver.Secret) string {
 }
 
 // relabel changes the labels of the named secret in one call. If labels belong to an
-// incarnation, and the secret is not of the incarnation of base, the error matches
-// ErrNotFound.
+// incarnation and base is a state of an incarnation other than the current one, the error
+// matches ErrNotFound.
 func (g tagged) relabel(ctx context.Context, text, name string, base driver.Secret, change func([]driver.Label) []driver.Label) error {
 	_, err := step(ctx, g.handle, text+" "+name, true, name, func(g *handle) (struct{}, error) {
 		now, err := g.memory.Get(ctx, name)

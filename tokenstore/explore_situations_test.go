@@ -251,8 +251,8 @@ func (t *told) labelled(name string, labels []driver.Label) {
 	}
 }
 
-// carried records, for the writer of data, which nonces in data were stored, and the labels
-// in data. If the write has moved a record, carried also records the target. lost means that
+// carried updates t for the writer of data: it adds which nonces in data were stored, and the
+// labels in data. If the write moved a record, carried also adds the target. lost means that
 // the writer got no answer to the write.
 func (t *told) carried(writer int, data []byte, lost bool) {
 	if !t.of(writer) || t.brief {
@@ -378,8 +378,8 @@ func (t *told) hears(writer int, call string, v any, err error) {
 	t.heard[writer] = digest(t.heard[writer].String(), call, text, t.now())
 }
 
-// reads records whether the answer to c is new to the process that has made c. An answer to a
-// write, or to a call with a fault, always counts as new.
+// reads determines whether the answer to c is new to the process that made c, and records the
+// result. An answer to a write, or to a call with a fault, always counts as new.
 func (t *told) reads(c *call, d delivery) {
 	writer, is := c.writer, d.verb
 	if !t.of(writer) {

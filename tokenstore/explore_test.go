@@ -317,7 +317,8 @@ func (h *handle) Fresh(ctx context.Context, name string, than driver.Secret) (dr
 }
 
 // A noter is a handle that implements driver.Leaser. Its method Fresh may return an earlier
-// state if that state is at least as new as than. Fresh does not miss an existing secret.
+// state if that state is at least as new as the parameter than. Fresh does not miss an
+// existing secret.
 type noter struct{ *handle }
 
 var _ driver.Leaser = noter{}
@@ -505,8 +506,8 @@ type scenario struct {
 	loose, duplicates bool
 	// checks are called after each run, with the issuer and the number of processes that died.
 	checks []func(i *issuer, crashes int) error
-	// If broken is not nil, a process runs broken after setup, and dies after its first
-	// write. Another process then calls the function after.
+	// If broken is not nil, a process runs that operation once setup has returned, and dies
+	// after its first write. Another process then calls the function in the field after.
 	broken *operation
 	after  func(context.Context, *tokenstore.Store)
 	// ids are the IDs that foundByIDs looks up at the end of a run.
@@ -559,7 +560,8 @@ type operation struct {
 	within  bool // the operation limits the time of its calls
 }
 
-// all runs o and the operations after it, and calls begins before each of them.
+// all executes o and the operations that follow o, and calls the function begins before each
+// operation.
 func (o operation) all(ctx context.Context, s *tokenstore.Store, begins func(operation)) error {
 	begins(o)
 	if err := o.do(ctx, s); err != nil || o.then == nil {
@@ -696,8 +698,8 @@ func (r *run) choose(options []option) (option, bool) {
 	return taken, true
 }
 
-// sleep updates r.asleep after the option taken. sleep adds the options that earlier runs took
-// in this situation, and removes the options that do not commute with taken.
+// sleep updates r.asleep for a step with the option taken. sleep adds the options that earlier
+// runs took in this situation, and removes the options that do not commute with taken.
 func (r *run) sleep(d decision, options []option, taken option) {
 	for _, o := range options {
 		if slices.Contains(d.left[:d.taken], o.String()) && !r.tried.noisy[choice{d.in, o.String()}] {
@@ -1153,9 +1155,9 @@ func newChecker(fresh func() scenario, b budgets) *checker {
 	return &checker{fresh: fresh, budgets: b, allowed: map[string]map[string]bool{}}
 }
 
-// search plays runs in depth-first order: all runs if most is 0, and otherwise at most that many
-// runs. search stops at the first failure, or once c.late is set. finished reports whether search
-// has played all runs. The caller must be in a bubble exactly if c.all is set.
+// search plays runs in depth-first order. The parameter most limits the number of runs, unless it
+// is 0. search stops at the first failure, or once c.late is set. finished reports whether search
+// has played all runs. The caller must be in a bubble if and only if c.all is set.
 func (c *checker) search(t *testing.T, most int) (failure error, finished bool) {
 	tried := newReduction()
 	var path []decision
@@ -1354,8 +1356,8 @@ func remove(id string) operation {
 	return operation{name: "delete " + id[:1], forgets: true, do: func(ctx context.Context, s *tokenstore.Store) error { return s.DeleteToken(ctx, id) }}
 }
 
-// replace returns an operation that deletes the record with the given ID, and then runs the
-// operation by.
+// replace returns an operation that deletes the record with the given ID, and then does what
+// the operation by does.
 func replace(id string, by operation) operation {
 	o := remove(id)
 	o.name, o.then = "replace", &by

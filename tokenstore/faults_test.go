@@ -184,7 +184,7 @@ func saved(t testing.TB, s *tokenstore.Store, given token) token {
 	return got
 }
 
-// only fails the test unless the store holds want and no other record.
+// only checks that the store holds want and no other record.
 func only(t *testing.T, s *tokenstore.Store, want token) {
 	t.Helper()
 	got, err := s.GetTokens(t.Context())

@@ -24,7 +24,7 @@ func (r *reads) Get(ctx context.Context, name string) (driver.Secret, error) {
 	return r.Secrets.Get(ctx, name)
 }
 
-// TestHandover checks a refresh that begins with the record that an earlier FindToken has read.
+// TestHandover checks a refresh that begins with the record that an earlier FindToken read.
 // Between the search and the refresh, another process changes the record.
 func TestHandover(t *testing.T) {
 	t.Parallel()

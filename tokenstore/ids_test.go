@@ -138,8 +138,8 @@ func TestAliasRemoved(t *testing.T) {
 	}
 }
 
-// A labelless is a driver that reports only the labels of user and client, like that of a
-// service that has no room for other labels.
+// A labelless is a driver that reports only the labels of user and client, like the driver of
+// a service without room for other labels.
 type labelless struct{ driver.Secrets }
 
 func (l labelless) Inspect(context.Context) iter.Seq2[driver.Inspection, error] {

@@ -36,7 +36,7 @@ func labelsOf(t *testing.T, d *memstore.Driver) []string {
 	return labels
 }
 
-// searches are tokens for which FindToken finds Ann's record only by a label.
+// searches holds tokens for which FindToken finds Ann's record only by a label.
 var searches = map[string]token{
 	"the user alone":             {UserName: "ann"},
 	"the refresh token":          {ClientID: "c1", RefreshToken: "r1"},
@@ -66,7 +66,7 @@ func TestIndexKeyRotation(t *testing.T) {
 			t.Errorf("with the new key alone, by %s: error %v, want ErrWrongKeys", what, err)
 		}
 	}
-	// A save replaces all labels of the record, by labels under the first index key.
+	// A save replaces all labels of the record with labels under the first index key.
 	saved(t, rotating, token{ID: "own", APIDomain: "https://api.example.com"})
 	for _, label := range labelsOf(t, d) {
 		if slices.Contains(before, label) {

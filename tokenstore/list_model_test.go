@@ -89,8 +89,8 @@ func (l list) candidates(like token, m recall) []candidate {
 	return all
 }
 
-// apply returns the list after a save at the time now, by the plan p. id is the ID that the
-// Store has returned for the record.
+// apply returns the list after a save that follows the plan p. now is the time of the save,
+// and id is the ID that the Store returned for the record.
 func (l list) apply(p tokenstore.Plan, id string, now time.Time) list {
 	next := listed{token: p.Token, updated: now}
 	next.ID = id
@@ -143,7 +143,7 @@ func (l list) tokens() []token {
 	return all
 }
 
-// revealed returns a text of t with its secrets, which are only test data.
+// revealed returns t as text, including the secrets, which are only test data.
 func revealed(t token) string {
 	return fmt.Sprintf("{ID %q, user %q, client %q, secret %q, refresh %q, access %q, grant %q, expires %v, %q, %q}", t.ID, t.UserName, t.ClientID, string(t.ClientSecret),
 		string(t.RefreshToken), string(t.AccessToken), string(t.GrantToken), t.ExpiresAt.Unix(), t.RedirectURL, t.APIDomain)

@@ -195,8 +195,8 @@ func TestUnmarkedStoreIsAdopted(t *testing.T) {
 	}
 }
 
-// TestMarkerIsReadAgainBeforeACreation checks that a Store without keys that has found the
-// store empty fails with ErrWrongKeys after another process has saved a record under keys.
+// TestMarkerIsReadAgainBeforeACreation checks a Store without keys that found the store empty.
+// After another process has saved a record under keys, the Store must fail with ErrWrongKeys.
 func TestMarkerIsReadAgainBeforeACreation(t *testing.T) {
 	t.Parallel()
 	d := memstore.NewDriver()
@@ -273,8 +273,8 @@ func TestMarkerIsNoRecord(t *testing.T) {
 	}
 }
 
-// TestMarkerCostsNothingOnAHit checks that a search that finds a record does not read the
-// marker. Searches that find no record must together read the marker once.
+// TestMarkerCostsNothingOnAHit checks that a successful search does not read the marker.
+// Searches that find no record must together read the marker once.
 func TestMarkerCostsNothingOnAHit(t *testing.T) {
 	t.Parallel()
 	f := newFaulty()

@@ -50,7 +50,7 @@ type Options struct {
 	Now func() time.Time
 
 	// Logger receives events that an operator should know about, such as lasting conflicts,
-	// unreadable records and failed clean-ups. No event contains a secret or a user name.
+	// unreadable records and failed cleanups. No event contains a secret or a user name.
 	// Nil means that nothing is logged.
 	Logger *slog.Logger
 

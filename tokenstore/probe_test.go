@@ -135,7 +135,7 @@ func TestSameAsKilled(t *testing.T) {
 	})
 }
 
-// TestCheckRemovesAProbe checks that Check removes a probe that SameAs has left behind.
+// TestCheckRemovesAProbe checks that Check removes a probe that SameAs left behind.
 func TestCheckRemovesAProbe(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -156,9 +156,9 @@ func TestCheckRemovesAProbe(t *testing.T) {
 	})
 }
 
-// A careless is the driver of a server that makes creations, updates or deletions without
-// comparing the base with the current state, if the field for the kind of write is set. If
-// drop is set, the server confirms updates but does not make them.
+// A careless is the driver of a server that does not compare the base with the current state
+// before a write, if the field for that kind of write is set. If drop is set, the server
+// confirms updates but does not make them.
 type careless struct {
 	*memstore.Driver
 	create, update, remove, drop bool

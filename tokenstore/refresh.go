@@ -17,7 +17,7 @@ import (
 // is a driver.Leaser and the record has a user, a note beside the record holds the lease.
 // Otherwise, the record itself holds the lease. If several goroutines concurrently use the
 // same Store to refresh a record, only one of them competes for the lease. The other
-// goroutines wait for its result, each until its own context is done. A waiting process reads
+// goroutines wait for the result, each until its own context is done. A waiting process reads
 // the record repeatedly, with pauses. If the record says how long the last refresh took, a
 // pause ends when the current refresh is expected to end. Otherwise, and after that time, the
 // pauses grow to at most 1.5 seconds.
@@ -35,13 +35,13 @@ import (
 // the lease how long the lease has been watched. A series of short calls can therefore also
 // outlast a lease.
 //
-// The context of mint ends before the lease does, by a sixth of LeaseTTL but at most five
-// seconds. The lease of a caller with a deadline ends no later than the deadline. The
-// context of mint then ends before the deadline, by a sixth of the remaining time but at
-// most one second. Refresh does not call mint in the last half second before the deadline.
-// For a call that begins less than 1.5 seconds before the deadline, the last third of that
-// time replaces the half second. A later request could be interrupted after the server has
-// replaced the refresh token.
+// The context that is passed to mint ends before the lease does, by a sixth of LeaseTTL but at
+// most five seconds. The lease of a caller with a deadline ends no later than the deadline.
+// The context of mint then ends before the deadline, by a sixth of the remaining time but at
+// most one second. Refresh does not call mint in the last half second before the deadline. For
+// a call that begins less than 1.5 seconds before the deadline, the last third of that time
+// replaces the half second. A request that begins later could be interrupted after the server
+// has replaced the refresh token.
 //
 // A process may be suspended just after mint has checked its context. If the lease ends
 // meanwhile, two processes may call the authorization server. No store can prevent the

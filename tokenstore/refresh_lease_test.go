@@ -158,8 +158,8 @@ func TestLeaseWords(t *testing.T) {
 	})
 }
 
-// counted returns a driver like d that counts in writes its successful calls of Note or, if
-// d is not a driver.Leaser, of Update.
+// counted returns a driver like d that increments the counter writes after each successful
+// call of Note or, if d is not a driver.Leaser, of Update.
 func counted(d driver.Secrets, writes *atomic.Int64) driver.Secrets {
 	if l, ok := d.(driver.Leaser); ok {
 		return countedNotes{l, writes}
@@ -276,8 +276,8 @@ func TestLeaseClockSetBack(t *testing.T) {
 	}
 }
 
-// A slowWrites is a driver whose first write lasts for the duration takes, and then calls
-// during.
+// A slowWrites is a driver whose first write is slow. The field takes holds the duration of
+// that write. After this time, the write calls the function during.
 type slowWrites struct {
 	driver.Secrets
 	takes  time.Duration

@@ -157,8 +157,8 @@ func (l link) fails(when string) error {
 	return fmt.Errorf("%w: %s", driver.ErrUnavailable, when)
 }
 
-// sleep waits for d. It returns errCrashed once the process is killed, and the error of ctx
-// once ctx is done.
+// sleep waits for d. It returns errCrashed once the process is killed, and ctx.Err() once ctx
+// is done.
 func (l link) sleep(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(d):
@@ -532,7 +532,7 @@ func (h *history) today() int {
 	return h.within(24 * time.Hour)
 }
 
-// within returns how many states were written less than the duration while ago. The caller
+// within returns how many states were written less than the given duration ago. The caller
 // must hold h.mu.
 func (h *history) within(while time.Duration) int {
 	n := 0

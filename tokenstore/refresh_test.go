@@ -92,7 +92,7 @@ func (i *issuer) start() operation {
 }
 
 // slow returns a mint that takes as long as a slow server, so that the holder of a lease in a note
-// reads the note again. It also makes a call through s, so that the scheduler can run other
+// reads the note again. The mint also makes a call through s, so that the scheduler can run other
 // processes while mint runs.
 func (i *issuer) slow(s *tokenstore.Store) mintFunc {
 	return func(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
@@ -218,7 +218,7 @@ func refreshScenarios() []func() scenario {
 	}
 }
 
-// inNotes returns a function that returns the scenarios of fresh with leases in notes.
+// inNotes returns a function like fresh, but for scenarios with leases in notes.
 func inNotes(fresh func() scenario) func() scenario {
 	return func() scenario {
 		sc := fresh()

@@ -17,7 +17,8 @@ type Candidate struct {
 	// Updated orders records by age: a newer record has a later time.
 	Updated time.Time
 
-	// Former says which fields of the token in the search are earlier values of the record.
+	// Former says which fields of the token being searched for are earlier values of the
+	// record.
 	Former Former
 }
 
@@ -56,12 +57,12 @@ func Select(like Token, records []Candidate) (int, error) {
 	return rules.Select(like.Fields(), of(records))
 }
 
-// Merge returns record with its fields replaced by those of t that are not empty. FindToken
-// and SaveToken merge a token into a record in this way. A new access token does not
-// inherit the expiry of the old access token. Merge keeps the ID of record and, if record has
-// a user, its UserName, ClientID, Issuer and Resource. If record has no user, Merge replaces
-// its Issuer or Resource only if that field is empty. The members of t.Extra replace members
-// of record.Extra with the same names, and all other members are kept.
+// Merge returns record, with the non-empty fields of t in place of its own. FindToken and
+// SaveToken merge a token into a record in this way. A new access token does not inherit the
+// expiry of the old access token. Merge keeps the ID of record and, if record has a user, its
+// UserName, ClientID, Issuer and Resource. If record has no user, Merge replaces its Issuer or
+// Resource only if that field is empty. The members of t.Extra replace members of record.Extra
+// with the same names, and all other members are kept.
 func Merge(record, t Token) Token {
 	return FromFields(rules.Merge(record.Fields(), canonical(t)))
 }
@@ -113,7 +114,7 @@ func PlanSave(t Token, records []Candidate) (Plan, error) {
 }
 
 // Fresh reports whether t has an access token that differs from stale and has not expired at
-// the time at. A token without ExpiresAt counts as not expired.
+// the given time. A token without ExpiresAt counts as not expired.
 func Fresh(t Token, stale Secret, at time.Time) bool {
 	return rules.Fresh(t.Fields(), string(stale), at)
 }
@@ -137,13 +138,14 @@ func (p RefreshPlan) Format(f fmt.State, verb rune) {
 	printAs(f, verb, plain(p), "RefreshPlan")
 }
 
-// PlanRefresh returns the plan for a record after a call of mint, by the rules in the
-// package documentation under "Refreshing". used is the record that was passed to mint. now
-// is the record that has the same ID after the call. minted is the token that mint
-// returned. stale is the access token that the caller of Refresh does not accept.
+// PlanRefresh returns the plan for a record after a call of mint, by the rules in the package
+// documentation under "Refreshing". The parameter used is the record that was passed to mint, and
+// now is the record with the same ID after the call. The parameter minted is the token that mint
+// returned, stale is the access token that the caller of Refresh does not accept, and at is the
+// current time.
 //
-// The plan keeps a field that was saved while mint ran, except an access token for which
-// Fresh returns false at the time at.
+// The plan keeps each field that was saved while mint ran, but keeps such an access token only
+// if Fresh(now, stale, at) returns true.
 func PlanRefresh(used, now, minted Token, stale Secret, at time.Time) RefreshPlan {
 	p := rules.PlanRefresh(used.Fields(), now.Fields(), canonical(minted), string(stale), at)
 	return RefreshPlan{Token: FromFields(p.Fields), Changed: p.Changed, Again: p.Again}

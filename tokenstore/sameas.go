@@ -4,10 +4,10 @@ import (
 	"context"
 )
 
-// SameAs reports whether s and store keep their records in the same place, such as one
-// mount under two addresses. The keys of s and store may differ. SameAs creates a secret
-// without a token through s, tries to create a secret with the same name through store, and
-// removes what it has created. SameAs neither reads nor changes records. If a process is
+// SameAs reports whether s and store keep their records in the same place, such as one mount
+// under two addresses. The keys of s and store may differ. SameAs creates a secret without a
+// token through s, tries to create a secret with the same name through store, and then removes
+// the secrets that it created. SameAs neither reads nor changes records. If a process is
 // killed and leaves the secret behind, a later call removes the secret, and Check reports the
 // secret as doctor.KindEmpty.
 //

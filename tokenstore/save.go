@@ -91,7 +91,7 @@ func (s *saver) plan(v *ledger.View, records []ledger.Entry) (rules.Plan, error)
 }
 
 // checkNames checks the names that derive from f, the fields of a record to create. It returns
-// an error if a record in records was created under such a name, and then got a user or
+// an error if a record in records was created under such a name and later got a user or
 // another client. The error matches ErrIDMismatch, or is ledger.ErrLookAgain if v does not
 // read the newest states.
 func (s *saver) checkNames(v *ledger.View, records []ledger.Entry, f codec.Fields) error {
@@ -102,7 +102,7 @@ func (s *saver) checkNames(v *ledger.View, records []ledger.Entry, f codec.Field
 	case i < 0:
 		return nil
 	case !v.Fresh():
-		// Another process may have deleted the record after the read.
+		// Another process may have deleted the record after v read it.
 		return ledger.ErrLookAgain
 	}
 	return fmt.Errorf("%w: the record that was created with this token is %q, of a user or another client", ErrIDMismatch, records[i].Token.ID)
@@ -142,9 +142,9 @@ func (s *saver) targets(ctx context.Context, v *ledger.View) ([]ledger.Entry, er
 	return records, nil
 }
 
-// match returns the records into which f, which has no ID, may be merged. f may be merged into
-// a record that f describes, the record whose name derives from f, and a record with the
-// token from which this name derives. match also returns all other records that v has read,
+// match returns the records into which f, which has no ID, may be merged. These are the
+// records that f describes, the record whose name derives from f, and the records with the
+// token from which that name derives. match also returns all other records that v has read,
 // and the records with a label for one of terms.
 func (s *saver) match(ctx context.Context, v *ledger.View, f codec.Fields, terms []ledger.Term) ([]ledger.Entry, error) {
 	names, more := s.Keys(f)
@@ -186,7 +186,7 @@ func (s *saver) create(ctx context.Context, v *ledger.View, f codec.Fields) (cod
 		f.ID = ""
 	}
 	if ledger.Name(f.ID).Derived() {
-		return codec.Fields{}, fmt.Errorf("%w: its ID has the form of a derived one but is unknown", ErrInvalidToken)
+		return codec.Fields{}, fmt.Errorf("%w: its ID has the form of a derived ID but is unknown", ErrInvalidToken)
 	}
 	return s.CommitNew(ctx, v, name, f)
 }
@@ -200,9 +200,9 @@ func (s *saver) giveUser(ctx context.Context, v *ledger.View, records []ledger.E
 	return s.Promote(ctx, v, records[plan.Gives], plan.Fields)
 }
 
-// unleased returns the records at the indices in among, without those that hold a lease. A
-// record with a lease must not be merged, because the process that refreshes the record could
-// not find the record afterwards.
+// unleased returns the records that do not hold a lease. The parameter among holds the indices
+// of the records to choose from. A record with a lease must not be merged, because the process
+// that refreshes the record could not find the record afterwards.
 func unleased(records []ledger.Entry, among []int) []ledger.Entry {
 	var free []ledger.Entry
 	for _, i := range among {

@@ -17,14 +17,16 @@ import (
 // UserName or a ClientID. If like has neither, or has a field other than these four, the
 // iterator yields only an error matching ErrInvalidToken.
 //
-// The iterator yields each record once, ordered by ID. It then yields an error that wraps an
-// *UnreadableError for each unreadable record that may match. The Token beside that error has
-// only an ID, the name of the secret. An error with the zero Token ends the iteration.
+// The iterator yields each record once, ordered by ID. After the records, the iterator yields
+// an error that wraps an *UnreadableError for each unreadable record that may match. The Token
+// beside that error has only an ID, the name of the secret. An error with the zero Token ends
+// the iteration.
 //
 // Search does not read the whole store, and may miss a write that returned less than ListLag
 // ago. If like has a UserName and a ClientID, only ReadLag applies to the record with exactly
 // the UserName, ClientID, Issuer and Resource of like. The error matches ErrWrongKeys if the
-// Options lack a key of the store, because Search would miss records of that key.
+// Options lack a key of the store, because Search would miss the records that were written
+// with that key.
 func (s *Store) Search(ctx context.Context, like Token) iter.Seq2[Token, error] {
 	return func(yield func(Token, error) bool) {
 		records, unread, err := s.search(ctx, like.Fields())
@@ -66,7 +68,7 @@ func (s *Store) search(ctx context.Context, like codec.Fields) (found []codec.Fi
 		return nil, nil, wrong
 	}
 	for _, rec := range records {
-		if rules.Within(like, rec.Token) { // a label may be of an earlier state of the record
+		if rules.Within(like, rec.Token) { // a label may belong to an earlier state of the record
 			found = append(found, rec.Token)
 		}
 	}
@@ -74,9 +76,9 @@ func (s *Store) search(ctx context.Context, like codec.Fields) (found []codec.Fi
 	return found, unread, nil
 }
 
-// labelled returns all records with a label of the user of like or, without a user, of its
-// client ID. If searches lag, labelled also reads the record of exactly the user and client of
-// like by its name.
+// labelled returns all records with the label for like.UserName or, if like has no UserName,
+// the label for like.ClientID. If searches lag, labelled also reads, by its name, the record
+// with exactly the user and client of like.
 func (s *Store) labelled(ctx context.Context, v *ledger.View, like codec.Fields) ([]ledger.Entry, error) {
 	names, terms := s.ledger.SearchKeys(like)
 	records, err := v.Search(ctx, names, terms)
@@ -85,7 +87,7 @@ func (s *Store) labelled(ctx context.Context, v *ledger.View, like codec.Fields)
 		return records, err
 	}
 	for _, name := range names {
-		// The read by name has not found the record, but may have been out of date.
+		// The read by name did not find the record, but may have been out of date.
 		if err := v.Seek(ctx, name, true); err != nil {
 			return nil, err
 		}

@@ -55,7 +55,7 @@ func peopleOf(t *testing.T, s *tokenstore.Store) (all []token) {
 }
 
 // findsPeople checks that a search for each user, for each client, and for each pair of a user
-// and a client yields exactly the matching records in all.
+// and a client yields exactly those elements of the slice all that match.
 func findsPeople(t *testing.T, s *tokenstore.Store, all []token) {
 	t.Helper()
 	users, clients := []string{""}, []string{""}
@@ -97,7 +97,7 @@ func TestSearchOfMany(t *testing.T) {
 }
 
 // TestSearchWhileKeysChange checks that Search yields the same records before, during and after
-// a change of the name key and the index key. During the change, Rekey has renamed a part of the
+// a change of the name key and the index key. During the change, Rekey has renamed some of the
 // records, and both name keys are in use.
 func TestSearchWhileKeysChange(t *testing.T) {
 	t.Parallel()
@@ -159,7 +159,7 @@ func TestSearchWrongKeys(t *testing.T) {
 	}
 }
 
-// A forgetful driver finds nothing by labels, as if searches lagged.
+// A forgetful is a driver that finds nothing by labels, as if searches lagged.
 type forgetful struct{ *faulty }
 
 func (f forgetful) Lookup(ctx context.Context, _ []driver.Label) iter.Seq2[driver.Named, error] {

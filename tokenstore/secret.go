@@ -14,12 +14,12 @@ import (
 // marshals as "[redacted]". The empty Secret prints as the empty string.
 //
 // Package fmt cannot call methods on the value of an unexported field, so verbs such as %+v
-// print a Secret in such a field in full. The verb %p, and %w of a value that is not an error,
-// also print a Secret in full. If a value holds a pointer to a struct without methods, a verb
-// that does not apply to pointers prints the struct's Secrets in full. Packages that encode a
-// Secret without calling its methods write the Secret in full. Examples are encoding/gob,
-// and encoding/json for keys of a map[Secret]T. Keep Secrets in exported fields of types
-// with their own Format method, such as Token.
+// print a Secret in such a field in full. The verb %p, and the verb %w for a value that is not
+// an error, also print a Secret in full. If a value holds a pointer to a struct without
+// methods, a verb that does not apply to pointers prints the struct's Secrets in full.
+// Packages that encode a Secret without calling its methods write the Secret in full. Examples
+// are encoding/gob, and encoding/json for keys of a map[Secret]T. Keep Secrets in exported
+// fields of types with their own Format method, such as Token.
 type Secret string
 
 func (s Secret) masked() string {
@@ -64,8 +64,8 @@ func (s *Secret) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Equal reports whether s and other are the same secret. The running time depends only on the
-// lengths of s and other.
+// Equal reports whether s and other are the same secret. The running time of Equal depends
+// only on the lengths of s and other.
 func (s Secret) Equal(other Secret) bool {
 	a, b := sha256.Sum256([]byte(s)), sha256.Sum256([]byte(other))
 	return subtle.ConstantTimeCompare(a[:], b[:]) == 1

@@ -39,8 +39,8 @@ func (l *late) Properties() driver.Properties {
 // lags decides at random whether the next read is out of date.
 func (l *late) lags() bool { return l.random.IntN(4) == 0 }
 
-// written records the state of the named secret before a write and, at random, the states of
-// all secrets.
+// written saves the state of the named secret before a write and, at random, the states of all
+// secrets.
 func (l *late) written(ctx context.Context, name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

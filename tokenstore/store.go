@@ -42,8 +42,8 @@ var (
 	_ Refresher  = (*Store)(nil)
 )
 
-// New returns a Store on d. opts may be nil. New does no I/O. It returns an error if d is nil
-// or an option is invalid.
+// New returns a Store that uses the driver d. opts may be nil. New does no I/O. It returns an
+// error if d is nil or an option is invalid.
 func New(d driver.Secrets, opts *Options) (*Store, error) {
 	if d == nil {
 		return nil, errors.New("tokenstore: the driver is nil")
@@ -68,7 +68,7 @@ func New(d driver.Secrets, opts *Options) (*Store, error) {
 
 // Close releases the resources that the driver acquired, but does not close the client that
 // was passed to the driver. Operations that begin after Close fail with an error matching
-// ErrUnavailable. Another call of Close returns nil.
+// ErrUnavailable. Later calls of Close return nil.
 func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return nil
@@ -76,14 +76,13 @@ func (s *Store) Close() error {
 	return s.error("close", "", s.driver.Close())
 }
 
-// error returns an *Error for err, the error of the operation op, or nil if err is nil. id may
-// be empty.
+// error returns an *Error for err, which the operation op returned, or nil if err is nil. id
+// may be empty.
 func (s *Store) error(op, id string, err error) error {
 	return NewError(op, s.ledger.Properties.Name, id, err)
 }
 
-// begin returns an error matching ErrUnavailable if s is closed, and otherwise the error of
-// ctx.
+// begin returns an error matching ErrUnavailable if s is closed, and ctx.Err() otherwise.
 func (s *Store) begin(ctx context.Context) error {
 	if s.closed.Load() {
 		return fmt.Errorf("%w: the store is closed", ErrUnavailable)
@@ -132,7 +131,7 @@ func (s *Store) find(ctx context.Context, like codec.Fields) (codec.Fields, erro
 // only returns the record that like describes, as an entry and as a candidate. The error
 // matches ErrNotFound if no record matches, and ErrAmbiguous if several records match and no
 // rule prefers one of them. If an unreadable record might match better, the error joins an
-// *UnreadableError for each unreadable record that v has found.
+// *UnreadableError for each unreadable record that v found.
 func (s *Store) only(ctx context.Context, v *ledger.View, like codec.Fields) (ledger.Entry, rules.Candidate, error) {
 	records, err := s.matches(ctx, v, like)
 	if err != nil {
@@ -152,8 +151,8 @@ func (s *Store) only(ctx context.Context, v *ledger.View, like codec.Fields) (le
 	return records[i], candidates[i], nil
 }
 
-// behind returns err, which means that no record matches like. If a search for like may miss
-// a record, behind adds the reason.
+// behind returns err, an error matching ErrNotFound. If a search for like may miss a record,
+// behind adds the reason to the text.
 func (s *Store) behind(like codec.Fields, err error) error {
 	if s.o.NoAccessLabel && rules.KeyOf(like) == rules.KeyAccess {
 		return fmt.Errorf("%w: records of this store have no labels of access tokens", err)
@@ -174,8 +173,8 @@ func (s *Store) behind(like codec.Fields, err error) error {
 }
 
 // matches returns the records that like may describe. After the call, v.Unread returns the
-// errors of the unreadable records. The error matches ErrWrongKeys if matches finds no record
-// and the store has other keys.
+// errors for the unreadable records. If no record is found and the store was written with
+// other keys, the error matches ErrWrongKeys.
 func (s *Store) matches(ctx context.Context, v *ledger.View, like codec.Fields) ([]ledger.Entry, error) {
 	names, terms := s.ledger.Keys(like)
 	records, err := v.Search(ctx, names, terms)
@@ -183,8 +182,8 @@ func (s *Store) matches(ctx context.Context, v *ledger.View, like codec.Fields) 
 		return records, err
 	}
 	if v.Unread() != nil {
-		// The keys need no check: without a match, the error is that of the unreadable
-		// record, and does not match ErrNotFound.
+		// The keys need no check: if no record matches, the caller returns the error for the
+		// unreadable record instead of ErrNotFound.
 		return s.furtherMatches(ctx, v, like, names)
 	}
 	missed := s.ledger.Missing(ctx)
@@ -263,8 +262,8 @@ func (s *Store) listed(ctx context.Context, e ledger.Entry) (ledger.Entry, error
 	}
 	rec, err := s.ledger.View(false).Record(ctx, e)
 	if errors.Is(err, ErrNotFound) && s.ledger.Properties.ReadLag > 0 && len(e.Joining) > 0 {
-		// An entry in e.Joining may have moved to e after e was listed. all leaves out an
-		// entry that has moved, so only e can yield the record.
+		// An entry in e.Joining may have moved to e after e was listed. The method all leaves
+		// out entries that have moved, so only e can yield the record.
 		rec, err = s.ledger.View(true).Record(ctx, e)
 	}
 	return rec, err
@@ -293,8 +292,7 @@ func (s *Store) GetTokens(ctx context.Context) ([]Token, error) {
 	}
 	tokens := make([]Token, 0, len(records))
 	for _, rec := range records {
-		// The list may contain both an earlier state of a record that has moved and the
-		// record that it has moved to.
+		// A record that was moved or merged may also be in the list in its earlier state.
 		if !merged[rec.Ref()] {
 			tokens = append(tokens, FromFields(rec.Token))
 		}

@@ -10,11 +10,11 @@ import "context"
 // Tokens are passed and returned by value. All methods are safe for concurrent use by
 // several goroutines and processes.
 type TokenStore interface {
-	// FindToken returns the record that like describes. Fields of like that are not empty
-	// replace those of the record in the result. See "Matching" in the package
-	// documentation. The error matches ErrNotFound if no record matches, and ErrInvalidToken
-	// if like is invalid or describes nothing. The error matches ErrAmbiguous if several
-	// records match and no rule prefers one of them.
+	// FindToken returns the record that like describes. In the result, the non-empty fields of
+	// like replace those of the record. See "Matching" in the package documentation. The error
+	// matches ErrNotFound if no record matches, and ErrInvalidToken if like is invalid or
+	// describes nothing. The error matches ErrAmbiguous if several records match and no rule
+	// prefers one of them.
 	FindToken(ctx context.Context, like Token) (Token, error)
 
 	// FindTokenByID returns the record with the given ID. The error matches ErrNotFound if no
@@ -23,10 +23,9 @@ type TokenStore interface {
 	FindTokenByID(ctx context.Context, id string) (Token, error)
 
 	// SaveToken stores t and returns the stored record, with its ID. If t describes an
-	// existing record, the fields of t that are not empty replace those of the record. All
-	// other fields keep their values. If t cannot be saved, the error matches ErrInvalidToken,
-	// ErrTooLarge, ErrIDMismatch, ErrAmbiguous or ErrNotFound. See "Saving" in the package
-	// documentation.
+	// existing record, the non-empty fields of t replace those of the record. All other fields
+	// keep their values. If t cannot be saved, the error matches ErrInvalidToken, ErrTooLarge,
+	// ErrIDMismatch, ErrAmbiguous or ErrNotFound. See "Saving" in the package documentation.
 	SaveToken(ctx context.Context, t Token) (Token, error)
 
 	// DeleteToken removes the record with the given ID, and returns nil if the record does not
@@ -53,13 +52,13 @@ type Refresher interface {
 	// stale is the access token that the caller does not accept. If stale is empty, the
 	// caller accepts any access token that has not expired.
 	//
-	// If the record has an access token that differs from stale and has not expired,
-	// Refresh returns the record and does not call mint. Otherwise one caller at a time
-	// calls mint with the record; the other callers wait for the result of that call.
-	// Refresh merges the token that mint returns into the record as SaveToken does: empty
-	// fields keep their stored values. If mint returns a *RefreshError, waiters also get that
-	// error. Later callers also get the error until another attempt may succeed, unless the
-	// error refuses the client.
+	// If the record has an access token that differs from stale and has not expired, Refresh
+	// returns the record and does not call mint. Otherwise one caller at a time calls mint
+	// with the record; the other callers wait for the result of that call. Refresh merges the
+	// token that mint returns into the record as SaveToken does: empty fields keep their
+	// stored values. If mint returns a *RefreshError, waiters also get that error. Later
+	// callers also get the error until another attempt may succeed, unless the error refuses
+	// the client.
 	//
 	// If the new token could not be stored, Refresh returns the token together with an error
 	// matching ErrNotPersisted. The error matches ErrNotFound if no record has the ID, and

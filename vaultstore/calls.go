@@ -22,8 +22,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// A vault makes calls with the caller's client. If auth is not nil, the vault logs in if the token
-// is missing or invalid.
+// A vault makes calls with the caller's client. If the token is missing or invalid and auth is not
+// nil, the vault logs in.
 type vault struct {
 	client *api.Client
 	auth   api.AuthMethod // nil if only the client's own token is used
@@ -52,7 +52,7 @@ type vault struct {
 // call would log in again, and Vault might lock the user out.
 const loginPause = 5 * time.Second
 
-// tokenPause is the time for which the token of a login counts as valid although the server
+// tokenPause is the time for which the token of a login counts as valid even though the server
 // denies calls. tokenPause applies if the responses do not distinguish an invalid token from a
 // missing permission. A new login helps only if the token is invalid.
 const tokenPause = 30 * time.Second
@@ -69,16 +69,16 @@ type request struct {
 	query  url.Values
 	body   any    // sent as JSON unless nil
 	secret []byte // the part of body that errors must not quote
-	active bool   // whether to request a response of the active node
+	active bool   // whether to request a response from the active node
 
 	// applied counts the requests that Vault may have applied, unless applied is nil. The client
-	// repeats failed requests, so one call can send several. applied excludes requests that Vault
-	// has denied, for example because of an expired token.
+	// repeats failed requests, so one call can send several requests. applied excludes requests
+	// that Vault has denied, for example because of an expired token.
 	applied *atomic.Int64
 }
 
-// do makes a call and decodes the response into out, unless out is nil. If the token is
-// invalid and there is an auth method, do logs in and repeats the call.
+// do makes a call, and decodes the response into out unless out is nil. If the token is invalid, do
+// uses the auth method, if any, to log in, and repeats the call.
 func (v *vault) do(ctx context.Context, q request, out any) error {
 	token, err := v.token(ctx)
 	if err != nil {
@@ -166,9 +166,8 @@ func (v *vault) sendOnce(ctx context.Context, token string, q request, out any) 
 	return nil
 }
 
-// counted sends r. Unless applied is nil, counted increases applied by the number of requests
-// that Vault may have applied. A node applies no request that the node denies or redirects to
-// another node.
+// counted sends r. Unless applied is nil, counted increases applied by the number of requests that
+// Vault may have applied. A node applies no request that it denies or redirects to another node.
 func (v *vault) counted(ctx context.Context, r *api.Request, applied *atomic.Int64) (*api.Response, error) {
 	var sent atomic.Int64
 	if applied != nil {
@@ -230,10 +229,10 @@ func (v *vault) current() string {
 	return t
 }
 
-// invalid reports whether a call was denied because the token itself is invalid, and not
-// because a permission is missing. Vault 1.17 and later say in the response that a token is
-// invalid. After any other response, invalid makes the token look itself up, unless a login has
-// already replaced the token.
+// invalid reports whether a call was denied because the token itself is invalid, and not because a
+// permission is missing. Vault 1.17 and later say in the response that a token is invalid. After
+// any other response, the method makes the token look itself up, unless a login has already
+// replaced the token.
 func (v *vault) invalid(ctx context.Context, token string, denied error) (bool, error) {
 	if v.current() != token || says(denied, textBadToken) || says(denied, textNoToken) {
 		return true, nil
@@ -337,22 +336,21 @@ func (s *secrets) do(ctx context.Context, q request, out any) error {
 	return err
 }
 
-// An engine holds the result of the inspection of the secrets engine at a mount. KV version 1
+// An engine records what the driver has found out about the secrets engine at a mount. KV version 1
 // answers reads and lists as an empty engine of version 2 does, and stores any write unchanged.
-// Therefore the driver writes records only after a response has shown the version. Until then,
-// the driver reports that a record does not exist only if the token's permissions hide the
-// version.
+// Therefore the driver writes records only after a response has shown the version. Until then, the
+// driver reports that a record does not exist only if the token's permissions hide the version.
 type engine struct {
 	turn   chan struct{}          // held during an inspection
 	proved atomic.Pointer[string] // the result of where for the server whose engine is KV version 2
 	hidden atomic.Bool            // whether the token may read neither the mount nor its configuration
 }
 
-// where identifies the server of an engine by namespace and address. The caller may change the
-// namespace and the address of the client at any time.
+// where returns the namespace and the address of the client, which identify the server of an
+// engine. The caller may change the namespace and the address of the client at any time.
 func (s *secrets) where() string { return s.client.Namespace() + " " + s.client.Address() }
 
-// prove records that the engine at where is KV version 2.
+// prove records that the engine of a server is KV version 2. The parameter identifies the server.
 func (s *secrets) prove(where string) {
 	if !s.proved() {
 		s.engine.proved.Store(&where)
@@ -374,8 +372,8 @@ func (s *secrets) reads(ctx context.Context) error {
 	return s.identify(ctx, false)
 }
 
-// writes is like reads, but returns nil only if the engine is KV version 2. If reading does
-// not show the version, writes makes a conditional write.
+// writes is like reads, but returns nil only if the engine is KV version 2. If no read shows the
+// version, the method makes a conditional write.
 func (s *secrets) writes(ctx context.Context) error {
 	if s.proved() {
 		return nil
@@ -639,8 +637,9 @@ func (s *secrets) destroy(ctx context.Context, name string, versions ...int) err
 	}, nil)
 }
 
-// list returns the names in a folder. A 404 means that the folder has no names or that the
-// engine is not KV version 2. list then returns no names and the error of reads.
+// list returns the names in a folder. A 404 means that the folder has no names or that the engine
+// is not KV version 2. In both cases, list returns no names, and the error that the method reads
+// returns.
 func (s *secrets) list(ctx context.Context, folder string) ([]string, error) {
 	var answer struct {
 		Data struct {

@@ -53,28 +53,28 @@
 //
 //	<mount>/metadata/<prefix>/index/<kind>/<digest>/<name>.<nonce>
 //
-// One LIST returns the names of all records with a label. The driver adds an entry before the
-// first write of a record with the label. The driver removes the entry after the first write of
-// the record without the label, or during a later write.
+// One LIST returns the names of all records with a label. The driver adds an entry before the first
+// write of a record with the label. The driver removes the entry after the first write without the
+// label, or during a later write.
 //
 // A deletion writes a tombstone, which is a version with the field "deleted", and destroys the
 // earlier versions. The driver does not delete the secret itself. If the driver deleted the secret,
 // Vault would number the versions of a new record from 1 again. A writer that had read version 1 of
 // the old record could then overwrite version 1 of the new record. A driver.Version also contains a
-// time, which distinguishes the two versions 1. The time does not stop that writer, because Vault
-// compares only the number. Delete secrets together with their metadata only while no process
-// writes.
+// time, which distinguishes the two versions with the number 1. The time does not prevent the
+// overwriting, because Vault compares only the number. Delete secrets together with their metadata
+// only while no process writes.
 //
 // Paths appear in the audit log and in the responses to LIST. Paths contain digests, but never a
 // token or a user name. The digests are keyed with the NameKey and IndexKeys of tokenstore.Options,
 // if these keys are set.
 //
-// By default KV keeps ten versions of a secret. The earlier versions contain earlier tokens,
-// which may still be valid. Except during checks, a store reads an earlier version only to find
-// out whether a write was applied. On a separate mount, set max_versions to 2. A larger number
-// works, but keeps more of the earlier tokens. If max_versions is 1, another write can replace
-// a version whose response was lost. The writer of that version then gets ErrUnavailable
-// although the write succeeded.
+// By default KV keeps ten versions of a secret. The earlier versions contain earlier tokens, which
+// may still be valid. Except during checks, a store reads an earlier version only to find out
+// whether a write was applied. On a separate mount, set max_versions to 2. A larger number works,
+// but keeps more of the earlier tokens. If max_versions is 1 and the response to a write is lost,
+// the next write may remove the version that the first write created. The first write then fails
+// with an error matching ErrUnavailable even though it was applied.
 //
 // # Calls
 //
@@ -90,12 +90,12 @@
 //	Names         1
 //
 // A driver that has not yet read a record makes an additional call to find out which engine is
-// mounted (see "Setup"). The driver makes this call before the driver first writes, reports that a
-// record does not exist, or yields a name.
+// mounted (see "Setup"). The driver makes this call before it first writes, reports that a record
+// does not exist, or yields a name.
 //
 // If Vault refuses an Update because of the version, the driver makes one more call to read the
-// version after the base. The client repeats failed writes, so the first attempt of the same
-// Update may have made that version. If that version has the data of the Update, the Update
+// version after the base. The client repeats failed writes, so an earlier attempt of the same
+// Update may have created that version. If that version has the data of the Update, the Update
 // succeeds. A write that was applied is therefore never reported as a conflict.
 //
 // The client controls retries, pauses and timeouts.
@@ -112,9 +112,9 @@
 // In Vault's Community Edition, the active node answers all requests: a write is visible
 // immediately.
 //
-// The performance standbys of Vault Enterprise, and the standbys of OpenBao 2.5 and later
-// unless disable_standby_reads is set, answer reads themselves. Responses of standbys may lag
-// behind the active node. There are three ways to handle that lag:
+// The performance standbys of Vault Enterprise, and the standbys of OpenBao 2.5 and later unless
+// disable_standby_reads is set, answer reads themselves. Their responses may lag behind the active
+// node. There are three ways to handle that lag:
 //
 //   - Give the client the address of the active node.
 //   - If Vault Enterprise is configured with allow_forwarding_via_header, let the client
@@ -122,11 +122,11 @@
 //     setting, Vault refuses such a request. OpenBao ignores the header.
 //   - Set ListLag and ReadLag to the maximum lag of a standby.
 //
-// With a lag set, Fresh and the reads of writing methods request the active node with the header
-// X-Vault-Forward, until Vault refuses the header. If the server refuses or ignores the header,
-// Fresh waits up to ten seconds for the answering node to catch up with the caller's state. Writes
-// always go to the active node, which compares the version. A lag can cause waiting and retries,
-// but no lost record.
+// If a lag is set, Fresh and all methods that write request the active node for their reads. These
+// requests have the header X-Vault-Forward until Vault refuses the header. If the server refuses or
+// ignores the header, Fresh waits up to ten seconds for the answering node to catch up with the
+// caller's state. Writes always go to the active node, which compares the version. A lag can cause
+// waiting and retries, but no lost record.
 //
 // # Errors
 //
@@ -142,8 +142,8 @@
 //	other 4xx
 //	     ErrRefused
 //
-// The error of a failed connection matches ErrUnavailable, or ErrRefused if the scheme of
-// the address or the certificate is wrong. Lists and checks name an unreadable secret and
+// If a connection fails, the error matches ErrUnavailable, or ErrRefused if the scheme of the
+// address or the certificate is wrong. Lists and checks report an unreadable secret by name, and
 // continue.
 //
 // # Other programs

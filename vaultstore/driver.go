@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// maxSize is the maximum size of a record: the smallest limit of the supported services, so
-	// that records can move between services. Vault itself accepts larger records: a record of
-	// maxSize bytes takes at most 384 KiB as JSON, and a storage entry may take 512 KiB.
+	// maxSize is the maximum size of a record, in bytes. It is the smallest limit of the supported
+	// services, so that records can move between services. Vault itself accepts larger records: a
+	// record of maxSize bytes takes at most 384 KiB as JSON, and a storage entry may take 512 KiB.
 	maxSize = 64 << 10
 
 	// fewVersions is the largest number of versions that destroyUpTo destroys without first
@@ -25,10 +25,10 @@ const (
 	// each number, even that of a version that does not exist.
 	fewVersions = 32
 
-	// cleanup is the maximum time for which the removal of index entries delays a write.
+	// cleanup is the maximum time for which a write waits for one removal of index entries.
 	cleanup = 5 * time.Second
 
-	// catchUp limits the time for which a call waits for a lagging standby node.
+	// catchUp is the maximum time for which a call waits for a lagging standby node.
 	catchUp = 10 * time.Second
 )
 
@@ -41,7 +41,8 @@ type secrets struct {
 
 var _ driver.Secrets = (*secrets)(nil)
 
-// Format prints only the type of s, because package fmt would print the contents of the client.
+// Format prints only the type of s. Without Format, package fmt would print the fields of the
+// client.
 func (s *secrets) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("*vaultstore.secrets")) }
 
 // data returns the path of the data of a secret. name must be a legal path element.
@@ -80,9 +81,9 @@ func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (d
 	return st.secret()
 }
 
-// newest reads a secret until good returns true for the state, and returns that state and true.
-// If good does not return true within catchUp, newest returns the last state and false. If a
-// read fails, newest returns the error.
+// newest reads a secret until the function good returns true for the state, and returns that state
+// and true. If the function does not return true within catchUp, newest returns the last state and
+// false. If a read fails, newest returns the error.
 func (s *secrets) newest(ctx context.Context, name string, good func(state) bool) (st state, ok bool, err error) {
 	lag := driverkit.Backoff{Pause: 25 * time.Millisecond, Longest: time.Second, Patience: catchUp, Now: s.now}
 	ok, err = lag.Until(ctx, func() (bool, error) {
@@ -138,14 +139,14 @@ func (s *secrets) prepare(ctx context.Context, name string, labels []driver.Labe
 	return s.attach(ctx, name, labels)
 }
 
-// won finds out whether Vault applied a write before Vault refused a repetition of the write. The
+// won finds out whether Vault applied a write before it refused a repetition of that write. The
 // client or a proxy may have repeated the write after a failure. won returns the version that the
-// write made, or "" if the write was not applied. number is the version that the write makes if
-// Vault applies the write. now is the newest state, or the zero state if the caller has not read
-// the newest state. sent is the count that commit returned.
+// write created, or "" if the write was not applied. number is the number of the version that the
+// write creates. now is the newest state, or the zero state if the caller has not read the newest
+// state. sent is the count that commit returned.
 //
-// Other writers may have written in the meantime, and Vault may have removed that version. If sent
-// is 1, the write was then not applied. Otherwise the outcome is unknown, and the error matches
+// If other writers have written in the meantime, Vault may have removed that version. In this case,
+// the write was not applied if sent is 1. Otherwise the outcome is unknown, and the error matches
 // ErrUnavailable.
 func (s *secrets) won(ctx context.Context, name string, number int, now state, sent int64, f field) (driver.Version, error) {
 	if now.number != number {

@@ -18,7 +18,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// Texts that distinguish errors of Vault with the same status, and errors of the client.
+// Texts that distinguish errors from Vault with the same status, and errors from the client.
 const (
 	textMismatch  = "check-and-set parameter did not match the current version"
 	textNoToken   = "missing client token"
@@ -30,15 +30,15 @@ const (
 	textMalformed = "Vault token contains non-printable characters"
 )
 
-// The text of a response with a 5xx status contains one of texts500 if the request is too large for
-// the server or the storage backend.
+// texts500 are the texts of responses with a 5xx status to requests that are too large for the
+// server or the storage backend.
 var texts500 = []string{"too large", "exceeds allowed length"}
 
 // errCredentials is the class of an error about the token itself or the credentials of a
 // login, rather than about the token's permissions.
 var errCredentials = fmt.Errorf("%w: %w", driver.ErrDenied, driver.ErrCredentials)
 
-// classify returns the class of an error of the client, or nil if the error has no class.
+// classify returns the class of an error from the client, or nil if the error has no class.
 func classify(err error) error {
 	var (
 		answer    *api.ResponseError
@@ -60,7 +60,7 @@ func classify(err error) error {
 	return nil
 }
 
-// classifyAnswer returns the class of an error response of Vault.
+// classifyAnswer returns the class of an error response from Vault.
 func classifyAnswer(answer *api.ResponseError) error {
 	switch code := answer.StatusCode; {
 	case code == http.StatusBadRequest && says(answer, textMismatch):
@@ -87,8 +87,8 @@ func classifyAnswer(answer *api.ResponseError) error {
 	return driver.ErrRefused
 }
 
-// callError converts an error of the client to an error of the driver, as driverkit.CallError
-// does. The result does not quote sent.
+// callError converts an error from the client to an error of the driver, as driverkit.CallError
+// does. The result does not quote the data in sent.
 func callError(ctx context.Context, err error, sent []byte) error {
 	var answer *api.ResponseError
 	if errors.As(err, &answer) {
@@ -97,7 +97,7 @@ func callError(ctx context.Context, err error, sent []byte) error {
 	return driverkit.CallError(ctx, err, classify(err))
 }
 
-// says reports whether err contains an error response of Vault with the given text.
+// says reports whether err contains an error response from Vault with the given text.
 func says(err error, text string) bool {
 	var answer *api.ResponseError
 	return errors.As(err, &answer) &&
@@ -107,8 +107,8 @@ func says(err error, text string) bool {
 // A refusal wraps an *api.ResponseError. The text of a refusal is a single line.
 type refusal struct{ answer *api.ResponseError }
 
-// newRefusal returns a refusal for answer. newRefusal replaces texts that repeat a part of sent,
-// and texts that do not come from Vault, such as the page of a proxy.
+// newRefusal returns a refusal for the given response. newRefusal replaces each text that is not
+// from Vault, such as the page of a proxy, and each text that repeats a part of sent.
 func newRefusal(answer *api.ResponseError, sent []byte) *refusal {
 	clean := *answer
 	clean.Errors = nil

@@ -28,8 +28,8 @@ const probeName = "tokenkeepprobe"
 const never = 1 << 30
 
 // Inspect implements driver.Inspector. Inspect makes two LIST requests, one more for each kind of
-// label, and one more for each label. For each secret, Inspect makes at most one GET request for
-// the current version, for the metadata, and for each earlier version that remains.
+// label, and one more for each label. For each secret, Inspect makes at most one GET request each
+// for the current version, the metadata, and every earlier version that remains.
 func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, error] {
 	return driverkit.Seq(func(yield func(driver.Inspection, error) bool) error {
 		labels, err := s.allLabels(ctx)
@@ -185,9 +185,9 @@ func (s *secrets) remove(ctx context.Context, name string, number int) error {
 	return err
 }
 
-// rolledBack returns a fault if the current version repeats an earlier version, as after 'vault
-// kv rollback'. Two writes of a store never have equal data. The repair writes the last version
-// with different data again.
+// rolledBack returns a fault if the current version repeats an earlier version, as after 'vault kv
+// rollback'. Two writes of a store never have equal data. The repair writes the data of the last
+// different version again.
 func (s *secrets) rolledBack(ctx context.Context, name string, st state, kept []int) ([]driver.Fault, error) {
 	var lost state
 	for _, n := range slices.Backward(kept) {
@@ -242,7 +242,7 @@ func (s *secrets) Unlabel(ctx context.Context, name string, labels []driver.Labe
 	return driverkit.Each(ctx, labels, func(ctx context.Context, l driver.Label) error { return s.detach(ctx, name, l) })
 }
 
-// Probe implements driver.Inspector. Vault checks permissions before Vault looks for the secret.
+// Probe implements driver.Inspector. Vault checks permissions before it looks for the secret.
 // Therefore most calls of Probe name a secret that does not exist, or have a base that Vault
 // refuses. Probe yields no results until a call is allowed. If no call is allowed, the token may be
 // invalid: OpenBao sends the same response for an invalid token and a missing capability.
@@ -296,8 +296,8 @@ func (s *secrets) unknown(ctx context.Context) error {
 	return nil
 }
 
-// probe returns the probe of a call that requires a capability for the paths of a class and a
-// folder.
+// probe returns the probe of a call that requires the given capability for the paths with the given
+// class and folder.
 func (s *secrets) probe(call, capability, class, folder string, do func(context.Context) error) driverkit.Probe {
 	return driverkit.Probe{Call: call, Needs: fmt.Sprintf("the capability %q on %s/%s/%s/%s/*", capability, s.mount, class, s.prefix, folder), Do: do}
 }

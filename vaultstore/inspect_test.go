@@ -175,7 +175,7 @@ func (w *ward) must(method, path, body string) {
 	}
 }
 
-// A mortal driver passes as many writes to Secrets as left says, and fails all later writes.
+// A mortal driver passes a limited number of writes to Secrets, and fails all later writes.
 type mortal struct {
 	driver.Secrets
 	left atomic.Int64

@@ -78,10 +78,10 @@ func (st state) secret() (driver.Secret, error) {
 	return driver.Secret{Payload: driver.Payload{Data: st.data}, Version: st.version, Updated: st.created}, nil
 }
 
-// behind reports whether st is, or may be, older than the version than. lags reports whether reads
+// behind reports whether the version than is, or may be, newer than st. lags reports whether reads
 // may lag. If a secret was deleted with its metadata, Vault numbers new versions from 1 again, but
-// the new versions have later times. If st has no version, the secret was deleted or, if reads lag,
-// may not be visible yet.
+// the new versions have later times. If st has no version, the secret was deleted. If reads lag,
+// the secret may instead not be visible yet.
 func (st state) behind(than driver.Version, lags bool) bool {
 	number, created, ok := parse(than)
 	switch {
@@ -95,8 +95,8 @@ func (st state) behind(than driver.Version, lags bool) bool {
 
 // version returns the driver.Version for the number and the creation time of a KV version. Vault
 // returns the number and the time for each write and read, but compares only the number. The time
-// makes a Version unique even if another tool deletes a secret with its metadata. Vault then counts
-// from 1 again.
+// makes a Version unique even if another tool deletes a secret with its metadata, after which Vault
+// counts from 1 again.
 func version(number int, created string) driver.Version {
 	return driver.Version(strconv.Itoa(number) + " " + created)
 }

@@ -37,7 +37,7 @@ type Options struct {
 
 // New returns a store that keeps records under prefix in the KV version 2 secrets engine mounted at
 // mount. mount and prefix consist of path elements of ASCII letters, digits, '_', '-' and '.',
-// joined by '/', such as "secret" and "oauth/crm". Neither may contain ".." or an element ".". The
+// joined by '/', such as "secret" and "oauth/crm". Neither may contain ".." or the element ".". The
 // first element of prefix must not be a path element of the engine's API, such as "data".
 //
 // New does no I/O, and returns an error only if an argument is invalid. client must not be nil, and

@@ -138,8 +138,7 @@ func (e *env) versionOf(n int) (int, string) {
 	return e.vault("GET", fmt.Sprintf("data/%s/tokens/%s?version=%d", app, name, n), "")
 }
 
-// is checks that err matches want and no other class. If want is nil, is checks that err
-// matches no class.
+// is checks that err matches want and no other class. If want is nil, err must match no class.
 func is(t testing.TB, op string, err, want error) {
 	t.Helper()
 	for _, class := range []error{
@@ -159,8 +158,8 @@ func label(key string, value, nonce byte) driver.Label {
 	return driver.Label{Key: key, Value: strings.Repeat(string(value), 32), Nonce: strings.Repeat(string(nonce), 16)}
 }
 
-// on returns a function for Inject that injects f only into the nth request whose operation and
-// class are what, such as "write data".
+// on returns a function for Inject that injects f only into the nth request with the given
+// operation and class, such as "write data".
 func on(what string, n int64, f fakevault.Fault) func(*fakevault.Request) *fakevault.Fault {
 	var seen atomic.Int64
 	return func(q *fakevault.Request) *fakevault.Fault {
@@ -673,7 +672,7 @@ func TestRepeatedWrite(t *testing.T) {
 				t.Errorf("version 2 is %s", answer)
 			}
 			// The versions of the previous record are destroyed. If the response to the first
-			// attempt is lost, Create cannot find out whether that attempt made one of these
+			// attempt is lost, Create cannot find out whether that attempt created one of these
 			// versions.
 			inject()
 			v, err := e.Create(ctx, name, driver.Payload{Data: []byte("third")})
@@ -687,8 +686,8 @@ func TestRepeatedWrite(t *testing.T) {
 }
 
 // TestRepeatedWriteAfterOthers checks writes that the client repeats after other processes have
-// written. If Vault still has the version that the write has made, the write succeeds. Otherwise
-// the error matches ErrUnavailable.
+// written. If Vault still has the version that the write created, the write succeeds. Otherwise the
+// error matches ErrUnavailable.
 func TestRepeatedWriteAfterOthers(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -810,8 +809,8 @@ func TestStaleWriteRepeatedBeforeLogin(t *testing.T) {
 	e.holds(s)
 }
 
-// redirect makes the client call a node that redirects each request to url, as a standby node does
-// that may not forward requests.
+// redirect makes the client call a node that redirects each request to url, as a standby node that
+// may not forward requests does.
 func (e *env) redirect(url string) {
 	e.Helper()
 	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -40,7 +40,7 @@ func column(name string) int {
 type dialect struct {
 	name codec.Dialect
 
-	user, redirect string   // header names of the two columns that differ between SDKs
+	user, redirect string   // header names of the two columns whose names differ between SDKs
 	eols           []string // line breaks: this package writes the first; the SDK writes the others on other platforms
 	final          bool     // the last line also ends with a line break
 

@@ -113,9 +113,8 @@ func separators(text string) error {
 	return nil
 }
 
-// trim removes the columns without a name or content that a spreadsheet adds to all lines. It
-// returns an error that matches codec.ErrFormat if a line has other fields after the last
-// column.
+// trim removes the empty columns without a name that a spreadsheet adds to all lines. It returns
+// an error that matches codec.ErrFormat if a line has other fields after the last column.
 func trim(lines []line) ([]line, error) {
 	extra := 0
 	if len(lines) > 0 && lines[0].header() {

@@ -69,8 +69,8 @@ func New(d codec.Dialect) (*File, error) {
 // The C# SDK writes expiry times ten minutes early. Parse adds the ten minutes only if d is
 // CSharp, because a guess might mistake the file of another SDK for a file of the C# SDK.
 //
-// Parse reads the files of all SDKs and versions, except a file whose lines the SDK for Scala has
-// joined when it deleted a token. A row has nine or ten columns, which Parse reads by position. The
+// Parse reads the files of all SDKs and versions, except a file in which the SDK for Scala joined
+// lines when it deleted a token. A row has nine or ten columns, which Parse reads by position. The
 // header can be missing. For a column that has two names, the header can have either name. Parse
 // accepts all line breaks, blank lines, and a byte order mark. The text "null" is an absent value
 // unless the text is quoted.
@@ -101,8 +101,8 @@ func Parse(data []byte, d codec.Dialect) (*File, error) {
 	}
 	lines, err := cut(text, true)
 	if err != nil {
-		// An SDK that does not quote values may have written the file. A value can then begin with
-		// a quote.
+		// An SDK that does not quote values may have written the file. In the files of such an SDK,
+		// a value can begin with a quote.
 		raw, rawErr := cut(text, false)
 		if rawErr != nil {
 			return nil, err
@@ -120,7 +120,7 @@ func Parse(data []byte, d codec.Dialect) (*File, error) {
 type line struct {
 	number int // the number of its first line in the file, from 1
 	fields []string
-	quoted []bool // whether each field is quoted; nil means that none is
+	quoted []bool // whether each field is quoted; nil means that no field is quoted
 	raw    string
 	eol    string
 }
@@ -345,7 +345,7 @@ func detect(lines []line) []dialect {
 	}
 }
 
-// assemble returns a File with the given lines, in the dialects candidates.
+// assemble returns a File with the given lines. The possible dialects of the File are candidates.
 func assemble(lines []line, candidates []dialect) (*File, error) {
 	f := &File{dialects: candidates, eol: candidates[0].eols[0], final: candidates[0].final, rows: make([]row, 0, len(lines))}
 	if len(lines) == 0 {
@@ -425,7 +425,8 @@ func (l line) complete() error {
 	return nil
 }
 
-// read sets r to the row in l. It adds early, in milliseconds, to the expiry time, if there is one.
+// read sets r to the row in l. If the row has an expiry time, read adds early, a number of
+// milliseconds, to the expiry time.
 func (l line) read(r *row, early int64) {
 	r.line, r.raw, r.eol, r.old = l.number, l.raw, l.eol, len(l.fields) < len(columns)
 	text := l.fields

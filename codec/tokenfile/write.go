@@ -71,9 +71,10 @@ func (f *File) Append(r codec.Fields) error {
 // Delete removes the i-th row. The indices of later rows decrease by one.
 func (f *File) Delete(i int) { f.rows = slices.Delete(f.rows, i, i+1) }
 
-// NextID returns the ID for a new row: the number after the larger of used and the largest ID in
-// the file that codec.IDNumber accepts. NextID ignores used if no ID is left after used. The error
-// matches ErrDialect if no ID is left after the largest ID.
+// NextID returns the ID for a new row. The ID is one more than the larger of two numbers: the
+// parameter used, and the largest ID in the file that codec.IDNumber accepts. NextID ignores the
+// parameter used if the dialects allow no larger ID. The error matches ErrDialect if the dialects
+// allow no ID larger than the largest ID in the file.
 func (f *File) NextID(used int64) (string, error) {
 	var biggest int64
 	for _, r := range f.rows {

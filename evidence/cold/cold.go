@@ -38,8 +38,8 @@ type Bare struct {
 	Expiry       time.Time `json:"expiry"`
 }
 
-// Token returns the access token in secret, which is the JSON form of a Bare. It gets the
-// token from a TokenSource of golang.org/x/oauth2.
+// Token returns the access token in secret, which is the JSON form of a Bare. Token gets the
+// access token from a TokenSource of golang.org/x/oauth2.
 func Token(ctx context.Context, secret []byte) (string, error) {
 	var b Bare
 	if err := json.Unmarshal(secret, &b); err != nil {
@@ -52,8 +52,8 @@ func Token(ctx context.Context, secret []byte) (string, error) {
 	return t.AccessToken, nil
 }
 
-// Main calls token with the URL in EnvURL. If token fails or returns "", Main logs the error
-// and exits with status 1.
+// Main calls the function token with the URL in EnvURL. If token fails or returns "", Main logs
+// the error and exits with status 1.
 func Main(token func(ctx context.Context, url string) (string, error)) {
 	got, err := token(context.Background(), os.Getenv(EnvURL))
 	if err == nil && got == "" {

@@ -43,8 +43,8 @@ func read(t *testing.T) *run.Service {
 	return s
 }
 
-// container returns the arguments and the environment of the container that is called name.
-// Each environment variable that refers to a secret is set to value.
+// container returns the arguments and the environment of the container with the given name. Each
+// environment variable that refers to a secret is set to value.
 func container(t *testing.T, s *run.Service, name, value string) sidecarapp.Container {
 	t.Helper()
 	for _, c := range s.Spec.Template.Spec.Containers {

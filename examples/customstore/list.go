@@ -26,7 +26,7 @@ type Place interface {
 type Page struct {
 	Version int64 // different for each Page that was stored; 0 if no Page was stored
 	Tokens  []tokenstore.Token
-	Last    int // the largest ID that a record has had, even if the record was deleted
+	Last    int // the largest ID that a record ever had, even if the record was deleted
 }
 
 // A List is a TokenStore that keeps its records in a Place. Its methods are safe for

@@ -18,7 +18,7 @@ import (
 type Memory struct {
 	mu      sync.Mutex
 	records map[string]tokenstore.Candidate // the records by ID
-	last    int                             // the largest ID that a record has had, even if the record was deleted
+	last    int                             // the largest ID that a record ever had, even if the record was deleted
 	writes  int64                           // number of saves, which takes the place of a clock
 }
 
@@ -104,7 +104,7 @@ func (m *Memory) candidates() []tokenstore.Candidate { return slices.Collect(map
 
 // Memory and List share the following functions.
 
-// find returns the record that like describes, merged with the fields of like.
+// find returns the record that the token like describes, merged with the fields of that token.
 func find(ctx context.Context, like tokenstore.Token, records []tokenstore.Candidate) (tokenstore.Token, error) {
 	if err := ctx.Err(); err != nil {
 		return tokenstore.Token{}, err

@@ -16,8 +16,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// TestMain runs the demo instead of the tests if the demo has started the test binary as one
-// of its processes.
+// TestMain runs the demo instead of the tests if the demo started the test binary as one of its
+// processes.
 func TestMain(m *testing.M) {
 	if os.Getenv(envPlace) != "" {
 		main()

@@ -60,8 +60,8 @@ func sdkTokens(ctx context.Context) ([]tokenstore.Token, error) {
 	return tokens, err
 }
 
-// inFile calls use with the name and the store of a token file in a new directory, and then
-// removes the directory.
+// inFile calls the function use with the name and the store of a token file in a new directory, and
+// then removes the directory.
 func inFile(use func(name string, s *filestore.Store) error) error {
 	dir, err := os.MkdirTemp("", "tokenkeep-demo-")
 	if err != nil {

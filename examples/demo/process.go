@@ -34,8 +34,8 @@ const (
 	rolePython = "python" // runs a Python program that calls the CRM once; gets no place
 )
 
-// runChild runs the role in args. It reads the input of the process from in, and writes the
-// result to out. in and out are pipes to the demo, so that no other program can read the
+// runChild runs the role in args. It reads the input of the process from in, and writes the result
+// to out. The parameters in and out are pipes to the demo, so that no other program can read the
 // secrets in the input and the result.
 func runChild(ctx context.Context, args []string, in io.Reader, out io.Writer) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, processTime)
@@ -81,7 +81,7 @@ func readOrder(in io.Reader, order any) error {
 	return nil
 }
 
-// answer reads the input of a process, calls do with the input, and writes the result.
+// answer reads the input of a process, calls the function do with the input, and writes the result.
 func answer[In, Out any](in io.Reader, out io.Writer, do func(In) (Out, error)) error {
 	var input In
 	if err := readOrder(in, &input); err != nil {
@@ -94,7 +94,7 @@ func answer[In, Out any](in io.Reader, out io.Writer, do func(In) (Out, error)) 
 	return json.NewEncoder(out).Encode(result)
 }
 
-// A child is a process that the demo has started. It runs this program or the Python program.
+// A child is a process that the demo started. It runs this program or the Python program.
 type child struct {
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
@@ -139,8 +139,8 @@ func (d *demo) startChild(ctx context.Context, role string) (*child, error) {
 	return p, cmd.Start()
 }
 
-// ask waits until the process is ready, calls wait, writes input to the process, and reads
-// answer from the process.
+// ask waits until the process is ready, calls the function wait, writes input to the process, and
+// reads answer from the process.
 func (p *child) ask(input any, wait func(), answer any) error {
 	line, err := p.stdout.ReadString('\n')
 	if line == readyLine {
@@ -169,8 +169,8 @@ type outcome[A any] struct {
 	err    error
 }
 
-// together starts a process for each of the inputs, and waits until each process is ready or
-// has failed. Then together sends each ready process its input. It returns the outcomes in the
+// together starts a process for each of the inputs, and waits until each process is ready or has
+// failed. The function then sends each ready process its input. It returns the outcomes in the
 // order of inputs, and an error if processTime has passed or ctx is done.
 func together[A, In any](ctx context.Context, d *demo, role string, inputs []In) ([]outcome[A], error) {
 	ctx, cancel := context.WithTimeout(ctx, processTime)

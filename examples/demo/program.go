@@ -33,8 +33,9 @@ type zohoStandIn struct {
 	seen   int // number of requests that tally has counted
 }
 
-// startZoho starts a stand-in that knows the OAuth client lifeClient. The stand-in waits half
-// a second before it issues a token, so that many processes can send requests in the meantime.
+// startZoho starts a stand-in for Zoho at which the OAuth client lifeClient is registered. The
+// stand-in waits half a second before it issues a token, so that many processes can send requests
+// in the meantime.
 func startZoho() (*zohoStandIn, error) {
 	const delay = 500 * time.Millisecond
 	server := zohoaccounts.New(nil)

@@ -15,7 +15,7 @@ const (
 	raceUser = "nina@example.com:60999999"
 )
 
-// raceStep saves the same new user from several processes at the same time.
+// raceStep saves a record of one new user from several processes at the same time.
 func (d *demo) raceStep(ctx context.Context) error {
 	d.title(fmt.Sprintf("%d processes save one new user at the same moment", racers), "tokenkeep save")
 	brought := contributions()

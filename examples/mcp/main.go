@@ -111,8 +111,7 @@ func (a app) handler(ctx context.Context) (auth.OAuthHandler, error) {
 	})
 }
 
-// kept returns a source of the tokens that an earlier run has stored, or nil if the user must
-// log in.
+// kept returns a source of the tokens that an earlier run stored, or nil if the user must log in.
 func (a app) kept(ctx context.Context, keep *oauth2keep.Keeper) (oauth2.TokenSource, error) {
 	meta, err := auth.GetAuthServerMetadata(ctx, a.issuer, a.http)
 	if err != nil || meta == nil {

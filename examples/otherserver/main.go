@@ -162,8 +162,8 @@ const storeTime = 30 * time.Second
 
 // persist calls Token until the tokens of client are stored. After storeTime, persist returns an
 // error matching tokenstore.ErrNotPersisted. A store can fail after the server has issued tokens:
-// only this process then has the tokens. If the server has replaced the refresh token, the end of
-// the process would lose the login.
+// only this process then has the tokens. If the server replaced the refresh token, the user would
+// have to log in again after the process ends.
 func persist(ctx context.Context, client *initializer.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()

@@ -183,7 +183,7 @@ func labels(all []driver.Label) string {
 	return text
 }
 
-// exec runs a statement, and reports whether the statement has changed a row.
+// exec runs a statement, and reports whether the statement changed a row.
 func (b *box) exec(ctx context.Context, statement string, args ...any) (changed bool, err error) {
 	result, err := b.db.ExecContext(ctx, statement, args...)
 	if err != nil {

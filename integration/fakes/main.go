@@ -1,9 +1,9 @@
-// Fakes serves one of the fakes of services that tokenkeep's own tests use. Use the program if
+// Fakes serves one of the fake services that tokenkeep's own tests use. Use the program if
 // neither the real service nor an emulator is available.
 //
-//	fakes aws     AWS Secrets Manager, of package fakeaws
-//	fakes gcp     Google Cloud Secret Manager, of package fakegcp
-//	fakes zoho    Zoho's accounts server and CRM, of package zohoaccounts
+//	fakes aws     AWS Secrets Manager, from package fakeaws
+//	fakes gcp     Google Cloud Secret Manager, from package fakegcp
+//	fakes zoho    Zoho's accounts server and CRM, from package zohoaccounts
 //
 // When the server is ready, the program prints a line with the address on standard output:
 //
@@ -95,7 +95,7 @@ func aws(opts *fakeaws.Options) http.Handler {
 	return mux
 }
 
-// zoho returns a fake accounts server with one client, and a token record of that client.
+// zoho returns a fake accounts server with one client, and a token record for that client.
 func zoho() (server http.Handler, record string, err error) {
 	s := zohoaccounts.New(nil)
 	s.AddClient(zohoaccounts.Client{ID: "1000.CLIENT", Secret: "secret"})
@@ -106,7 +106,8 @@ func zoho() (server http.Handler, record string, err error) {
 	return s, string(text), err
 }
 
-// serve serves h at addr until ctx is done. It prints the address and then the given lines.
+// serve serves h at addr until ctx is done. serve prints the address, and then the given lines,
+// to out.
 func serve(ctx context.Context, addr string, h http.Handler, out io.Writer, lines ...string) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {

@@ -1,5 +1,5 @@
 // Kubedev is a Kubernetes API server for tests: kube-apiserver and the etcd that it needs,
-// in one process, with RBAC, service accounts and their tokens, and nothing else of a
+// in one process, with RBAC, service accounts and their tokens, and no other part of a
 // cluster.
 //
 // When the program is ready, it prints one line on standard output,
@@ -7,10 +7,10 @@
 //	listening https://127.0.0.1:PORT
 //
 // and answers requests until it gets an interrupt or a SIGTERM or, with -stdin, until its
-// standard input is closed. The flag -storage names the folder of its data, which contains
-// apiserver.crt, the certificate that clients must trust. A program that starts with the folder and
-// -addr of an earlier one continues with its data, even if the earlier one was killed. The
-// environment variable KUBEDEV_TOKEN is the token of an administrator.
+// standard input is closed. The flag -storage names the data folder, which contains
+// apiserver.crt, the certificate that clients must trust. If the program is started again with
+// the same folder and the same -addr, it continues with the data, even if the earlier process was
+// killed. The environment variable KUBEDEV_TOKEN contains the token of an administrator.
 package main
 
 import (
@@ -59,15 +59,15 @@ func run(ctx context.Context, args []string) error {
 	storage := flags.String("storage", "", "keep everything in `folder`")
 	compaction := flags.Duration("compact-every", 5*time.Minute, "forget earlier states after this `time`")
 	stdin := flags.Bool("stdin", false, "exit when standard input is closed")
-	_ = flags.Parse(args) // it exits
+	_ = flags.Parse(args) // exits on errors
 	token := os.Getenv("KUBEDEV_TOKEN")
 	if flags.NArg() > 0 || *storage == "" || token == "" {
 		return errors.New("it takes -storage and KUBEDEV_TOKEN, and no arguments")
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	// The program watches standard input from the start: its parent can end before the
-	// server is ready.
+	// The program watches standard input from the start, because the parent process can end
+	// before the server is ready.
 	if *stdin {
 		go func() {
 			_, _ = io.Copy(io.Discard, os.Stdin)
@@ -97,8 +97,8 @@ func run(ctx context.Context, args []string) error {
 	return ignoreDone(ctx, <-failed)
 }
 
-// ignoreDone returns err, or nil if ctx is done and caused err. A program that is
-// stopped has not failed.
+// ignoreDone returns err, or nil if ctx is done, because stopping the program is not a
+// failure.
 func ignoreDone(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil
@@ -106,8 +106,8 @@ func ignoreDone(ctx context.Context, err error) error {
 	return err
 }
 
-// startEtcd starts an etcd of one member. A killed process loses no data that it has
-// written, so etcd does not synchronize its files to the disk.
+// startEtcd starts a single-member etcd. The data that a process has written survives a
+// kill of the process, so etcd does not synchronize its files to the disk.
 func startEtcd(ctx context.Context, dir string) (*embed.Etcd, error) {
 	anyPort := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
 	config := embed.NewConfig()
@@ -132,7 +132,7 @@ func startEtcd(ctx context.Context, dir string) (*embed.Etcd, error) {
 	return nil, err
 }
 
-// configure returns the options of an API server that listens on listener.
+// configure returns the options of an API server that accepts connections from listener.
 func configure(ctx context.Context, listener net.Listener, storage, token, etcd string, compaction time.Duration) (options.CompletedOptions, error) {
 	var none options.CompletedOptions
 	key, tokens := filepath.Join(storage, "accounts.key"), filepath.Join(storage, "tokens.csv")
@@ -168,7 +168,7 @@ func configure(ctx context.Context, listener net.Listener, storage, token, etcd 
 	return completed, errors.Join(completed.Validate()...)
 }
 
-// writeKey writes a key that signs tokens of service accounts, unless the file exists.
+// writeKey writes a new key that signs service account tokens to path, unless the file exists.
 func writeKey(path string) error {
 	if _, err := os.Stat(path); err == nil {
 		return nil
@@ -197,7 +197,7 @@ func ready(ctx context.Context, address, token string, failed <-chan error) erro
 		}
 		request.Header.Set("Authorization", "Bearer "+token)
 		if answer, err := client.Do(request); err == nil {
-			_, _ = io.Copy(io.Discard, answer.Body) // keeps the connection: a handshake is slow on a machine with other work
+			_, _ = io.Copy(io.Discard, answer.Body) // keeps the connection, because handshakes are slow on a busy machine
 			_ = answer.Body.Close()
 			if answer.StatusCode == http.StatusOK {
 				return nil

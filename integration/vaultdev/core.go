@@ -22,8 +22,7 @@ import (
 	"github.com/hashicorp/vault/vault"
 )
 
-// The engines and auth methods by type. Vault asks a registry about their
-// versions and deprecation.
+// The built-in engines and auth methods, by type.
 var (
 	engines     = map[string]logical.Factory{"kv": kv.Factory}
 	authMethods = map[string]logical.Factory{"approle": approle.Factory}
@@ -38,12 +37,13 @@ type config struct {
 	mount   string // mount path of the KV engine
 }
 
-// newCore returns a core in the state of Vault's start: not initialized, or sealed.
+// newCore returns a core that is not initialized or, if c.storage holds the data of
+// an initialized core, sealed.
 //
 // A core with a folder uses integrated storage (Raft), as Vault recommends for
-// production. The storage "file" does not survive a crash: if the server dies in
-// a write, the temporary file stays in the folder, and each list of that folder
-// fails with "invalid ciphertext: wrong number of fields".
+// production. The storage "file" does not survive a crash: if the server dies
+// during a write, a temporary file stays in the folder, and every listing of that
+// folder fails with "invalid ciphertext: wrong number of fields".
 func newCore(c config) (*vault.Core, error) {
 	conf := &vault.CoreConfig{
 		LogicalBackends:    engines,
@@ -68,7 +68,7 @@ func newCore(c config) (*vault.Core, error) {
 	storage, err := raft.NewRaftBackend(map[string]string{
 		"path":                   c.storage,
 		"node_id":                "vaultdev",
-		"performance_multiplier": "1", // elect the only server soon
+		"performance_multiplier": "1", // elect the only server quickly
 	}, c.logger)
 	if err != nil {
 		return nil, err
@@ -101,8 +101,8 @@ func prepare(ctx context.Context, core *vault.Core, c config) (key []byte, err e
 		return nil, fmt.Errorf("unseal: one key was not enough")
 	}
 
-	// Vault chooses the ID of the first root token. The first root token creates
-	// the one with the configured ID, and is revoked.
+	// Vault chooses the ID of the first root token. That token is used to create the
+	// root token with the configured ID, and is then revoked.
 	root := initial.RootToken
 	if _, err := request(ctx, core, root, logical.UpdateOperation, "auth/token/create", map[string]any{
 		"id": c.token, "policies": []string{"root"}, "no_parent": true, "no_default_policy": true,
@@ -160,8 +160,8 @@ func request(ctx context.Context, core *vault.Core, token string, op logical.Ope
 	return resp, nil
 }
 
-// A registry lists the engines and auth methods that are built in. Vault's own
-// registry links all engines.
+// A registry lists the built-in engines and auth methods. Vault's own registry
+// would link all engines into the program.
 type registry struct{}
 
 func factories(kind consts.PluginType) map[string]logical.Factory {

@@ -1,6 +1,6 @@
 // Vaultdev is a Vault server for tests: the core of HashiCorp Vault with its
 // HTTP interface, its policies, tokens and leases, the KV secrets engine and the
-// AppRole auth method, and nothing else of Vault. Without -storage, all data is
+// AppRole auth method, and no other part of Vault. Without -storage, all data is
 // in memory and is lost when the program exits.
 //
 // When the program is ready, it prints one line on standard output,
@@ -13,12 +13,12 @@
 // token is the value of VAULT_DEV_ROOT_TOKEN_ID, or "root".
 //
 // With -storage, the data is in a folder, in Vault's integrated storage (Raft),
-// and the program begins as Vault does in production: calls of Vault's API
-// initialize the server once, and unseal the server after each start. No engine
-// and no auth method is mounted.
+// and the program starts like Vault in production: clients must initialize the
+// server once, and must unseal the server after each start. No engine and no auth
+// method is mounted.
 //
 // The program contains code under the Business Source License: see the file
-// NOTICE. It is not to be distributed.
+// NOTICE. Do not distribute the program.
 package main
 
 import (
@@ -62,7 +62,7 @@ func run(ctx context.Context, args []string) (err error) {
 	stdin := flags.Bool("stdin", false, "exit when standard input is closed")
 	keyFile := flags.String("unseal-key-file", "", "write the key that unseals the server, in hexadecimal, to `file`")
 	level := flags.String("log-level", "error", "log messages of this `level` and above to standard error: trace, debug, info, warn, error, off")
-	_ = flags.Parse(args) // it exits
+	_ = flags.Parse(args) // exits on errors
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
@@ -73,8 +73,8 @@ func run(ctx context.Context, args []string) (err error) {
 		return fmt.Errorf("no log level is called %q", *level)
 	}
 
-	// The program watches standard input from the start: its parent can end before
-	// the program is ready.
+	// The program watches standard input from the start, because the parent process can
+	// end before the program is ready.
 	if *stdin {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithCancel(ctx)
@@ -133,8 +133,8 @@ func run(ctx context.Context, args []string) (err error) {
 		return err
 	case <-ctx.Done():
 	}
-	// Requests in progress have two seconds to end. After that their connections are
-	// closed, because a test server must stop.
+	// Requests in progress have two seconds to end. After two seconds, the connections
+	// are closed, because a test server must stop.
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	if server.Shutdown(grace) != nil {

@@ -30,7 +30,7 @@ func newBench(t *testing.T, p authservers.Policy) *bench {
 	return &bench{authservers.New(p, "id", "secret", func() time.Time { return start }), t}
 }
 
-// ask sends form to the URL to, with the client's ID and the given secret.
+// ask sends form to a URL, with the client's ID and the given secret.
 func (b *bench) ask(to, secret string, form url.Values) (got answer) {
 	b.t.Helper()
 	req, err := http.NewRequestWithContext(b.t.Context(), http.MethodPost, to, strings.NewReader(form.Encode()))

@@ -79,7 +79,7 @@ type family struct{ revoked bool }
 type member struct {
 	family   *family
 	last     time.Time // the time when the token was issued or last used
-	replaced time.Time // the time when the first of next was issued
+	replaced time.Time // the time when next[0] was issued
 	next     []*tokens // the tokens that replaced the refresh token
 }
 
@@ -251,8 +251,8 @@ func (s *Server) answer(r *http.Request, req Request) (status int, answer object
 	return http.StatusOK, answer
 }
 
-// encodes reports whether text, a user or password of Basic authentication, is the encoding of a
-// credential in a form (RFC 6749, section 2.3.1).
+// encodes reports whether text, a user or password from Basic authentication, is the form encoding
+// of credential (RFC 6749, section 2.3.1).
 func encodes(text, credential string) bool {
 	plain, err := url.QueryUnescape(text)
 	return err == nil && plain == credential
@@ -272,7 +272,7 @@ func (s *Server) exchange(form url.Values) *tokens {
 }
 
 // proved reports whether form, a request with the code c, has the redirect URL and the PKCE
-// verifier of the request that obtained c.
+// verifier that belong to c.
 func (c *code) proved(form url.Values) bool {
 	sum := sha256.Sum256([]byte(form.Get("code_verifier")))
 	return (c.redirect == "" || form.Get("redirect_uri") == c.redirect) &&
@@ -331,7 +331,7 @@ func (s *Server) issue(f *family, withRefresh bool) *tokens {
 	return got
 }
 
-// revoke revokes the whole consent if text is a refresh token, or only text if it is an
+// revoke revokes the whole consent if text is a refresh token, and only that token if text is an
 // access token (RFC 7009, section 2.1).
 func (s *Server) revoke(text string) {
 	if m := s.members[text]; m != nil {

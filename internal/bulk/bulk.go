@@ -9,8 +9,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Readable splits err, the error of GetTokens. If tokens is not nil, err is about single records,
-// and is the result unreadable. Otherwise, err is about the whole store, and is the last result.
+// Readable classifies err, the error that GetTokens returned. If tokens is not nil, err is about
+// individual records, and Readable returns err as unreadable. Otherwise, err is about the whole
+// store, and Readable returns err as the last result.
 func Readable(tokens []tokenstore.Token, err error) (_ []tokenstore.Token, unreadable, _ error) {
 	if err != nil && tokens != nil {
 		return tokens, err, nil
@@ -25,6 +26,6 @@ func Lasting(err error) bool {
 	return slices.ContainsFunc(lasting, func(class error) bool { return errors.Is(err, class) })
 }
 
-// Throttled reports whether err means that the service currently accepts no more calls and the call
-// can be repeated.
+// Throttled reports whether err means that the service currently accepts no more calls, but that
+// the call can be repeated.
 func Throttled(err error) bool { return errors.Is(err, tokenstore.ErrThrottled) }

@@ -18,8 +18,9 @@ import (
 )
 
 // whole is the suffix of number literals that Values returns as an int64. x/oauth2 returns whole
-// numbers in form-encoded responses as int64, and all other numbers as float64. The suffix does
-// not change the value of a number. If a server writes such a literal, JSON removes the suffix.
+// numbers in form-encoded responses as int64, and all other numbers as float64. The suffix does not
+// change the value of a number. If a server writes such a literal, the function JSON removes the
+// suffix.
 const whole = "e0"
 
 // Form returns a form value as JSON. The result is a number if x/oauth2 returns a number for the
@@ -78,9 +79,9 @@ func one(name string, value json.RawMessage) string {
 	return text
 }
 
-// JSON returns value, a member of a token response in JSON, as a member of an Extra. The result
-// differs from value only if value has the form that Int returns. In that case, JSON removes the
-// suffix, so that Values returns a float64.
+// JSON converts value, a member of a JSON token response, to a member of an Extra. The result
+// differs from value only if value has the form that Int returns. In that case, the function
+// removes the suffix, so that Values returns a float64.
 func JSON(value json.RawMessage) json.RawMessage {
 	if n, ok := isInt(json.Number(value)); ok {
 		return marshal(n)
@@ -150,9 +151,9 @@ func plain(v any) any {
 }
 
 // Fit returns the part of the Extra text that can be merged into record, the Extra of a record,
-// without exceeding codec.MaxExtra. left is the number of members that Fit left out, the largest
-// first. If the record has a member that Fit leaves out, fitting has null for that member, because
-// the record would otherwise keep the old value of the member.
+// without exceeding codec.MaxExtra. Fit leaves out the largest members first. The result left is
+// the number of omitted members. If the record has a member that Fit leaves out, fitting has null
+// for that member, because the record would otherwise keep the old value of the member.
 func Fit(record, text string) (fitting string, left int) {
 	if len(codec.MergeExtra(record, text)) <= codec.MaxExtra {
 		return text, 0

@@ -85,7 +85,7 @@ func TestFit(t *testing.T) {
 	}
 }
 
-// TestGiven checks that Given returns the members that WithExtra has added to a token.
+// TestGiven checks that Given returns the members that WithExtra added to a token.
 func TestGiven(t *testing.T) {
 	t.Parallel()
 	for what, raw := range map[string]any{"JSON": map[string]any{"x": "1"}, "a form": url.Values{"x": {"one"}}} {

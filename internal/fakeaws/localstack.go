@@ -87,8 +87,8 @@ func (c *call) batchOfLocalStack() (any, *refusal) {
 	return paged(map[string]any{"SecretValues": values, "Errors": []any{}}, next), nil
 }
 
-// failsBatch returns the error with which BatchGetSecretValue fails for a secret in the state is,
-// or nil. A secret that a lagging read does not show has no value.
+// failsBatch returns the error with which BatchGetSecretValue fails for a secret in the given
+// state, or nil. A secret that a lagging read does not show has no value.
 func failsBatch(is view) *refusal {
 	switch {
 	case is.stages[current] == nil:

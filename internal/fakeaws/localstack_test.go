@@ -57,8 +57,8 @@ func TestLocalStack(t *testing.T) {
 	}
 }
 
-// TestLocalStackBatchOfLaggingReads checks that BatchGetSecretValue refuses a secret that lists show
-// and lagging reads do not show, or show in an earlier state.
+// TestLocalStackBatchOfLaggingReads checks that BatchGetSecretValue refuses a secret that lists
+// show, but that lagging reads do not show or show in an earlier state.
 func TestLocalStackBatchOfLaggingReads(t *testing.T) {
 	t.Parallel()
 	for what, prepare := range map[string]func(*client){

@@ -70,8 +70,9 @@ func (s *Service) Policy(accessKey, document string) error {
 }
 
 // authorize returns a refusal unless the caller's policy allows all actions that the operation
-// requires on resource and on the KMS key kms (model: "Required permissions" of each operation).
-// An empty kms requires no action. A caller without a policy has all permissions.
+// requires on resource and on the KMS key kms (model: "Required permissions" of each operation). If
+// kms is empty, the operation requires no action on a key. A caller without a policy has all
+// permissions.
 func (c *call) authorize(resource, kms string) *refusal {
 	p, limited := c.policies[c.q.AccessKey]
 	if !limited {

@@ -40,7 +40,7 @@ func (f filter) validate() *refusal {
 	return nil
 }
 
-// matches reports whether x, in the state is, meets the filter.
+// matches reports whether the secret x meets the filter in the given state.
 func (f filter) matches(x *secret, is view) bool {
 	return slices.ContainsFunc(f.Values, func(value string) bool {
 		value, not := strings.CutPrefix(value, "!") // model: Filter, "negation filters"
@@ -120,8 +120,8 @@ func (s *Service) enter(x *secret, tags map[string]string) {
 	}
 }
 
-// candidates returns the secrets from index first on that might meet the filters of the
-// request, in order of creation.
+// candidates returns the secrets that might meet the filters of the request, in order of creation.
+// It omits the secrets before the index first.
 func (c *call) candidates(first int) []*secret {
 	for _, f := range c.in.Filters {
 		few := func(v string) bool { return len(v) >= tagStart && v[0] != '!' }
@@ -139,9 +139,9 @@ func (c *call) candidates(first int) []*secret {
 	return c.secrets[first:]
 }
 
-// page returns the secrets of one page of a list, and the token of the next page, or "". most
-// is the size of the page if the request has no MaxResults. If planned is set, the page
-// includes secrets that are marked for deletion.
+// page returns the secrets of one page of a list, and the token of the next page, or "". The
+// parameter most is the size of the page if the request has no MaxResults. If planned is set, the
+// page includes secrets that are marked for deletion.
 func (c *call) page(most int, planned bool) (found []*secret, next string, bad *refusal) {
 	first := 0
 	if c.in.NextToken != "" {
@@ -169,7 +169,7 @@ func (c *call) page(most int, planned bool) (found []*secret, next string, bad *
 	return found, "", nil
 }
 
-// meets reports whether x, in the state is, meets all filters of the request.
+// meets reports whether the secret x meets all filters of the request in the given state.
 func (c *call) meets(x *secret, is view) bool {
 	return !slices.ContainsFunc(c.in.Filters, func(f filter) bool { return !f.matches(x, is) })
 }

@@ -31,7 +31,7 @@ const (
 	// "it keeps all secret versions created in the last 24 hours").
 	keptFor = 24 * time.Hour
 
-	// remembered is the longest lag of reads.
+	// remembered is the maximum lag of a read.
 	remembered = 24 * time.Hour
 )
 
@@ -150,7 +150,7 @@ type call struct {
 	read, list time.Time // times of the states that reads and lists return
 }
 
-// handle executes a request. stale is added to ReadLag and ListLag.
+// handle executes a request. It adds the duration stale to ReadLag and ListLag.
 func (s *Service) handle(q *Request, stale time.Duration) (any, *refusal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -367,7 +367,7 @@ func tooManyTags() *refusal {
 	return refuse("InvalidParameterException", "A secret can't have more than %d tags.", maxTags)
 }
 
-// written returns the response to an operation that has written the version v.
+// written returns the response to an operation that wrote the version v.
 func (c *call) written(x *secret, v *version) map[string]any {
 	return map[string]any{"ARN": x.arn, "Name": x.name, "VersionId": v.id, "VersionStages": x.is().stagesOf(v.id)}
 }

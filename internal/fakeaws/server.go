@@ -21,8 +21,8 @@ const Account = "123456789012"
 // maxRequest is the maximum size of a request body in bytes. Every valid body is smaller.
 const maxRequest = 1 << 20
 
-// Options configures a Service. The zero value and a nil *Options make a Service that uses the
-// real clock, does not lag, has no quotas, and completes forced deletions immediately.
+// Options configures a Service. With the zero value or a nil *Options, the Service uses the real
+// clock, does not lag, has no quotas, and completes forced deletions immediately.
 type Options struct {
 	// Now is the clock. Nil means time.Now. Advance moves the clock forward.
 	Now func() time.Time

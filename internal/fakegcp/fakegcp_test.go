@@ -87,7 +87,7 @@ func (s *service) access(id, version string) (string, error) {
 	return string(r.GetPayload().GetData()), err
 }
 
-// is checks that err has the code want.
+// is checks that the code of err is the code want.
 func is(t testing.TB, what string, err error, want codes.Code) {
 	t.Helper()
 	if got := status.Code(err); got != want {

@@ -7,7 +7,7 @@ import (
 )
 
 // A filter reports whether the fields of a resource match an expression. Expressions have the form
-// of the examples on the page docs: filtering, such as
+// of the documented examples (docs: filtering), such as
 //
 //	name:asecret OR name:bsecret
 //	labels.environment=production AND NOT labels.team:*
@@ -17,8 +17,8 @@ import (
 // expression with both must have parentheses.
 type filter func(field func(path string) (string, bool)) bool
 
-// secretFields returns a function that returns a field of a secret, and false if the secret
-// does not have the field.
+// secretFields returns a function that looks up a field of m by the path of the field. The function
+// returns false if m does not have the field.
 func secretFields(m *secretmanagerpb.Secret) func(string) (string, bool) {
 	return func(path string) (string, bool) {
 		if path == "name" {

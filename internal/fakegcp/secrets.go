@@ -17,7 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// remembered is the longest lag of reads.
+// remembered is the maximum lag of a read.
 const remembered = 24 * time.Hour
 
 // A secret is the history of a resource name.
@@ -104,8 +104,8 @@ func (s *secret) at(t time.Time) state {
 	return state{}
 }
 
-// put makes m the state of the named secret, and l its versions. A nil m deletes the secret.
-// The caller holds s.mu.
+// put sets the state of the named secret to m, and its versions to l. A nil m deletes the secret.
+// The caller must hold s.mu.
 func (s *Server) put(name string, m *secretmanagerpb.Secret, l *life) {
 	sec := s.secrets[name]
 	if sec == nil {
@@ -120,7 +120,7 @@ func (s *Server) put(name string, m *secretmanagerpb.Secret, l *life) {
 }
 
 // find returns the named secret. The error is INVALID_ARGUMENT for an invalid name, and NOT_FOUND
-// if the secret does not exist. The caller holds s.mu.
+// if the secret does not exist. The caller must hold s.mu.
 func (s *Server) find(name string) (*secret, error) {
 	if !secretName.MatchString(name) {
 		return nil, invalid("%q is not the name of a secret", name)
@@ -149,7 +149,7 @@ func (s *Server) see(ctx context.Context, name string, lag time.Duration) (state
 	return state{}, t, status.Errorf(codes.NotFound, "Secret [%s] not found.", name)
 }
 
-// checkEtag returns an error if the etag given in a write differs from the current etag have.
+// checkEtag returns an error if given, the etag in a write, differs from have, the current etag.
 // The documentation says: "if an etag is provided and matches the current resource etag, the
 // request succeeds; otherwise, it fails with a FAILED_PRECONDITION error" (docs: etags). A write
 // without an etag, or to a resource without an etag, passes this check.
@@ -294,9 +294,9 @@ func (s *Server) ListSecrets(ctx context.Context, r *secretmanagerpb.ListSecrets
 	return answer, nil
 }
 
-// page returns the first size elements of the sorted list all whose keys follow token. It also
-// returns the token of the next page, or "" if there is none. If size is 0 or larger than maxPage,
-// maxPage applies.
+// page returns one page of the sorted list all: at most size elements, the first of which has the
+// smallest key greater than token. It also returns the token of the next page, or "" if there is
+// none. If size is 0 or larger than maxPage, maxPage applies.
 func page[T any](all []T, size int32, token string, key func(T) string) ([]T, string, error) {
 	if size < 0 {
 		return nil, "", invalid("page_size is negative")
@@ -364,10 +364,10 @@ func target(st state, id string) *version {
 	return nil
 }
 
-// locate returns the name of the secret, the version, and the state of the version that the
-// resource name name identifies by number or alias. If strong is set and name contains a number,
-// the state is the current state. Otherwise, the secret, its aliases and the state are those of a
-// read with the given lag. The caller holds s.mu.
+// locate finds the version that a resource name identifies by number or alias. It returns the name
+// of the secret, the version, and the state of the version. If strong is set and name contains a
+// number, the state is the current state. Otherwise, the secret, its aliases and the state are as a
+// read with the given lag shows them. The caller must hold s.mu.
 func (s *Server) locate(ctx context.Context, name string, lag time.Duration, strong bool) (string, *version, versionState, error) {
 	sec, id, ok := strings.Cut(name, "/versions/")
 	missing := status.Errorf(codes.NotFound, "Secret Version [%s] not found.", name)
@@ -490,8 +490,8 @@ func (s *Server) DestroySecretVersion(_ context.Context, r *secretmanagerpb.Dest
 	return s.turn(r.GetName(), r.GetEtag(), secretmanagerpb.SecretVersion_DESTROYED)
 }
 
-// turn sets the state of the named version to the state to. name must contain the number of the
-// version: "access by alias is only supported on GetSecretVersion and AccessSecretVersion"
+// turn changes the state of the named version to the given state. name must contain the number of
+// the version: "access by alias is only supported on GetSecretVersion and AccessSecretVersion"
 // (proto: Secret.version_aliases). The state of a destroyed version cannot change.
 func (s *Server) turn(name, etag string, to secretmanagerpb.SecretVersion_State) (*secretmanagerpb.SecretVersion, error) {
 	s.mu.Lock()

@@ -27,7 +27,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/fakeserver"
 )
 
-// Options configures a Server. The zero value and a nil *Options make a Server that uses the real
+// Options configures a Server. With the zero value or a nil *Options, the Server uses the real
 // clock and does not lag.
 type Options struct {
 	// Addr is the listening address. Empty means a free port on the loopback interface.
@@ -43,9 +43,9 @@ type Options struct {
 	// Quota limits the calls of a project.
 	Quota Quota
 
-	// Drops are fields that the server accepts but does not keep, as some emulators do:
-	// "labels", "annotations", "version_aliases", "etag". A server that drops "etag" does
-	// not compare the etags in requests.
+	// Drops lists the fields that the server accepts but does not keep, as some emulators do:
+	// "labels", "annotations", "version_aliases", "etag". A server that drops "etag" does not compare
+	// the etags in requests.
 	Drops []string
 
 	// NoSocket makes New return a Server without a socket. The Server has no Addr, and its clients
@@ -76,9 +76,9 @@ type Quota struct {
 	Read   fakeserver.Rate // other methods that only read
 	Write  fakeserver.Rate // methods that write
 
-	// Change limits AddSecretVersion and UpdateSecret of one secret. Secret Manager enforces this
-	// limit softly, and continues to accept calls "as long as our backend systems can handle the
-	// load". Calls that this Rate refuses still count as Write.
+	// Change limits the calls of AddSecretVersion and UpdateSecret for one secret. Secret Manager
+	// enforces this limit softly, and continues to accept calls "as long as our backend systems can
+	// handle the load". Calls that this Rate refuses still count as Write.
 	Change fakeserver.Rate
 }
 
@@ -215,7 +215,7 @@ func (s *Server) Deny(permissions ...string) {
 	}
 }
 
-// Count returns the number of calls of each method since the last Reset.
+// Count returns the number of calls to each method since the last Reset.
 func (s *Server) Count() map[string]int { return s.CountBy(func(c Call) string { return c.Method }) }
 
 // methods maps each method to its permission and its quota class (docs: access-control, quotas).
@@ -234,8 +234,8 @@ var methods = map[string]struct{ permission, class string }{
 	"DestroySecretVersion": {"secretmanager.versions.destroy", "Write"},
 }
 
-// intercept executes one call with the fault that Inject has chosen. If the call has no fault, a
-// missing permission or an exhausted quota makes the call fail.
+// intercept executes one call with the fault that the injected function chooses. If the call has no
+// fault, a missing permission or an exhausted quota makes the call fail.
 func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 	message, ok := req.(proto.Message)
 	if !ok {
@@ -288,8 +288,8 @@ func resource(req any) string {
 	return ""
 }
 
-// admit takes the call from the quotas. It returns an error if the permission for the call is
-// denied or a quota is exhausted. The caller holds s.mu.
+// admit charges the call to the quotas. It returns an error if the permission for the call is
+// denied or a quota is exhausted. The caller must hold s.mu.
 func (s *Server) admit(c *Call) error {
 	m := methods[c.Method]
 	if s.denied[m.permission] {
@@ -344,7 +344,7 @@ func location(resource string) string {
 	return "global"
 }
 
-// when returns the time of the state that a read with the given lag returns. The caller holds
+// when returns the time of the state that a read with the given lag returns. The caller must hold
 // s.mu.
 func (s *Server) when(ctx context.Context, lag time.Duration) time.Time {
 	if d, ok := ctx.Value(stale{}).(time.Duration); ok {
@@ -355,7 +355,7 @@ func (s *Server) when(ctx context.Context, lag time.Duration) time.Time {
 	return s.Now().Add(-lag)
 }
 
-// keep removes from m the fields that the server does not keep. The caller holds s.mu.
+// keep removes from m the fields that the server does not keep. The caller must hold s.mu.
 func (s *Server) keep(m *secretmanagerpb.Secret) {
 	for _, field := range s.drops {
 		switch field {
@@ -369,7 +369,7 @@ func (s *Server) keep(m *secretmanagerpb.Secret) {
 	}
 }
 
-// etag returns a new unique etag, or "" if the server drops etags. The caller holds s.mu.
+// etag returns a new unique etag, or "" if the server drops etags. The caller must hold s.mu.
 func (s *Server) etag() string {
 	if slices.Contains(s.drops, "etag") {
 		return ""

@@ -20,7 +20,7 @@ type identity struct {
 	roles []rbac.Role
 }
 
-// Account makes token the token of a service account without permissions.
+// Account adds a service account without permissions. token is the credential of the account.
 func (s *Server) Account(token, namespace, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -34,8 +34,8 @@ func (s *Server) Revoke(token string) {
 	delete(s.tokens, token)
 }
 
-// Bind grants the permissions of a Role, in YAML, to a token. Bind returns an error if document
-// is not a Role, and panics if the token does not exist.
+// Bind grants the permissions of a Role to a token. document is the Role in YAML. Bind returns an
+// error if document is not a Role, and panics if the token does not exist.
 func (s *Server) Bind(token, document string) error {
 	var role rbac.Role
 	if err := yaml.UnmarshalStrict([]byte(document), &role); err != nil {

@@ -192,7 +192,7 @@ func (s *Server) change(q *Request) (runtime.Object, error) {
 	return next, nil
 }
 
-// patched applies the merge patch in a request to a copy of old (RFC 7396).
+// patched returns a copy of old, changed by the merge patch in a request (RFC 7396).
 func patched(old *v1.Secret, q *Request) (*v1.Secret, error) {
 	kind, _, _ := mime.ParseMediaType(q.Header.Get("Content-Type"))
 	if kind != string(types.MergePatchType) {
@@ -275,7 +275,7 @@ func (s *Server) delete(q *Request) (runtime.Object, error) {
 	}, nil
 }
 
-// decode decodes the body of q into the object into. An empty body leaves into unchanged.
+// decode decodes the body of q into an object. An empty body leaves the object unchanged.
 func (s *Server) decode(q *Request, into runtime.Object) error {
 	if len(q.Body) == 0 {
 		return nil

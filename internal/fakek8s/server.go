@@ -31,8 +31,8 @@ const AdminToken = "admin"
 // MaxRequestBodyBytes).
 const maxRequest = 3 << 20
 
-// Options configures a Server. The zero value and a nil *Options make a server without TLS, on
-// the real clock.
+// Options configures a Server. With the zero value or a nil *Options, the Server has no TLS and
+// uses the real clock.
 type Options struct {
 	// Now is the clock for creation and deletion times. Nil means time.Now. Advance moves the
 	// clock forward.
@@ -104,8 +104,8 @@ type Fault struct {
 	Hold <-chan struct{}
 }
 
-// codecs returns the codecs of all servers. They never change, and their construction takes longer
-// than that of the rest of a server.
+// codecs returns the codecs that all servers share, because the codecs never change and take longer
+// to construct than the rest of a server.
 var codecs = sync.OnceValue(func() serializer.CodecFactory {
 	scheme := runtime.NewScheme()
 	if err := v1.AddToScheme(scheme); err != nil {
@@ -151,8 +151,9 @@ func (s *Server) Namespace(name string, deleted bool) {
 	s.namespaces[name] = deleted
 }
 
-// Compact makes lists of revisions before the current revision expire. By default, the API server
-// compacts every five minutes (docs: reference/using-api/api-concepts, "Resource versions").
+// Compact discards all revisions before the current revision, so that lists of these revisions
+// expire. By default, the API server compacts every five minutes (docs:
+// reference/using-api/api-concepts, "Resource versions").
 func (s *Server) Compact() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -108,8 +108,8 @@ func Await(ctx context.Context, c <-chan struct{}) bool {
 	}
 }
 
-// Serve starts a server of h on a free port of the loopback interface, and returns the base
-// URL, such as "http://127.0.0.1:8080". stop stops the server and closes all connections.
+// Serve starts a server for h on a free port of the loopback interface, and returns the base URL,
+// such as "http://127.0.0.1:8080". stop stops the server and closes all connections.
 func Serve(h http.Handler) (url string, stop func(), err error) {
 	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {

@@ -49,7 +49,7 @@ func (q *Quotas) Take(now time.Time, key string, r Rate) bool {
 }
 
 // bucket returns the bucket for key. For a new key, and in a new fixed period, the bucket is
-// full. The caller holds q.mu.
+// full. The caller must hold q.mu.
 func (q *Quotas) bucket(now time.Time, key string, r Rate) *rate.Limiter {
 	if q.buckets == nil {
 		q.buckets, q.periods = map[string]*rate.Limiter{}, map[string]time.Time{}

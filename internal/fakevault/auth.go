@@ -121,7 +121,7 @@ func (s *Server) Revoke(id string) {
 }
 
 // AppRole adds a role to the auth method "approle" of a namespace. The tokens of the role are like
-// those of Token.
+// the tokens that Token returns.
 func (s *Server) AppRole(namespace, roleID, secretID string, ttl time.Duration, policies ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

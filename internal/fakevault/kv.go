@@ -115,8 +115,8 @@ func (m *mount) file(path string, n int) {
 	}
 }
 
-// at returns the key at path as of asOf, or nil if there was none. A zero asOf means the current
-// state.
+// at returns the key that was at path at the time asOf, or nil if there was none. A zero asOf means
+// the current state.
 func (m *mount) at(path string, asOf time.Time) *key {
 	if asOf.IsZero() || m.past == nil {
 		return m.keys[path]
@@ -347,7 +347,7 @@ func (m *mount) commit(path string, k *key, data map[string]any, now time.Time) 
 	m.set(path, k, now)
 }
 
-// deletion returns the time at which a version made now is deleted automatically, or the zero
+// deletion returns the time at which a version created now is deleted automatically, or the zero
 // Time if there is none (kv: delete_version_after.go). The smaller of the mount's and the key's
 // delete_version_after applies, and 0 means no limit.
 func (m *mount) deletion(k *key, now time.Time) time.Time {
@@ -387,7 +387,7 @@ func (m *mount) patchData(path string, fields map[string]json.RawMessage, now ti
 	return &answer{data: k.describe(k.current)}
 }
 
-// deleteData marks the current version deleted, and does not change the version counter (kv:
+// deleteData marks the current version as deleted, and does not change the version counter (kv:
 // path_data.go, pathDataDelete).
 func (m *mount) deleteData(path string, now time.Time) *answer {
 	old := m.keys[path]

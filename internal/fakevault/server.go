@@ -25,8 +25,8 @@ const RootToken = "root"
 // configuration/listener/tcp, max_request_size).
 const maxRequest = 32 << 20
 
-// Options configures a Server. The zero value and a nil *Options make one active
-// node on the real clock, with the mount "secret".
+// Options configures a Server. With the zero value or a nil *Options, the Server is one active node
+// on the real clock, with the mount "secret".
 type Options struct {
 	// Now is the clock of versions, deletions and tokens. Nil means time.Now. Advance moves the
 	// clock forward.

@@ -12,7 +12,7 @@ type Group[T any] struct {
 	flying map[string]*flight[T]
 }
 
-// A flight is one call, whose result other goroutines can use.
+// A flight is one call whose result several goroutines can use.
 type flight[T any] struct {
 	landed chan struct{} // closed when the call has ended
 

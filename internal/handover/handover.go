@@ -11,7 +11,7 @@ import (
 
 type key struct{}
 
-// A memory holds the record of the last call of Keep, unless Take has removed the record.
+// A memory holds the record from the last call of Keep, unless Take has removed the record.
 type memory struct {
 	mu     sync.Mutex
 	store  any
@@ -28,8 +28,8 @@ func Context(ctx context.Context) context.Context {
 	return context.WithValue(ctx, key{}, &memory{})
 }
 
-// Keep keeps record, which store has found under the ID, in place of any earlier record. Keep does
-// nothing if ctx does not derive from a result of Context.
+// Keep keeps the record that store found under the given ID, in place of any earlier record. Keep
+// does nothing if ctx does not derive from a result of Context.
 func Keep[T any](ctx context.Context, store any, id string, record T) {
 	m, ok := ctx.Value(key{}).(*memory)
 	if !ok {
@@ -41,7 +41,7 @@ func Keep[T any](ctx context.Context, store any, id string, record T) {
 }
 
 // Take removes and returns the kept record. Take returns nil if no record is kept, if the kept
-// record is of another store or ID, or if ctx does not derive from a result of Context.
+// record belongs to another store or ID, or if ctx does not derive from a result of Context.
 func Take(ctx context.Context, store any, id string) (record any) {
 	m, ok := ctx.Value(key{}).(*memory)
 	if !ok {

@@ -25,7 +25,7 @@ const (
 	agentToken   = "a-token-of-the-agent-for-tests"
 )
 
-// made is the directory of the program that the function command has built, or nil.
+// made is the directory of the program that the function command built, or nil.
 var made atomic.Pointer[string]
 
 // command builds the program tokenkeep, once for all tests, and returns its path.
@@ -58,7 +58,7 @@ func Command(t testing.TB) string {
 	return path
 }
 
-// CleanUp removes the program that Command has built. Call CleanUp in TestMain, after the tests.
+// CleanUp removes the program that Command built. Call CleanUp in TestMain, after the tests.
 func CleanUp() error {
 	if dir := made.Swap(nil); dir != nil {
 		return os.RemoveAll(*dir)

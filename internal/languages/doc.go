@@ -3,6 +3,6 @@
 //
 // [Language.Build] returns a [Program], which runs in one or more processes. A [Bed] is the
 // environment of these processes: an accounts server that is as slow as Zoho's, a store, and
-// agents. [Program.Herd] checks that many callers, which request the same token at the same
-// time, cause only one token request.
+// agents. [Program.Herd] checks that many concurrent calls for the same token cause only one token
+// request.
 package languages

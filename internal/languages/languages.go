@@ -80,7 +80,7 @@ func (l Language) Build(t testing.TB, root string) Program {
 }
 
 // missing skips the test because a part of the environment is missing. If TOKENKEEP_REQUIRE names
-// the language, missing fails the test instead. what names the part.
+// the language, missing fails the test instead. The parameter what names the part.
 func (l Language) missing(t testing.TB, what string) {
 	t.Helper()
 	if slices.Contains(strings.Split(os.Getenv("TOKENKEEP_REQUIRE"), ","), l.Name) {

@@ -30,9 +30,9 @@ type Step struct {
 	//	call       get_token and a call of the API; after a 401, rejected, and then both again
 	Do string `json:"do"`
 
-	// On is the name of the token that the step uses. If With is set, the step first makes
-	// that token from With, the members of the agent's JSON. If Other is set without With, the
-	// token is of another type than the SDK's OAuthToken.
+	// On is the name of the token that the step uses. If With is set, the step first creates that
+	// token from With, the members of the agent's JSON. If Other is set without With, the token is of
+	// another type than the SDK's OAuthToken.
 	On    string            `json:"on"`
 	With  map[string]string `json:"with,omitempty"`
 	Other bool              `json:"other,omitempty"`
@@ -47,7 +47,7 @@ type Step struct {
 
 // A Result is the result of a step.
 type Result struct {
-	Calls    []string          `json:"calls"`        // methods of the TokenStore that get_token has called
+	Calls    []string          `json:"calls"`        // methods of the TokenStore that get_token called
 	None     bool              `json:"none"`         // the method returned null
 	Same     bool              `json:"same"`         // the method returned the token that it was called with
 	Found    map[string]string `json:"found"`        // members of the token that the method returned

@@ -23,9 +23,10 @@ import (
 	"time"
 )
 
-// EnvDSN is the name of the environment variable for a server to use instead of starting one. The
-// value of the variable is a data source name of github.com/go-sql-driver/mysql without a database,
-// such as "user:password@tcp(127.0.0.1:3306)/". The user must be allowed to create databases.
+// EnvDSN is the name of an environment variable. If the variable is set, Start uses the server that
+// the variable names instead of starting one. The value of the variable is a data source name of
+// github.com/go-sql-driver/mysql without a database, such as "user:password@tcp(127.0.0.1:3306)/".
+// The user must be allowed to create databases.
 const EnvDSN = "TOKENKEEP_MYSQL_DSN"
 
 // ErrNotInstalled means that the programs needed to start a server are not installed.
@@ -192,7 +193,7 @@ func (s *Server) run(ctx context.Context, server string, args []string, password
 	s.life, s.ended = life, make(chan struct{})
 	go func() {
 		defer close(s.ended)
-		_ = cmd.Wait() // it fails, because a signal has ended the server
+		_ = cmd.Wait() // the exit status of the supervisor says nothing about the server
 	}()
 	s.dsn = fmt.Sprintf("%s:%s@tcp(127.0.0.1:%d)/", name, password, port)
 	if err := s.greeted(ctx, port); err != nil {

@@ -27,7 +27,7 @@ const (
 	lastPause  = 10 * time.Second       // maximum pause
 
 	// patience is the maximum time for which Each retries while the service accepts no call. It is
-	// longer than two of the minutes over which services count quotas.
+	// longer than two minutes, because services count quotas by the minute.
 	patience = 150 * time.Second
 )
 
@@ -53,7 +53,7 @@ type Pacer struct {
 }
 
 // New returns a Pacer that makes at most the given number of concurrent calls; 0 means 64.
-// throttled reports whether an error means that the service is throttling, and the call can be
+// throttled reports whether an error means that the service is throttling, and that the call can be
 // repeated.
 func New(throttled func(error) bool, most int) *Pacer {
 	if most == 0 {
@@ -62,10 +62,10 @@ func New(throttled func(error) bool, most int) *Pacer {
 	return &Pacer{throttled: throttled, most: float64(most), width: float64(min(firstWidth, most))}
 }
 
-// Each calls do for each i from 0 to n-1, several at a time, and returns when all calls have
-// returned. It repeats a call that is throttled. Any other error ends the iteration: no further
-// call begins, the context of running calls is canceled, and Each returns the error. If ctx is
-// done, Each returns the cause.
+// Each calls the function do for each i from 0 to n-1, several at a time, and returns when all
+// calls have returned. It repeats a call that is throttled. Any other error ends the iteration: no
+// further call begins, the context of running calls is canceled, and Each returns the error. If ctx
+// is done, Each returns the cause.
 //
 // If the service accepts no call for two and a half minutes, Each returns an error that wraps the
 // error of a throttled call.
@@ -121,8 +121,8 @@ func (p *Pacer) begin(now time.Time) {
 	p.all, p.done = 0, 0
 }
 
-// repeat makes a call that acquire has admitted in the given epoch. It repeats the call until the
-// call is not throttled.
+// repeat makes a call that acquire admitted in the given epoch. It repeats the call until the call
+// is not throttled.
 func (p *Pacer) repeat(ctx context.Context, epoch int, call func() error) error {
 	for {
 		again, err := p.release(epoch, call(), time.Now())
@@ -174,8 +174,8 @@ func (p *Pacer) enter(now time.Time) (epoch int, wait time.Duration, changed cha
 	return 0, max(early, 0), p.changed
 }
 
-// release ends a call that began in the given epoch, and reports whether the call must be
-// repeated. If not, it returns err, or an error that wraps err.
+// release ends a call that began in the given epoch, and reports whether the call must be repeated.
+// If the call must not be repeated, release returns err, or an error that wraps err.
 func (p *Pacer) release(epoch int, err error, now time.Time) (again bool, _ error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -200,7 +200,7 @@ func (p *Pacer) release(epoch int, err error, now time.Time) (again bool, _ erro
 	return true, nil
 }
 
-// succeed records that the service has not throttled a call.
+// succeed records that the service did not throttle a call.
 func (p *Pacer) succeed(now time.Time) {
 	p.throttling, p.pause = time.Time{}, 0
 	p.done++

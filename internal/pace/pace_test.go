@@ -23,7 +23,7 @@ type quota struct {
 	fixed bool    // calls are counted in each minute
 }
 
-// A service accepts calls within a quota. Each call takes the time trip.
+// A service accepts calls within a quota. Each call takes the duration trip.
 type service struct {
 	quota
 

@@ -45,9 +45,10 @@ func (a Answer) Error() string {
 	return fmt.Sprintf("refresh refused: %q (%s)", a.Code, kind)
 }
 
-// Keep returns the failure to store for the refusal a. last is the stored failure before a, or nil.
-// of is the digest of the refused credentials. Keep returns nil if the server refuses the client
-// itself, because a corrected configuration works immediately.
+// Keep returns the Failure with which a record stores the refusal a. The parameter last is the
+// Failure that was stored before, or nil. The parameter of is the digest of the refused
+// credentials. Keep returns nil if the server refuses the client itself, because a corrected
+// configuration works immediately.
 func Keep(last *stored.Failure, a Answer, of string, now time.Time) *stored.Failure {
 	if a.Client || ofClient(a.Code) {
 		return nil
@@ -55,8 +56,8 @@ func Keep(last *stored.Failure, a Answer, of string, now time.Time) *stored.Fail
 	return Note(last, a, of, now, LongestWait)
 }
 
-// Note is like Keep, but also returns a failure for a refusal of the client. longest is the
-// maximum back-off if the server does not state a time to wait.
+// Note is like Keep, but also returns a Failure if the server refuses the client itself. longest is
+// the maximum back-off if the server does not state a time to wait.
 func Note(last *stored.Failure, a Answer, of string, now time.Time, longest time.Duration) *stored.Failure {
 	f := &stored.Failure{Code: a.Code, Permanent: a.Permanent, At: now.UnixMilli(), Count: 1, Of: of}
 	if last != nil && last.Of == of {
@@ -73,8 +74,8 @@ func Note(last *stored.Failure, a Answer, of string, now time.Time, longest time
 	return f
 }
 
-// Counts returns the refusal in f, and reports whether the refusal still applies to credentials
-// whose digest is of. A permanent refusal always applies to the same credentials. A temporary
+// Counts returns the refusal in f, and reports whether the refusal still applies to the credentials
+// with the given digest. A permanent refusal always applies to the same credentials. A temporary
 // refusal does not apply if its remaining time exceeds its original time plus clockSkew, because
 // one of the clocks is then wrong. If f is nil, Counts returns false.
 func Counts(f *stored.Failure, of string, now time.Time) (Answer, bool) {

@@ -73,8 +73,8 @@ var places = sync.OnceValue(func() map[string]int {
 	return all
 })
 
-// Encode returns the JSON text of r: the version, the members in the order of table, and then
-// the unknown members by name. It leaves out empty members.
+// Encode returns the JSON text of r: the version, the members in the order of table, and then the
+// unknown members, sorted by name. It leaves out empty members.
 func Encode(r Record) ([]byte, error) {
 	b := make([]byte, 0, r.Size()+sizeOfRest+sizeOfLabel*len(r.Labels))
 	b = append(b, `{"v":`...)
@@ -283,8 +283,8 @@ func (p parts) readable() error {
 	return nil
 }
 
-// set sets the field to which member points to the JSON text value, and reports whether value has
-// the type of the field.
+// set decodes value, a JSON text, into the field to which member points. It reports whether value
+// has the type of the field.
 func set(member any, value []byte) bool {
 	switch m := member.(type) {
 	case *string:

@@ -26,10 +26,10 @@ type Record struct {
 
 	// Nonces lists the nonces of the last writes, the newest first. If a write was executed, but
 	// its response was lost, the writer finds the nonce of the write in Nonces, even after writes
-	// of other processes.
+	// by other processes.
 	Nonces []string
 
-	// Updated is the time of the last write by the writer's clock.
+	// Updated is the time of the last write, by the writer's clock.
 	Updated int64
 
 	// Writes counts the writes in each of the last 25 hours, the hour of Updated first. Stores set
@@ -91,8 +91,8 @@ type Ref struct {
 	Born string `json:"born"`
 }
 
-// A Redirect names a redirect to a record. Since is the time at which the redirect was made, by the
-// clock of its writer.
+// A Redirect names a redirect to a record. Since is the time at which the redirect was created, by
+// the clock of its writer.
 type Redirect struct {
 	Ref
 	Since int64 `json:"since"`

@@ -100,9 +100,9 @@ func TestCodec_Time(t *testing.T) { // not parallel: AllocsPerRun counts the all
 	}
 }
 
-// times returns the ratio of the running time of ours to that of theirs. It alternates rounds of
-// ours and theirs, and compares the fastest rounds. After 20 rounds, it returns as soon as the
-// ratio is less than 90% of mostTimes.
+// times returns the ratio of the running times of the functions ours and theirs. It alternates
+// rounds of ours and theirs, and compares the fastest rounds. After 20 rounds, it returns as soon
+// as the ratio is less than 90% of mostTimes.
 func times(ours, theirs func()) (ratio float64) {
 	const calls = 100
 	round := func(f func()) time.Duration {

@@ -1,4 +1,4 @@
-// Package wholesend sends requests of the AWS SDK to servers that answer immediately, such as
+// Package wholesend sends requests from the AWS SDK to servers that answer immediately, such as
 // servers on the same machine.
 package wholesend
 
@@ -9,7 +9,7 @@ import (
 	"net/http"
 )
 
-// A Doer is the interface that the SDK calls HTTPClient.
+// A Doer has the method of the SDK's interface HTTPClient.
 type Doer interface {
 	Do(r *http.Request) (*http.Response, error)
 }

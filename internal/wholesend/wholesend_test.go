@@ -30,9 +30,9 @@ func (c heldConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// TestRequestsToAWSAreSentWhole checks that net/http sends the whole request with Client,
-// although the SDK closes the body early. Without Client, net/http must report io.EOF;
-// otherwise Client is unnecessary.
+// TestRequestsToAWSAreSentWhole checks that net/http sends the whole request with Client, even
+// though the SDK closes the body early. Without Client, net/http must report io.EOF; otherwise
+// Client is unnecessary.
 func TestRequestsToAWSAreSentWhole(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

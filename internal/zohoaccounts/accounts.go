@@ -30,7 +30,7 @@ type Consent struct {
 	ClientID    string
 	Email, ZGID string // the user's address and the organization's number
 
-	// Scopes are scopes of the CRM; nil means all scopes.
+	// Scopes lists the CRM scopes of the consent; nil means all scopes.
 	Scopes []string
 
 	// Environment is "sandbox" or "developer"; empty means production.
@@ -166,7 +166,7 @@ func (s *Server) refresh(r *Request) response {
 	return s.grant(r, f, s.o.Strict)
 }
 
-// revoke answers a request to revoke a refresh token, or an access token.
+// revoke answers a request to revoke a refresh token or an access token.
 func (s *Server) revoke(r *Request) response {
 	token := r.Form.Get("token")
 	if f := s.families[token]; f != nil && !f.revoked {

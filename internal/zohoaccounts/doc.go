@@ -11,7 +11,7 @@
 //   - a grant code is valid for one exchange within 3 minutes, by the client for which
 //     the code was issued, and with the client's redirect URL (token-validity)
 //   - a client is known only in its own data center (multi-dc)
-//   - an access token is valid for an hour; 15 of one refresh token are valid at a
+//   - an access token is valid for an hour; 15 access tokens from one refresh token are valid at a
 //     time, and the 16th invalidates the oldest (token-validity)
 //   - a refresh token issues 10 access tokens in 10 minutes; the 11th request is
 //     refused with HTTP status 200 and the error "Access Denied" (token-validity,

@@ -13,18 +13,18 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// errStopped means that the caller has stopped the iteration.
+// errStopped means that the caller stopped the iteration.
 var errStopped = errors.New("stopped")
 
-// Check checks the store of l: see the method Check of a tokenstore.Store. It reads all
-// records once, and then again reads the records that look faulty, in the newest state that
-// the driver can prove. Check keeps digests of all records in memory, but no tokens.
+// Check checks the store of l: see the method Check of a tokenstore.Store. Check reads all records
+// once. It then reads a second time the records that look faulty, in the newest state that the
+// driver can prove. Check keeps digests of all records in memory, but no tokens.
 //
-// Check changes a record only by compare-and-swap. It completes an interrupted promotion, and
-// never undoes a promotion. (Package ledger describes promotions.) An interrupted repair can
-// be repeated. Check never overwrites or deletes a secret that it cannot read. The keys of l
-// may be wrong. If the name of a record does not fit the keys, Check therefore only completes
-// promotions and merges duplicates of the record.
+// Check changes a record only by compare-and-swap. It completes an interrupted promotion, and never
+// undoes a promotion. (Package ledger describes promotions.) An interrupted repair can be repeated.
+// Check never overwrites or deletes a secret that it cannot read. The keys of l may be wrong. So if
+// the name of a record does not fit the keys, Check only completes promotions and merges duplicates
+// of the record.
 //
 // If the driver is a driver.Inspector, the check includes the data that the driver keeps
 // beside the secrets. For other drivers, Check examines only the labels that each record was
@@ -51,7 +51,7 @@ type checker struct {
 
 	seen   map[string]sighting       // secrets that were listed and read, by name
 	unread map[string]error          // reasons why secrets could not be read, by name
-	beside map[string][]driver.Label // labels that Inspect has found, by the name of the secret
+	beside map[string][]driver.Label // labels that Inspect found, by the name of the secret
 
 	abandoned map[string][]driver.Label // labels in beside that belong to no write in progress
 
@@ -70,7 +70,7 @@ type sighting struct {
 	terms    []ledger.Term  // terms by which searches find the record
 }
 
-// evidence counts the names or labels that fit the keys, and those that do not.
+// evidence holds the number of names or labels that fit the keys, and the number of misfits.
 type evidence struct{ fits, misfits int }
 
 func (e evidence) against() bool { return e.fits == 0 && e.misfits > 0 }

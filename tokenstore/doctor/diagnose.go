@@ -42,7 +42,8 @@ func (c *checker) diagnose(ctx context.Context, r *ledger.View, e ledger.Entry) 
 	return append(problems, local...), nil
 }
 
-// moved returns the problems of e, which leads to the entry to.
+// moved returns the problems of e, an entry that leads to another entry. The parameter to refers
+// to the other entry.
 func (c *checker) moved(ctx context.Context, r *ledger.View, e ledger.Entry, to stored.Ref) ([]problem, error) {
 	u, err := r.Reread(ctx, ledger.Name(to.Name))
 	gone := errors.Is(err, driver.ErrNotFound) || err == nil && u.Born != to.Born
@@ -65,7 +66,8 @@ func (c *checker) moved(ctx context.Context, r *ledger.View, e ledger.Entry, to 
 	return c.unfinished(ctx, r, e, u)
 }
 
-// dead returns the problem that e leads to the deleted incarnation to.
+// dead returns the problem that e leads to a deleted incarnation. The parameter to refers to that
+// incarnation.
 func (c *checker) dead(e ledger.Entry, to stored.Ref) problem {
 	p := problem{kind: KindDead, remedy: RemedyRepair, action: "delete it",
 		detail: fmt.Sprintf("it had moved to %q, which was deleted", to.Name),
@@ -151,7 +153,8 @@ func (c *checker) joining(ctx context.Context, r *ledger.View, u ledger.Entry) (
 	return problems, nil
 }
 
-// movable reports whether from, which is in the joining list of u, can be merged into u.
+// movable reports whether the entry from can be merged into u. The entry must be in the joining
+// list of u.
 func movable(from, u ledger.Entry) bool {
 	return rules.CanBecome(from.Fields, u.Fields) // from has a user if Rekey moves it
 }
@@ -197,7 +200,7 @@ func (c *checker) empty(e ledger.Entry) []problem {
 	return []problem{p}
 }
 
-// misnamed returns the kind of fault of the name of e, or "" if the name fits.
+// misnamed returns the kind of fault in the name of e, or "" if the name fits.
 func (c *checker) misnamed(e ledger.Entry) Kind {
 	switch {
 	case c.ledger.Namer().Fits(e):

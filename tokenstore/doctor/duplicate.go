@@ -16,7 +16,8 @@ import (
 )
 
 // identities returns digests of the values that only one record should have: the user with
-// the client, each token of f, and own. own is the ID that a caller chose, or empty.
+// the client, each token of f, and the ID that a caller chose. The parameter own is that ID, or
+// empty.
 func (c *checker) identities(f codec.Fields, own string) []string {
 	var keys []string
 	n := c.ledger.Namer()
@@ -64,8 +65,8 @@ func (c *checker) duplicates(ctx context.Context) error {
 	return nil
 }
 
-// group reports the named records that share the identity key. If MergeDuplicates is set, it
-// merges these records until none of them can be merged into another.
+// group reports the named records that share one identity, whose digest is key. If
+// MergeDuplicates is set, it merges these records until none of them can be merged into another.
 func (c *checker) group(ctx context.Context, key string, names []string) ([]Finding, error) {
 	var findings []Finding
 	merged := func(err error) {
@@ -113,7 +114,7 @@ func (c *checker) group(ctx context.Context, key string, names []string) ([]Find
 	return findings, err
 }
 
-// sharing reads the named records, and returns those that have the identity key, the best
+// sharing reads the named records, and returns those whose identities include key, the best
 // record first.
 func (c *checker) sharing(ctx context.Context, r *ledger.View, key string, names []string) ([]ledger.Entry, error) {
 	for _, name := range names {

@@ -32,8 +32,8 @@ func (c *checker) labelProblems(e ledger.Entry) []problem {
 	return problems
 }
 
-// relabel returns p with a repair that rewrites e with the labels that e should have. absent
-// holds the labels that e was committed with but that the service lacks.
+// relabel returns p with a repair. The repair rewrites e with the labels that e should have.
+// absent holds the labels that e was committed with but that the service lacks.
 func (c *checker) relabel(e ledger.Entry, absent []driver.Label, p problem) problem {
 	p.repair = func(ctx context.Context) error {
 		_, err := c.ledger.Rewrite(ctx, e, absent)
@@ -42,9 +42,9 @@ func (c *checker) relabel(e ledger.Entry, absent []driver.Label, p problem) prob
 	return p
 }
 
-// missing returns the problem that the service lacks the labels absent of e. A repair would
-// compute the labels with the current keys. If the name of e does not fit these keys, the
-// problem therefore has no repair.
+// missing returns the problem that the service lacks some labels of e. The parameter absent holds
+// these labels. A repair would compute the labels with the current keys. If the name of e does
+// not fit these keys, the problem therefore has no repair.
 func (c *checker) missing(e ledger.Entry, absent []driver.Label) problem {
 	p := problem{kind: KindLabelMissing, remedy: RemedyManual,
 		detail: fmt.Sprintf("labels that it was committed with are gone (%s)", kindsOf(absent))}
@@ -69,8 +69,8 @@ func (c *checker) absent(ctx context.Context, e ledger.Entry) ([]driver.Label, e
 	return slices.DeleteFunc(slices.Clone(e.Secret().Labels), func(l driver.Label) bool { return ledger.Carried(present, l) }), nil
 }
 
-// leftOver reports labels of secrets that the records in the secrets do not have. It removes
-// abandoned labels if Repair is set, and all other such labels if Purge is set.
+// leftOver reports each label of a secret that is not a label of the record in the secret. It
+// removes abandoned labels if Repair is set, and all other reported labels if Purge is set.
 func (c *checker) leftOver(ctx context.Context, inspector driver.Inspector) error {
 	for _, name := range slices.Sorted(maps.Keys(c.beside)) {
 		extra, id, err := c.extra(ctx, inspector, name)
@@ -96,7 +96,7 @@ func (c *checker) leftOver(ctx context.Context, inspector driver.Inspector) erro
 }
 
 // removeLabels reports labels, which the record in the named secret does not have. It removes
-// these labels if the options ask for remedy.
+// these labels if the options ask for the remedy.
 func (c *checker) removeLabels(ctx context.Context, inspector driver.Inspector, name, id string, labels []driver.Label, remedy Remedy, of string) error {
 	if len(labels) == 0 {
 		return nil
@@ -115,7 +115,7 @@ func (c *checker) removeLabels(ctx context.Context, inspector driver.Inspector, 
 	return c.emit(f)
 }
 
-// extra returns the labels of the named secret that the record in the secret does not have,
+// extra returns the labels of the named secret that are not labels of the record in the secret,
 // and the ID of the record.
 func (c *checker) extra(ctx context.Context, inspector driver.Inspector, name string) ([]driver.Label, string, error) {
 	extra := slices.DeleteFunc(slices.Clone(c.beside[name]), func(l driver.Label) bool {
@@ -150,7 +150,7 @@ func kindsOf(labels []driver.Label) string {
 	return strings.Join(slices.Compact(keys), ", ")
 }
 
-// lacks returns the labels that e was committed with but that Inspect has not found.
+// lacks returns the labels that e was committed with but that Inspect did not find.
 func (c *checker) lacks(e ledger.Entry) []driver.Label {
 	beside, inspected := c.beside[string(e.Name)]
 	if !inspected {
@@ -159,7 +159,7 @@ func (c *checker) lacks(e ledger.Entry) []driver.Label {
 	return slices.DeleteFunc(slices.Clone(e.Secret().Labels), func(l driver.Label) bool { return ledger.Carried(beside, l) })
 }
 
-// held reports whether labels, the labels of a record, contain beside, a label of a secret.
+// held reports whether beside, a label of a secret, is among labels, the labels of a record.
 func held(labels []driver.Label, beside driver.Label) bool {
 	return slices.ContainsFunc(labels, func(l driver.Label) bool { return ledger.IsBeside(beside, l) })
 }

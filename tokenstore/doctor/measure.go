@@ -13,7 +13,7 @@ import (
 
 // MeasureOptions configures Measure. The zero value is valid.
 type MeasureOptions struct {
-	// Others are further drivers for the same secrets, opened as another process opens its
+	// Others are further drivers for the same secrets, opened as another process would open its
 	// driver. The concurrent writes of a race use all drivers in turn. The first of Others makes
 	// the reads that measure lags, because a driver may return its own writes before other
 	// processes can read these writes. Without Others, one driver makes all calls.
@@ -44,8 +44,8 @@ const (
 	defaultRounds, defaultRacers, defaultSamples = 20, 8, 20
 	defaultWithin                                = time.Minute
 
-	// mostRacers is the maximum of MeasureOptions.Racers. A new Pacer makes as many calls at
-	// the same time, so that no write of a race waits for another write.
+	// mostRacers is the maximum of MeasureOptions.Racers. A new Pacer allows this many
+	// concurrent calls, so that no write of a race waits for another write.
 	mostRacers = 16
 
 	// mostSecrets limits the calls of List, which read all secrets. If the driver has more
@@ -79,8 +79,8 @@ func (o *MeasureOptions) Complete(p driver.Properties) (MeasureOptions, error) {
 	return c, c.check()
 }
 
-// check returns an error that matches rules.ErrInvalidToken if o, in which Complete has set
-// the defaults, is invalid.
+// check returns an error that matches rules.ErrInvalidToken if o is invalid. Complete must have
+// set the defaults in o.
 func (o MeasureOptions) check() error {
 	switch {
 	case o.Racers < 2 || o.Racers > mostRacers:
@@ -122,7 +122,7 @@ func (o MeasureOptions) Most() int {
 // A Measurement is the result of Measure. It contains no secrets and no names of secrets
 // other than the probes.
 type Measurement struct {
-	Version int       `json:"version"` // of this JSON form: 1
+	Version int       `json:"version"` // version of this JSON form: 1
 	Driver  string    `json:"driver"`  // Properties.Name
 	Began   time.Time `json:"began"`
 	TookMS  int64     `json:"took_ms"`
@@ -147,7 +147,7 @@ type Measurement struct {
 const (
 	StoppedCalls   = "calls"   // the maximum number of calls was reached
 	StoppedContext = "context" // the context was done
-	StoppedError   = "error"   // a driver has failed
+	StoppedError   = "error"   // a driver failed
 )
 
 // A Deviation is a difference between a measurement and a promise of package driver.
@@ -162,19 +162,19 @@ type Deviation struct {
 //
 //   - how many of several concurrent Updates of one state, or Creates of one name, succeed:
 //     package driver promises exactly one
-//   - how long a write stays invisible to Get, to Lookup by a new label, and to List: at
-//     most Properties.ReadLag and Properties.ListLag
+//   - how long a write stays invisible to Get, to Lookup by a new label, and to List: package
+//     driver promises at most ReadLag for Get, and at most ListLag for the others
 //
-// A List reads all secrets, so Measure leaves lists out if d has more than 20 other secrets.
+// A List reads all secrets, so Measure does not measure the lag of List if d has more than 20
+// other secrets.
 //
-// The error matches tokenstore.ErrInvalidToken if opts is invalid. It matches
-// driver.ErrConflict if another process changes a probe, or if another measurement of the same
-// secrets is in progress. A measurement that was killed in the last 15 minutes counts as in
-// progress. Check with Repair removes the probes of a killed measurement. Other errors are
-// those of the drivers, and the cause of ctx if ctx is done. With an error, the Measurement
-// holds the results up to the error. Reaching the maximum number of calls is not an error: see
-// Measurement.Stopped. Measure repeats throttled calls at a lower rate, and counts each
-// repetition.
+// The error matches tokenstore.ErrInvalidToken if opts is invalid. It matches driver.ErrConflict if
+// another process changes a probe, or if another measurement of the same secrets is in progress. A
+// measurement that was killed in the last 15 minutes counts as in progress. Check with Repair
+// removes the probes of a killed measurement. Other errors come from the drivers. If ctx is done,
+// the error matches the cause of ctx instead. If Measure returns an error, the Measurement holds
+// the results so far. Reaching the maximum number of calls is not an error: see
+// Measurement.Stopped. Measure repeats throttled calls at a lower rate, and counts each repetition.
 func Measure(ctx context.Context, d driver.Secrets, opts *MeasureOptions) (Measurement, error) {
 	p := d.Properties()
 	o, err := opts.Complete(p)

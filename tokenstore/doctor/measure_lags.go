@@ -42,7 +42,7 @@ func polls(within time.Duration) []time.Duration {
 // The ways to look for a write, in the order of Measurement.Lags.
 const (
 	LagRead   = "read"   // Get by name
-	LagSearch = "search" // Lookup by a label that the write has added
+	LagSearch = "search" // Lookup by a label that the write added
 	LagList   = "list"   // List
 )
 
@@ -208,8 +208,8 @@ func (m *measuring) watch(ctx context.Context, looks []look, pacers []*pace.Pace
 	return sights, cmp.Or(errs...)
 }
 
-// poll looks for a write that returned at began, until a read sees the write or Within has
-// passed.
+// poll looks for a write until a read sees the write or Within has passed. The parameter began is
+// the time at which the write returned.
 func (m *measuring) poll(ctx context.Context, p *pace.Pacer, began time.Time, look func(context.Context) (bool, error)) (s sight, err error) {
 	times := polls(m.o.Within)
 	for i, at := range times {
@@ -242,7 +242,7 @@ func (m *measuring) poll(ctx context.Context, p *pace.Pacer, began time.Time, lo
 	return s, nil
 }
 
-// sees makes one read in the way l, and reports whether the read shows the current state of
+// sees makes one read of the kind l, and reports whether the read shows the current state of
 // ProbeUpdate.
 func (m *measuring) sees(ctx context.Context, l look, label driver.Label) (bool, error) {
 	d, want := m.reader(), m.state.Data

@@ -17,7 +17,7 @@ import (
 const (
 	// probeLife is the age at which a probe of a measurement counts as left behind: see
 	// leftBehind. The probes of a running measurement are younger, because the measurement
-	// rewrites its probes after little more than longestWithin at the latest.
+	// rewrites its probes at intervals that are not much longer than longestWithin.
 	probeLife = longestWithin + 5*time.Minute
 
 	// removeTimeout bounds the removal of a probe, which continues after the caller's
@@ -66,7 +66,7 @@ type measuring struct {
 	state driver.Secret // the current state of ProbeUpdate
 	wrote time.Time     // when state was written
 
-	known map[string]driver.Version // latest version that a write of each probe has returned
+	known map[string]driver.Version // by probe: the version that the latest write returned
 }
 
 func newMeasuring(d driver.Secrets, o MeasureOptions) *measuring {
@@ -102,8 +102,8 @@ func (m *measuring) count() {
 	}
 }
 
-// call calls do once, and again while the service throttles the call. It returns errSpent if
-// another call would exceed the maximum number of calls.
+// call runs the function do, and runs it again while the service throttles the call. It returns
+// errSpent if another call would exceed the maximum number of calls.
 func (m *measuring) call(ctx context.Context, p *pace.Pacer, do func(context.Context) error) error {
 	return p.Each(ctx, 1, func(ctx context.Context, _ int) error {
 		if err := m.take(); err != nil {
@@ -119,8 +119,8 @@ func (m *measuring) payload(labels ...driver.Label) (driver.Payload, error) {
 	return driver.Payload{Data: data, Labels: labels, Incarnation: m.id}, err
 }
 
-// claim creates ProbeUpdate. If another measurement has left the probe behind, claim first
-// removes the old probe. The error is errBusy if another measurement may be using the probe.
+// claim creates ProbeUpdate. If another measurement left the probe behind, claim first removes
+// the old probe. The error is errBusy if another measurement may be using the probe.
 func (m *measuring) claim(ctx context.Context) error {
 	p, err := m.payload()
 	if err != nil {
@@ -137,7 +137,7 @@ func (m *measuring) claim(ctx context.Context) error {
 		case err != nil && !errors.Is(err, driver.ErrNotFound):
 			return err
 		case err == nil && bytes.Equal(now.Data, p.Data):
-			v = now.Version // the service applied an attempt that it reported as throttled
+			v = now.Version // the service applied a call that it reported as throttled
 		default:
 			if err := m.evict(ctx, ledger.ProbeUpdate, now); err != nil {
 				return err
@@ -153,7 +153,7 @@ func (m *measuring) claim(ctx context.Context) error {
 	return nil
 }
 
-// written records now as the state of ProbeUpdate.
+// written stores its argument as the current state of ProbeUpdate.
 func (m *measuring) written(now driver.Secret) {
 	m.state, m.wrote, m.known[ledger.ProbeUpdate] = now, time.Now(), now.Version
 }
@@ -161,9 +161,9 @@ func (m *measuring) written(now driver.Secret) {
 // errBusy means that a probe exists and may be in use.
 var errBusy = fmt.Errorf("%w: another measurement is in progress, or was killed less than %v ago", driver.ErrConflict, probeLife)
 
-// evict removes the named probe of an earlier measurement. now is the newest state of the
-// probe, or the zero Secret if the probe does not exist. The error is errBusy if the probe may
-// be in use.
+// evict removes the named probe of an earlier measurement. The parameter now is the newest state
+// of the probe, or the zero Secret if the probe does not exist. The error is errBusy if the
+// probe may be in use.
 func (m *measuring) evict(ctx context.Context, name string, now driver.Secret) error {
 	switch {
 	case now.Version == "":
@@ -196,7 +196,7 @@ func (m *measuring) update(ctx context.Context, labels ...driver.Label) error {
 		return err
 	})
 	if errors.Is(err, driver.ErrConflict) {
-		// The service may have applied an attempt that it reported as throttled.
+		// The service may have applied a call that it reported as throttled.
 		now, unread := m.newest(ctx, ledger.ProbeUpdate)
 		if unread != nil || !bytes.Equal(now.Data, p.Data) {
 			return errors.Join(err, unread)
@@ -209,7 +209,7 @@ func (m *measuring) update(ctx context.Context, labels ...driver.Label) error {
 	return err
 }
 
-// remove removes the named probe if this measurement has written the probe. It makes at most
+// remove removes the named probe if this measurement wrote the probe. It makes at most
 // removeTries attempts.
 func (m *measuring) remove(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTimeout)

@@ -72,7 +72,7 @@ func (m *measuring) races(ctx context.Context, r *Measurement) error {
 		return nil
 	}
 	races := r.races(RaceUpdate, m.o.Racers)
-	sure := true // the base is the current state
+	sure := true // the base is certainly the current state
 	for len(races.Rounds) < m.o.Rounds {
 		base := m.state
 		round, now, err := m.race(ctx, ledger.ProbeUpdate, func(ctx context.Context, d driver.Secrets, p driver.Payload) (driver.Version, error) {
@@ -139,9 +139,9 @@ func (m *measuring) creation(ctx context.Context) (Round, driver.Secret, error) 
 	})
 }
 
-// uncreate deletes now, the state of ProbeCreate after a race, and returns the time of the
-// deletion. If reads lag, uncreate then waits up to Within until a read shows the deletion. If
-// now is the zero Secret, uncreate deletes nothing.
+// uncreate deletes ProbeCreate after a race, and returns the time of the deletion. The argument
+// now is the state of ProbeCreate. If that state is the zero Secret, uncreate deletes nothing.
+// If reads lag, uncreate waits up to Within until a read shows the deletion.
 func (m *measuring) uncreate(ctx context.Context, now driver.Secret) (deleted time.Time, err error) {
 	if now.Version == "" {
 		return time.Now(), nil
@@ -174,7 +174,7 @@ type attempt struct {
 	payload  driver.Payload
 	version  driver.Version
 	err      error
-	repeated bool // the service reported an earlier try as throttled, but may have applied the try
+	repeated bool // the service reported an earlier call as throttled, but may have applied it
 }
 
 // refused reports whether the write certainly failed because another write came first.
@@ -234,7 +234,7 @@ func outcome(attempts []attempt, now driver.Secret) (r Round) {
 		mine := bytes.Equal(now.Data, a.payload.Data)
 		held = held || mine
 		switch {
-		case a.err == nil || mine: // the service may have applied a try that it reported as throttled
+		case a.err == nil || mine: // the service may have applied a call that it reported as throttled
 			r.Winners++
 		case a.refused():
 			r.Refused++

@@ -22,11 +22,12 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// A counted is a driver that counts its calls, and calls before with the number of each call.
+// A counted is a driver that counts its calls. It passes the number of each call to the function
+// before.
 type counted struct {
 	driver.Secrets
 	calls  *atomic.Int64
-	before func(call int64) error // may be nil; an error of before becomes the error of the call
+	before func(call int64) error // may be nil; an error from before becomes the error of the call
 }
 
 func newCounted(d driver.Secrets) counted { return counted{Secrets: d, calls: new(atomic.Int64)} }
@@ -184,7 +185,7 @@ func (d careless) Update(ctx context.Context, name string, base driver.Secret, p
 	return d.Driver.Update(ctx, name, now, p)
 }
 
-// measured calls Measure for d, and checks that the measurement has left no probe.
+// measured calls Measure for d, and checks that the measurement left no probe.
 func measured(t *testing.T, d driver.Secrets, o *doctor.MeasureOptions) doctor.Measurement {
 	t.Helper()
 	m, err := doctor.Measure(t.Context(), d, o)
@@ -250,7 +251,7 @@ func TestMeasure(t *testing.T) {
 		if m.Stopped != "" || len(m.Findings) != 0 || m.Driver != "memstore" || m.Drivers != 2 {
 			t.Errorf("%+v", m)
 		}
-		if m.Calls != int(c.calls.Load())-1 || m.Calls > m.MostCalls { // namesOf has made one call
+		if m.Calls != int(c.calls.Load())-1 || m.Calls > m.MostCalls { // namesOf made one call
 			t.Errorf("%d calls are reported of at most %d, and %d were made", m.Calls, m.MostCalls, c.calls.Load()-1)
 		}
 	})

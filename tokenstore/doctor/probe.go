@@ -36,14 +36,13 @@ func (c *checker) permissions(ctx context.Context, inspector driver.Inspector) e
 	return nil
 }
 
-// A lapse is an error that describes the promise of package driver that a server breaks.
+// A lapse is the error for a server that breaks a promise of package driver.
 type lapse struct{ text string }
 
 func (l lapse) Error() string { return l.text }
 
-// compares reports a server that accepts a write over a state that is not current. For such a
-// server, compares turns repairs off, because a repair could undo the write of another
-// process.
+// compares reports a finding if the server accepts a write over a state that is not current. It
+// then turns repairs off, because a repair could undo the write of another process.
 func (c *checker) compares(ctx context.Context) error {
 	err := c.race(ctx)
 	var l lapse
@@ -73,7 +72,7 @@ func (c *checker) race(ctx context.Context) error {
 	}
 	err = c.raceOver(ctx, &last)
 	if l := (lapse{}); errors.As(err, &l) {
-		// The server may hold another state of the probe than last.
+		// The current state of the probe may differ from last.
 		if now, readErr := c.ledger.Driver.Fresh(ctx, ledger.ProbeName, driver.Secret{}); readErr == nil {
 			last = now
 		}
@@ -82,8 +81,8 @@ func (c *checker) race(ctx context.Context) error {
 }
 
 // raceOver tries to create the probe a second time, to update one state of the probe twice,
-// and to delete a replaced state. It then reads the probe back. raceOver sets last to the
-// state that it has written.
+// and to delete a replaced state. It then reads the probe back. raceOver sets last to the state
+// that it wrote.
 func (c *checker) raceOver(ctx context.Context, last *driver.Secret) error {
 	second, err := c.ledger.NewProbe()
 	if err != nil {

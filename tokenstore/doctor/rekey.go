@@ -18,7 +18,7 @@ type Rekeyer interface {
 	// Rekey rewrites the secrets that are not under the current keys, and yields each record
 	// once. A nil opts counts as the zero value.
 	//
-	// An error that is yielded with a Name concerns only the record with that name, which
+	// An error that is yielded with a Name concerns only the record with that name. That record
 	// keeps its old keys. If the record cannot be read or written, the error wraps a
 	// *tokenstore.UnreadableError, or matches ErrDenied, ErrRefused or ErrCorrupt of package
 	// tokenstore. If the name of the record does not fit the keys, the error matches
@@ -70,7 +70,7 @@ type rekeyer struct {
 	told     map[string]bool // names of secrets that were yielded
 	lease    string          // ID of the leases that claim takes
 	left     bool            // a record that could not be read or written may be under old keys
-	settled  bool            // new records are named by the current name key
+	settled  bool            // new records are named under the current name key
 }
 
 func (k *rekeyer) run(ctx context.Context) error {
@@ -129,7 +129,7 @@ func (k *rekeyer) pass(ctx context.Context) (rewritten int, err error) {
 	for e, err := range k.ledger.Entries(ctx) {
 		switch {
 		case err != nil && ledger.OnlyUnreadable(err) == nil:
-			return rewritten, err // the list has ended, whatever the class of err
+			return rewritten, err // the list has ended, regardless of the class of err
 		case err != nil:
 			err = k.tell(ctx, Rekeyed{Name: string(e.Name)}, err)
 		case e.Alias == nil && k.current(e):
@@ -182,7 +182,7 @@ func (k *rekeyer) rekey(ctx context.Context, listed ledger.Entry) rekeyed {
 	case k.current(listed):
 		return r
 	case listed.Target() == nil && k.misnamed(listed) != "" && !k.misplaced(listed):
-		r.err = fmt.Errorf("%w: the name %q does not fit Options.NameKey", rules.ErrIDMismatch, listed.Name)
+		r.err = fmt.Errorf("%w: the name %q was not made with the key for names", rules.ErrIDMismatch, listed.Name)
 		return r
 	case k.dry:
 		r.Rewritten = true

@@ -14,11 +14,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A record moves to a name under another key in the swaps of a promotion: see package ledger.
-// Programs that have both keys always find the record under one of the names. The record
-// keeps its ID. Until Rekey is done, all processes name new records under the old key,
-// regardless of their order of keys. Two processes therefore cannot create the same record
-// under two names.
+// A record moves to a name under another key by the swaps of a promotion: see package ledger.
+// Programs that have both keys always find the record under one of the names. The record keeps
+// its ID. Until Rekey is done, all processes name new records under the old key, regardless of
+// the order of their keys. Two processes therefore cannot create the same record under two
+// names.
 
 // misplaced reports whether the name of e derives from a name key other than the current one.
 // It returns false for a name that derives from a replaced token, because such a name cannot
@@ -31,7 +31,7 @@ func (c *checker) misplaced(e ledger.Entry) bool {
 }
 
 // rename makes the next writes that move e to its name under the current name key. If other
-// entries are moving to e, or are merged into e and not redirects yet, rename instead makes
+// entries are moving to e, or are merged into e but are not redirects yet, rename instead makes
 // the next writes of these moves.
 func (k *rekeyer) rename(ctx context.Context, e ledger.Entry) error {
 	r := k.ledger.View(true)
@@ -98,8 +98,8 @@ func (k *rekeyer) claim(ctx context.Context, rec *ledger.Entry) error {
 }
 
 // place makes the first swap, and returns the entry under the new name. A new entry gets the
-// data of rec except its tokens. If the new name already has a record, rec will be merged
-// into that record.
+// data of rec except the tokens. If the new name already has a record, rec will be merged into
+// that record.
 func (k *rekeyer) place(ctx context.Context, r *ledger.View, w *ledger.Writer, rec ledger.Entry) (ledger.Entry, error) {
 	next := rec.Record
 	next.Fields = rules.WithIdentity(codec.Fields{ID: rec.Token.ID}, rec.Token)

@@ -11,8 +11,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// examine diagnoses and repairs the named entry. After each repair, examine reads the entry
-// again, and the entries to which it refers. If a repair fails, examine makes no further
+// examine diagnoses and repairs the named entry. After each repair, examine again reads the
+// entry and the entries to which the entry refers. If a repair fails, examine makes no further
 // repair of the same kind. examine returns the findings with the outcome of the repairs.
 func (c *checker) examine(ctx context.Context, name string) ([]Finding, error) {
 	x := examination{checker: c, name: name, failed: map[Kind]error{}}

@@ -19,8 +19,8 @@ type Status struct {
 	// is zero for stores in files and tables, which do not store the time.
 	Written time.Time
 
-	// Refusal is the last refusal of the authorization server that the store has kept. Refusal
-	// is nil if the store has kept no refusal, or if the credentials were replaced since.
+	// Refusal is the last stored refusal of the authorization server. Refusal is nil if no
+	// refusal is stored, or if the credentials were replaced after the refusal.
 	Refusal *Refusal
 
 	// Lease is the lease on the record, or nil if the record has no lease.

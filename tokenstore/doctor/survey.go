@@ -86,8 +86,8 @@ func (c *checker) survey(ctx context.Context) error {
 	return nil
 }
 
-// probe reports the named probe if a measurement has left it behind, and removes it if Repair
-// is set.
+// probe reports the named probe if a measurement left it behind, and removes it if Repair is
+// set.
 func (c *checker) probe(ctx context.Context, name string) error {
 	now, err := c.ledger.Driver.Fresh(ctx, name, driver.Secret{})
 	state := parseProbe(now.Data)
@@ -135,9 +135,9 @@ func whyUnreadable(err error) string {
 	return fmt.Sprintf("it is there and cannot be read: %v", err)
 }
 
-// passes reports whether err, from a read of the named secret, concerns only this secret, or
-// whether the check has already found the secret unreadable. The check can then continue with
-// other secrets.
+// passes reports whether the check can continue with other secrets after err, an error from a
+// read of the named secret. It returns true if err concerns only this secret, or if the check
+// has already found the secret unreadable.
 func (c *checker) passes(ctx context.Context, name string, err error) bool {
 	return err != nil && ctx.Err() == nil && (ledger.OfOne(err) || c.unread[name] != nil)
 }

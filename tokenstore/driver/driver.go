@@ -57,10 +57,10 @@
 //     name again or ctx is done.
 //   - [DR-14] Create of a deleted name begins a new incarnation. An Update or Delete with a
 //     base from an earlier incarnation fails with an error matching ErrConflict or
-//     ErrNotFound. Neither the call nor its clean-up changes the new secret or its labels.
+//     ErrNotFound. Neither the call nor its cleanup changes the new secret or its labels.
 //   - [DR-15] Once ListLag has passed, Lookup finds a secret by each label of its commit,
 //     even after a crash or during a concurrent write. A driver adds a label before the
-//     commit that needs the label. Only a later write whose base has the label removes the
+//     commit that needs the label. The label is removed only by a later write whose base has the
 //     label.
 //   - [DR-16] Labels that differ only in Nonce are separate labels: after the removal of
 //     one of them, Lookup still finds the secret by the other label. Lookup ignores Nonce.
@@ -85,8 +85,8 @@
 //   - [DR-25] A driver keeps no reference to a slice that it receives. The caller may
 //     change a slice that the driver returns.
 //   - [DR-26] All methods are safe for concurrent use.
-//   - [DR-27] Fresh returns the newest state that the service can prove. The state is at least
-//     as new as the argument than.
+//   - [DR-27] Fresh returns the newest state that the service can prove. This state is never
+//     older than the Secret that the caller passed.
 //   - [DR-28] If a secret under the driver's prefix is not in the form that the driver
 //     writes, Get fails with an error matching ErrCorrupt. Get does not change the secret.
 //     If a secret cannot be read, for whatever reason, List and Lookup yield its name with
@@ -124,19 +124,19 @@
 //
 //	fmt.Errorf("%w: %w", driver.ErrNotFound, err)
 //
-// errors.Is then finds the class, and errors.As still finds the service's own type. A driver
-// returns an error without a class unchanged, and never adds a class to an error of package
-// context.
+// errors.Is then finds the class, and errors.As still finds the service's own type. If no class
+// fits an error, a driver returns the error unchanged. A driver never adds a class to an error
+// of package context.
 //
-// After a time-out or a lost response, a driver cannot tell whether the service applied a
-// write. The error of that write must not match ErrConflict, ErrExists or ErrNotFound. Package
-// tokenstore then calls Fresh, and searches the result for the nonce of the write.
+// After a timeout or a lost response, a driver cannot tell whether the service applied a write. The
+// error of that write must not match ErrConflict, ErrExists or ErrNotFound. Package tokenstore then
+// calls Fresh, and searches the result for the nonce of the write.
 //
 // # Retries
 //
-// A driver leaves retries after transient failures to the client of the service, and itself
-// retries only if the client does not. Create may also repeat its call while the service is
-// still deleting an earlier secret with the name. A driver should not repeat a throttled call
+// A driver leaves retries after transient failures to the client of the service. The driver
+// itself retries only if the client does not. Create may also repeat its call while the service
+// is still deleting an earlier secret with the name. A driver should not repeat a throttled call
 // if [Retries] returns false for the context of the call.
 package driver
 
@@ -188,7 +188,7 @@ var (
 
 	// ErrThrottled means that the service or its client rejected the call because there were
 	// too many calls, even after the client's own retries. An error of this class also matches
-	// ErrUnavailable. A write may have been applied: the response to an earlier attempt of the
+	// ErrUnavailable. A write may have been applied: the response to an earlier attempt by the
 	// client may have been lost. Errors about quotas that time does not replenish, and errors
 	// about a daily limit on the states of a secret, do not match ErrThrottled.
 	ErrThrottled = fmt.Errorf("%w: too many calls", ErrUnavailable)
@@ -233,9 +233,9 @@ type Payload struct {
 	// Incarnation is a random string that distinguishes the secret from earlier secrets with
 	// the same name. Create and all Updates of one secret get the same string. A driver that
 	// can store the string beside Data in Create, and read both without a further call, returns
-	// the string with every Secret. Package tokenstore then refuses Data of an earlier
-	// incarnation that an operator has restored. Other drivers ignore Incarnation and return an
-	// empty string.
+	// the string with every Secret. Package tokenstore then refuses Data that an operator has
+	// restored from an earlier incarnation. Other drivers ignore Incarnation and return an empty
+	// string.
 	Incarnation string
 }
 
@@ -346,13 +346,13 @@ type Secrets interface {
 	// driver's form.
 	//
 	// An outdated result is safe. An Update over an outdated state fails with an error matching
-	// ErrConflict or ErrNotFound. A Create of a secret that Get has missed fails with an error
-	// matching ErrExists.
+	// ErrConflict or ErrNotFound. If Get misses a secret, a Create of that secret fails with an
+	// error matching ErrExists.
 	Get(ctx context.Context, name string) (Secret, error)
 
-	// Fresh returns the newest state of the named secret that the driver can prove. That state
-	// is at least as new as the argument than, the newest state that the caller has seen. If
-	// the caller has seen no state, than is the zero Secret. The error matches ErrNotFound if
+	// Fresh returns the newest state of the named secret that the driver can prove. The argument
+	// than is the newest state that the caller has seen, or the zero Secret if the caller has
+	// seen none. The result is never older than that argument. The error matches ErrNotFound if
 	// the secret does not exist. Fresh may take several calls. Package tokenstore calls Fresh
 	// before it takes a lease, after ErrExists or ErrConflict, and after a write of unknown
 	// outcome.
@@ -379,8 +379,8 @@ type Secrets interface {
 	// nil.
 	Delete(ctx context.Context, name string, base Secret) error
 
-	// Lookup yields the secrets that have at least one of the labels in any, in no particular
-	// order. Lookup ignores the nonces of labels. The result may lag: see Properties.ListLag.
+	// Lookup yields, in no particular order, each secret that has at least one of the given
+	// labels. Lookup ignores the nonces of labels. The result may lag: see Properties.ListLag.
 	Lookup(ctx context.Context, any []Label) iter.Seq2[Named, error]
 
 	// List yields all secrets, in no particular order and in as few calls as
@@ -391,7 +391,7 @@ type Secrets interface {
 	// order.
 	Names(ctx context.Context) iter.Seq2[string, error]
 
-	// Close releases the resources that the driver itself acquired, and not the client that was
+	// Close releases the resources that the driver itself acquired, but not the client that was
 	// passed to the driver.
 	Close() error
 }
@@ -402,11 +402,12 @@ type Secrets interface {
 type Leaser interface {
 	Secrets
 
-	// Note replaces base.Note with note if the secret's current state and note are those of
-	// base, which Fresh returned. Otherwise the error matches ErrConflict, or ErrNotFound if the
-	// secret does not exist. An empty note removes the current note. The Version does not
-	// change. A note has at most 63 characters of [a-z0-9.-]. If the note has changed but the
-	// state has not, the error may be a *NoteError, which holds the current note.
+	// Note replaces base.Note with note if the secret's current state and note are those of base.
+	// The parameter base is a result of Fresh, or such a result with the note that an earlier call
+	// of Note stored. Otherwise the error matches ErrConflict, or ErrNotFound if the secret does
+	// not exist. An empty note removes the current note. The Version does not change. A note has at
+	// most 63 characters of [a-z0-9.-]. If the note has changed but the state has not, the error
+	// may be a *NoteError, which holds the current note.
 	Note(ctx context.Context, name string, base Secret, note string) error
 }
 
@@ -421,7 +422,7 @@ type Sweeper interface {
 	Sweep(ctx context.Context, name string, base Secret)
 }
 
-// A NoteError is the error of a call of Note whose base does not hold the current note of the
+// A NoteError is the error that Note may return if base does not hold the current note of the
 // secret. A NoteError matches ErrConflict.
 type NoteError struct {
 	Note string // the current note of the secret, or ""
@@ -436,12 +437,13 @@ func (e *NoteError) Unwrap() error { return e.Err }
 
 // A Labeler is a Secrets that chooses the nonces of the labels that a write adds. A failed write
 // can then remove its own labels without removing equal labels that an earlier write over the
-// same base has left.
+// same base left.
 type Labeler interface {
 	Secrets
 
-	// Relabel returns the labels in added, with the nonces that these labels must have in the
-	// next write over base. base is "" if the write is a Create. Labels of base keep their
-	// nonces and are not in added. Package tokenstore calls Relabel once for each write.
+	// Relabel returns the elements of added, with the nonces that these labels must have in the
+	// next write over base. base is "" if the write is a Create. The labels of base keep their
+	// nonces, and are not elements of added. Package tokenstore calls Relabel once for each
+	// write.
 	Relabel(name string, base Version, added []Label) []Label
 }

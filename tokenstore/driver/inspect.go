@@ -13,8 +13,9 @@ type Inspector interface {
 
 	// Inspect yields every name under the driver's prefix once, in no particular order. The
 	// names include those of deleted secrets, those of secrets without a state, and those that
-	// occur only in labels. Inspect changes nothing. The results may lag by Properties.ListLag.
-	// An error that is yielded with a Name concerns only the secret with that name, as in List.
+	// occur only in labels. Inspect changes nothing. The results may lag by up to
+	// Properties.ListLag. An error that is yielded with a Name concerns only the secret with
+	// that name, as in List.
 	Inspect(ctx context.Context) iter.Seq2[Inspection, error]
 
 	// Present returns the elements of labels that the named secret has. A secret that does not

@@ -18,7 +18,7 @@
 //
 // [Fetch], [FetchListed] and [Each] make several calls concurrently. [Seq] makes an iterator
 // from a function with a callback. [Backoff] and [Sleep] wait, and [Misses] holds names that
-// reads have not found. [CallError] and [Repeats] help to build the errors that package driver
+// reads did not find. [CallError] and [Repeats] help to build the errors that package driver
 // requires. [Probes] tests permissions. [Without] removes labels from a list, and [LegalName]
 // checks names.
 package driverkit

@@ -15,10 +15,10 @@ import (
 // err must not be nil. class is the class of err, or nil if err has no class.
 //
 //   - If ctx is done, the error matches ctx.Err() and err. CallError then ignores class.
-//   - If ctx is not done but err matches a context error, the client's own time-out has
+//   - If ctx is not done but err matches a context error, the client's own timeout has
 //     passed. The error then matches class or, if class is nil, driver.ErrUnavailable. The
-//     error contains the text of err but does not wrap err, so that no caller takes the
-//     error for that of the caller's context.
+//     error contains the text of err but does not wrap err, so that no caller mistakes the error
+//     for an error of the caller's context.
 //   - Otherwise the error matches class and err. If class is nil, CallError returns err.
 func CallError(ctx context.Context, err, class error) error {
 	cause := ctx.Err()
@@ -31,7 +31,7 @@ func CallError(ctx context.Context, err, class error) error {
 		if class == nil {
 			class = driver.ErrUnavailable
 		}
-		return fmt.Errorf("%w: the client's time-out has passed: %v", class, err)
+		return fmt.Errorf("%w: the client's timeout has passed: %v", class, err)
 	case class == nil:
 		return err
 	}

@@ -13,11 +13,11 @@ import (
 const Width = 16
 
 // Fetch yields the results of get for each item, in the order of items. Fetch makes at most
-// Width calls of get concurrently, some of them while the loop body runs. The loop ends only
-// after all these calls have returned.
+// Width concurrent calls of get, some of them while the loop body runs. The loop ends only after
+// all these calls have returned.
 //
 // If ctx is done before Fetch has yielded all results, Fetch yields ctx.Err() with the zero R,
-// and ends. If the loop ends early, Fetch cancels the context that get has received.
+// and ends. If the loop ends early, Fetch cancels the context that it passed to get.
 func Fetch[T, R any](ctx context.Context, items []T, get func(context.Context, T) (R, error)) iter.Seq2[R, error] {
 	return func(yield func(R, error) bool) {
 		type answer struct {
@@ -85,9 +85,10 @@ func FetchListed[T, R any](
 	}
 }
 
-// Each calls do for each item, with at most Width concurrent calls. If do fails, Each returns the
-// error of the first such item in items. If ctx is done, Each returns ctx.Err(). Before Each
-// returns an error, it cancels the contexts of the running calls and waits for these calls.
+// Each calls the function do for each item, with at most Width concurrent calls. If calls fail,
+// Each returns the error of the failed call whose item comes first in items. If ctx is done,
+// Each returns ctx.Err(). Before Each returns an error, it cancels the contexts of the running
+// calls and waits for these calls.
 func Each[T any](ctx context.Context, items []T, do func(context.Context, T) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -102,7 +103,8 @@ func Each[T any](ctx context.Context, items []T, do func(context.Context, T) err
 
 // Seq returns an iterator over the values and errors that run passes to yield. If run returns
 // an error, the iterator yields the error with the zero T, and ends. If the loop ends early,
-// yield returns false. run must then return, and the iterator ignores the error of run.
+// yield returns false. run must then return, and the iterator ignores the error that run
+// returns.
 func Seq[T any](run func(yield func(T, error) bool) error) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		ended := false

@@ -13,17 +13,17 @@ const (
 	maxMisses = 1 << 12
 )
 
-// A Misses holds the names that recent reads have not found. A secret with such a name probably
-// does not exist. If the reads of a driver lag, Fresh can therefore first make the call that shows
-// whether the secret exists. The zero Misses is empty and ready to use. The methods of a Misses
-// are safe for concurrent use.
+// A Misses holds the names that recent reads did not find. A secret with such a name probably
+// does not exist. If the reads of a driver lag, Fresh can therefore first make the call that
+// shows whether the secret exists. The zero Misses is empty and ready to use. The methods of a
+// Misses are safe for concurrent use.
 type Misses struct {
 	mu sync.Mutex
 	at map[string]time.Time
 }
 
-// Add stores the name, which a read at the time now has not found. If m holds 4,096 names, Add
-// first removes all names.
+// Add stores the name after a read did not find it. The parameter now is the time of the read. If
+// m holds 4,096 names, Add first removes all names.
 func (m *Misses) Add(name string, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -34,7 +34,7 @@ func (m *Misses) Add(name string, now time.Time) {
 }
 
 // Take reports whether Add stored the name with a time less than a second before or after now.
-// Take then removes the name.
+// Take also removes the name.
 func (m *Misses) Take(name string, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

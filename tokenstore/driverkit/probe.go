@@ -18,10 +18,10 @@ type Probe struct {
 // tried.
 var ErrUntried = errors.New("not tried")
 
-// Probes makes the calls in probes one after the other, and yields the outcomes that the method
-// Probe of driver.Inspector must yield. A call also counts as allowed if its error matches
-// driver.ErrNotFound, ErrExists, ErrConflict or ErrCorrupt, because the service has then
-// examined the secret. Probes leaves out a call that fails with ErrUntried.
+// Probes makes the calls in probes one after another, and yields their outcomes as driver.Inspector
+// requires of Probe. A call also counts as allowed if its error matches driver.ErrNotFound,
+// ErrExists, ErrConflict or ErrCorrupt, because the service has then examined the secret. Probes
+// leaves out a call that fails with ErrUntried.
 //
 // If ctx is done, Probes yields ctx.Err() with the zero Probed, and ends. Probes yields an
 // error that matches driver.ErrCredentials in the same way, and ends.

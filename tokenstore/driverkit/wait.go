@@ -26,9 +26,9 @@ func (b *Backoff) Next() time.Duration {
 	return pause
 }
 
-// Until calls try, with pauses between the calls, until try returns true or an error. Until
-// returns the results of the last call. If Patience passes first, Until returns false and no
-// error. If ctx is done before a pause ends, Until returns false and ctx.Err().
+// Until calls the function try, with pauses between the calls, until the result is true or an
+// error. Until returns the results of the last call. If Patience passes first, Until returns
+// false and no error. If ctx is done before a pause ends, Until returns false and ctx.Err().
 func (b Backoff) Until(ctx context.Context, try func() (bool, error)) (bool, error) {
 	now := b.Now
 	if now == nil {

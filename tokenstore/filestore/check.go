@@ -14,7 +14,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rowstore"
 )
 
-// unreadable returns the finding about a token file that cannot be read. err is the error of the
+// unreadable returns the finding about a token file that cannot be read. err is the error from the
 // read, and matches tokenstore.ErrCorrupt.
 func unreadable(err error) doctor.Finding {
 	return doctor.Finding{
@@ -23,7 +23,7 @@ func unreadable(err error) doctor.Finding {
 	}
 }
 
-// checkAround yields the faults of the token file and of the files beside it, except faults of
+// checkAround yields findings about the token file and the files beside it, except findings about
 // rows. It makes the repairs that o asks for.
 func (f *file) checkAround(ctx context.Context, o doctor.CheckOptions) rowstore.Findings {
 	return func(yield func(doctor.Finding, error) bool) {
@@ -77,8 +77,8 @@ func (e *examination) run(ctx context.Context) error {
 	return nil
 }
 
-// repair adds f to the findings. If e.o asks for repairs, repair first calls do to repair the
-// fault.
+// repair adds f to the findings. If e.o asks for repairs, repair first calls the function do, which
+// repairs the fault.
 func (e *examination) repair(f doctor.Finding, do func() error) {
 	f.Remedy = doctor.RemedyRepair
 	if e.o.Wants(f.Remedy) {
@@ -126,7 +126,7 @@ func (e *examination) checkStrays(ctx context.Context) error {
 	return nil
 }
 
-// checkLockOwner reports a lock file whose owner differs from that of the token file.
+// checkLockOwner reports a lock file whose owner differs from the owner of the token file.
 func (e *examination) checkLockOwner(ctx context.Context, info fs.FileInfo) {
 	name := e.path + ".lock"
 	lock, err := os.Lstat(name)

@@ -37,9 +37,9 @@ func checked(t *testing.T, s *filestore.Store, opts *doctor.CheckOptions) []stri
 	return found
 }
 
-// TestCheckRepair checks that Check finds faults of rows, of the file and of the files beside
-// it, and that Repair repairs the files. It also checks that MergeDuplicates merges duplicate
-// records without a loss of fields.
+// TestCheckRepair checks that Check finds faults of rows, of the file and of the files beside it,
+// and that Repair repairs the files. It also checks that MergeDuplicates merges duplicate records
+// without losing fields.
 func TestCheckRepair(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "tokens.txt")

@@ -27,7 +27,7 @@ const Beside = ".tokenkeep"
 
 const extensionsVersion = 1
 
-// An extension holds those fields of one record that have no column in the token file.
+// An extension holds the fields of one record that have no column in the token file.
 type extension struct {
 	Row string `json:"row"` // a digest of all columns, which identifies the state of the row
 	rowstore.Extension
@@ -44,8 +44,8 @@ type extensions struct {
 // Format prints only the type of x, so that package fmt does not print tokens.
 func (x *extensions) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*filestore.extensions") }
 
-// readExtensions reads the second file of the token file at path, and does not parse it. If the
-// second file does not exist, the result is empty.
+// readExtensions reads the second file of the token file at path, without parsing the second file.
+// If the second file does not exist, the result is empty.
 func readExtensions(path string) (*extensions, error) {
 	x := &extensions{}
 	err := persist(func() (err error) {
@@ -131,8 +131,8 @@ func encodeExtensions(all []extension) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// extend records in v.puts the extension for the row of f, or nil if the row needs none. f must
-// have all fields of the record.
+// extend stores in v.puts the extension for the row of f, or nil if the row needs none. f must have
+// all fields of the record.
 func (v *view) extend(f codec.Fields) error {
 	e, needs, err := rowstore.Extend(f)
 	if err != nil {
@@ -211,9 +211,9 @@ func (v *view) commit(path string, erase bool) error {
 	return nil // after a failed last write, entries without a row remain until the next write
 }
 
-// noPlace returns the error to report after a write of the second file has failed with err. If the
+// noPlace returns the error to report after a write of the second file failed with err. If the
 // token file is a mount point in a directory that is not writable, the error matches
-// tokenstore.ErrInvalidToken. That error names the fields that cannot be stored.
+// tokenstore.ErrInvalidToken. The error then also names the fields that cannot be stored.
 func (v *view) noPlace(path string, err error) error {
 	if !mountPoint(path) || !unwritable(err) {
 		return err

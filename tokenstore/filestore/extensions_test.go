@@ -55,8 +55,7 @@ func find(t *testing.T, s *Store, id string) tokenstore.Token {
 	return found
 }
 
-// rewrite replaces each old text in the token file with the text with, as a program with an SDK
-// does.
+// rewrite replaces old texts in the token file with other texts, as a program with an SDK does.
 func rewrite(t *testing.T, s *Store, old, with string) {
 	t.Helper()
 	data := readFile(t, s.file.path)

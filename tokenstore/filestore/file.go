@@ -54,8 +54,8 @@ func unresolved(path string, err error) error {
 	return classed(err)
 }
 
-// classed adds an error class for callers to err, an error of the file system. It returns nil if
-// err is nil.
+// classed wraps err, an error from the file system, and adds an error class for callers. It returns
+// nil if err is nil.
 func classed(err error) error {
 	var foreign *lockfile.ForeignError
 	switch {
@@ -155,17 +155,17 @@ func sameState(a, b fs.FileInfo) bool {
 	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
-// errOverwritten means that another program has written the file, without the lock, after this
-// process read it.
+// errOverwritten means that another program wrote the file without the lock after this process read
+// the file.
 var errOverwritten = errors.New("the file is being written by a program that does not lock it")
 
 // updates is the maximum number of times that update attempts to write a change.
 const updates = 10
 
-// update changes the file under the lock. It calls change with a view of the current file, and
-// writes the view if change reports a change. If another program has written the file meanwhile,
-// update starts over. If another program writes the file during every attempt, the error matches
-// tokenstore.ErrConflict.
+// update changes the file under the lock. It calls the function change with a view of the current
+// file, and writes the view if the function reports a change. If another program wrote the file
+// meanwhile, update starts over. If another program writes the file during every attempt, the error
+// matches tokenstore.ErrConflict.
 func (f *file) update(ctx context.Context, change func(*view) (changed bool, err error)) error {
 	path, err := resolve(f.path)
 	if err != nil {
@@ -215,8 +215,8 @@ func (f *file) update(ctx context.Context, change func(*view) (changed bool, err
 // enough.
 func replace(path string, data []byte, old fs.FileInfo) (err error) {
 	if old != nil {
-		// A rename requires only permission to write the directory. Do not replace a file that is not
-		// writable itself.
+		// A rename requires only permission to write to the directory. Do not replace a file that is
+		// itself not writable.
 		f, err := os.OpenFile(path, os.O_WRONLY, 0)
 		if err != nil {
 			return err

@@ -27,8 +27,8 @@ const (
 )
 
 // tryFileLock locks the token file at path. path must be resolved. The lock file is path + name.
-// at is the offset of the byte to lock in a token file that is a mount point. tryFileLock
-// returns a nil lock and a nil error if the lock is already held.
+// The parameter at is the offset of the byte to lock in a token file that is a mount point.
+// tryFileLock returns a nil lock and a nil error if the lock is already held.
 func tryFileLock(path, name string, at int64) (*fileLock, error) {
 	about, err := os.Stat(path)
 	if err != nil {
@@ -57,8 +57,9 @@ func tryFileLock(path, name string, at int64) (*fileLock, error) {
 	return nil, err
 }
 
-// lockInside locks the byte at offset at of the file at path until the caller closes the returned
-// file. It returns a nil file and a nil error if the byte is already locked.
+// lockInside locks one byte of the file at path until the caller closes the returned file. The
+// parameter at is the offset of the byte. lockInside returns a nil file and a nil error if the byte
+// is already locked.
 func lockInside(path string, at int64) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -72,7 +73,8 @@ func lockInside(path string, at int64) (*os.File, error) {
 	return f, nil
 }
 
-// lockedInside reports whether the byte at offset at of the file at path is locked for writing.
+// lockedInside reports whether one byte of the file at path is locked for writing. The parameter at
+// is the offset of the byte.
 func lockedInside(path string, at int64) (bool, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -83,8 +85,8 @@ func lockedInside(path string, at int64) (bool, error) {
 	return err == nil && !free, err
 }
 
-// hintOwner adds advice to err, an error about the file lock, if lock and the token file have
-// different owners. about describes the token file.
+// hintOwner adds advice to err, an error about the file lock, if the lock file and the token file
+// have different owners. The parameter about describes the token file.
 func hintOwner(lock string, about fs.FileInfo, err error) error {
 	if is, statErr := os.Lstat(lock); statErr != nil || lockfile.SameOwner(is, about) {
 		return err

@@ -31,8 +31,8 @@ type Options struct {
 	// SDKs fail on a file with an ID that is not a number.
 	AnyID bool
 
-	// LeaseTTL is the time limit for mint in a Refresh, and also the time limit for storing the result
-	// of mint. 0 means 30 seconds; the minimum is one second.
+	// LeaseTTL is the time limit for the function mint of a Refresh, and also the time limit for
+	// storing the result of mint. 0 means 30 seconds; the minimum is one second.
 	LeaseTTL time.Duration
 
 	// LockTimeout is how long a write waits for the lock, and how long a read of a mounted file waits
@@ -51,9 +51,9 @@ type Options struct {
 	Observer *tokenstore.Observer
 }
 
-// A Store is a tokenstore.TokenStore on a token file. It caches the content of the file in
-// memory, and reads the file again if the file may have changed. It keeps no file open between
-// calls and starts no goroutine. Its methods are safe for concurrent use.
+// A Store is a tokenstore.TokenStore that keeps its records in a token file. It caches the content
+// of the file in memory, and reads the file again if the file may have changed. It keeps no file
+// open between calls and starts no goroutine. Its methods are safe for concurrent use.
 type Store struct {
 	rows *rowstore.Store
 	file *file
@@ -65,8 +65,8 @@ var (
 	_ doctor.Checker        = (*Store)(nil)
 )
 
-// New returns a Store on the file at path. The file need not exist, and New does not open it. opts
-// may be nil. New returns an error if path is empty or opts is invalid.
+// New returns a Store that keeps its records in the file at path. The file need not exist, and New
+// does not open it. opts may be nil. New returns an error if path is empty or opts is invalid.
 func New(path string, opts *Options) (*Store, error) {
 	if path == "" {
 		return nil, errors.New("filestore: the path is empty")
@@ -112,21 +112,22 @@ func (s *Store) DeleteToken(ctx context.Context, id string) error {
 	return s.rows.DeleteToken(ctx, id)
 }
 
-// DeleteIfUnchanged removes the record with the ID of t if all of its fields equal those of t.
-// If a field differs, the error matches tokenstore.ErrConflict. If no record has the ID,
-// DeleteIfUnchanged returns nil. If several rows have the ID, it removes none of them and the
+// DeleteIfUnchanged removes the record with the ID of t if all fields of the record equal the
+// fields of t. If a field differs, the error matches tokenstore.ErrConflict. If no record has the
+// ID, DeleteIfUnchanged returns nil. If several rows have the ID, it removes none of them and the
 // error matches tokenstore.ErrAmbiguous.
 func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error {
 	return s.rows.DeleteIfUnchanged(ctx, t)
 }
 
-// Search returns an iterator over the records whose UserName, ClientID, Issuer and Resource equal
-// those of like, ordered by ID. A field that is empty in like matches every value. If like has
-// neither a UserName nor a ClientID, or has a field other than these four, the iterator yields an
-// error matching tokenstore.ErrInvalidToken. Search reads the whole file.
+// Search returns an iterator over the records that match like, ordered by ID. A record matches if
+// each of its fields UserName, ClientID, Issuer and Resource equals the field of like, or the field
+// of like is empty. If like has neither a UserName nor a ClientID, or has a field other than these
+// four, the iterator yields an error matching tokenstore.ErrInvalidToken. Search reads the whole
+// file.
 //
 // After the records, the iterator yields an error for each unreadable row that may match. The error
-// wraps a *tokenstore.UnreadableError, and the Token beside it has only an ID. An error with the
+// wraps a *tokenstore.UnreadableError, and the accompanying Token has only an ID. An error with the
 // zero Token ends the iteration.
 func (s *Store) Search(ctx context.Context, like tokenstore.Token) iter.Seq2[tokenstore.Token, error] {
 	return s.rows.Search(ctx, like)
@@ -137,8 +138,8 @@ func (s *Store) GetTokens(ctx context.Context) ([]tokenstore.Token, error) {
 	return s.rows.GetTokens(ctx)
 }
 
-// DeleteTokens implements tokenstore.TokenStore. It keeps records that it cannot read, and returns
-// an error that wraps a *tokenstore.UnreadableError, with the line, for each of them.
+// DeleteTokens implements tokenstore.TokenStore. It keeps the records that it cannot read. The
+// error then wraps a *tokenstore.UnreadableError, with the line, for each of these records.
 func (s *Store) DeleteTokens(ctx context.Context) error { return s.rows.DeleteTokens(ctx) }
 
 // Refresh implements tokenstore.Refresher. See the package documentation under
@@ -163,13 +164,13 @@ func (s *Store) SaveAll(ctx context.Context, tokens []tokenstore.Token) ([]token
 // Fits returns one result for each token: an error that says why the file cannot hold the token, or
 // nil. Each of these errors matches tokenstore.ErrInvalidToken or tokenstore.ErrTooLarge. Fits does
 // not compare the tokens with stored records. The ID of a token may be empty. If ctx is done or the
-// file cannot be read, Fits returns only that error.
+// file cannot be read, Fits returns no results and an error.
 func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error) {
 	return s.rows.Fits(ctx, tokens)
 }
 
-// DeleteAll removes, with one replacement of the file, the records that equal one of tokens in
-// every field. It keeps all other records, and returns the number of removed records.
+// DeleteAll removes the records that equal one of the given tokens in every field. It replaces the
+// file only once, keeps all other records, and returns the number of removed records.
 func (s *Store) DeleteAll(ctx context.Context, tokens []tokenstore.Token) (deleted int, err error) {
 	return s.rows.DeleteAll(ctx, tokens)
 }
@@ -182,13 +183,13 @@ func (s *Store) Status(ctx context.Context, id string) (doctor.Status, error) {
 // Check implements doctor.Checker. It reports an unreadable file, unreadable rows, duplicate
 // records, and records of different users or clients that share a token or an ID. Unless
 // Options.AnyID is set, Check also reports IDs that are not numeric. Check reports files that other
-// users can access, a mounted token file, and leftover files. Further findings are a lock file with
-// another owner than the token file, and entries of the second file that belong to no row. Repair
-// sets the mode of the files to 0600, and gives the lock file the owner of the token file. Repair
-// also completes a partial token file and removes leftover files. MergeDuplicates merges duplicate
-// records. The ID of a record that was merged into another then finds no record, because the file
-// has no column for earlier IDs. Purge removes the entries that belong to no row. Permissions,
-// Compare and Grace have no effect.
+// users can access, a mounted token file, and leftover files. Further findings are a lock file
+// whose owner differs from the owner of the token file, and entries of the second file that belong
+// to no row. Repair sets the mode of the files to 0600, and gives the lock file the owner of the
+// token file. Repair also completes a partial token file and removes leftover files.
+// MergeDuplicates merges duplicate records. A search for the ID of a merged record then finds no
+// record, because the file has no column for earlier IDs. Purge removes the entries that belong to
+// no row. Permissions, Compare and Grace have no effect.
 func (s *Store) Check(ctx context.Context, opts *doctor.CheckOptions) iter.Seq2[doctor.Finding, error] {
 	around := func(o doctor.CheckOptions) rowstore.Findings { return s.file.checkAround(ctx, o) }
 	return s.rows.Check(ctx, opts, rowstore.Inspection{Before: around, Corrupt: unreadable})

@@ -31,7 +31,7 @@ const (
 // A gate serializes the goroutines of this process that lock one token file.
 type gate struct {
 	path  string
-	users int           // number of goroutines that wait for or have their turn; guarded by gates.mu
+	users int           // number of goroutines that have or await their turn; guarded by gates.mu
 	turn  chan struct{} // has capacity 1, and is full while a goroutine has its turn
 
 	// Only the goroutine that has its turn, or the last goroutine that leaves, uses the following

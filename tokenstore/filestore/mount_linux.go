@@ -11,8 +11,8 @@ import (
 )
 
 // mountPoint reports whether the file at path is itself a mount point, as with "docker run -v
-// FILE:FILE". path must be absolute and without links. A mount point cannot be replaced: a rename
-// onto it fails with EBUSY. Without /proc, mountPoint returns false.
+// FILE:FILE". path must be absolute and must contain no symbolic links. A mount point cannot be
+// replaced: a rename onto it fails with EBUSY. Without /proc, mountPoint returns false.
 func mountPoint(path string) bool {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
@@ -53,9 +53,10 @@ func unescape(text string) string {
 // the open file, not to the process.
 const setOFDLock = 37
 
-// tryLockByte tries, without waiting, to lock the byte of f at the offset at, and reports whether
-// it has locked the byte. The lock is for reading if shared is set, otherwise for writing. The byte
-// may lie beyond the end of f. The lock also works between containers that share no other file.
+// tryLockByte tries to lock one byte of f without waiting, and reports whether it locked the byte.
+// The parameter at is the offset of the byte, which may lie beyond the end of f. The lock is for
+// reading if shared is set, and for writing otherwise. The lock also works between containers that
+// share no other file.
 func tryLockByte(f *os.File, at int64, shared bool) (bool, error) {
 	lock := syscall.Flock_t{Type: syscall.F_WRLCK, Start: at, Len: 1}
 	if shared {

@@ -263,7 +263,7 @@ func TestMountedFileAfterACrash(t *testing.T) {
 }
 
 // TestTwoMountsOfOneFile checks that writes and refreshes through two mounts of one file exclude
-// each other, although the mounts share no other file.
+// each other, even though the mounts share no other file.
 func TestTwoMountsOfOneFile(t *testing.T) {
 	if !inNamespace(t) {
 		return
@@ -307,9 +307,9 @@ func TestTwoMountsOfOneFile(t *testing.T) {
 	}
 }
 
-// TestMountedReleaseOfALateCall checks that Refresh returns soon after its deadline if
-// another program has locked the mounted file for a long write. Refresh must also keep the
-// refusal that mint has returned.
+// TestMountedReleaseOfALateCall checks that Refresh returns soon after its deadline if another
+// program has locked the mounted file for a long write. Refresh must also keep the refusal that
+// mint returned.
 func TestMountedReleaseOfALateCall(t *testing.T) {
 	if !inNamespace(t) {
 		return

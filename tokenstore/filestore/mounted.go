@@ -21,9 +21,9 @@ import (
 // the copy. A program that mounts the token file elsewhere does not see the copy.
 const copySuffix = ".in-place"
 
-// readMounted is like read, for a token file that is a mount point. If the file is being written
-// for longer than f.lockTimeout, the error matches tokenstore.ErrUnavailable. If the file cannot
-// be locked, readMounted reads it without a lock.
+// readMounted is like read, but for a token file that is a mount point. If writers lock the file
+// for longer than f.lockTimeout, the error matches tokenstore.ErrUnavailable. If the file cannot be
+// locked, readMounted reads it without a lock.
 func (f *file) readMounted(ctx context.Context, path string) (*snapshot, error) {
 	shared, err := os.Open(path)
 	if err != nil {
@@ -44,9 +44,9 @@ func (f *file) readMounted(ctx context.Context, path string) (*snapshot, error) 
 	return f.readLocked(path)
 }
 
-// readLocked returns a snapshot of the file at path. The caller holds the lock, if the file can be
-// locked. If a crash has left a partial file, readLocked returns the new content from the copy.
-// The next write completes the file.
+// readLocked returns a snapshot of the file at path. The caller must hold the lock, if there is
+// one. If a crash left a partial file, readLocked returns the new content from the copy. The next
+// write completes the file.
 func (f *file) readLocked(path string) (*snapshot, error) {
 	is, err := f.readAt(path)
 	copied, copyErr := os.ReadFile(path + copySuffix)
@@ -67,7 +67,8 @@ func (f *file) readLocked(path string) (*snapshot, error) {
 	return whole, nil
 }
 
-// halfWritten reports whether now can be the result of an interrupted write of data over old.
+// halfWritten reports whether the content now can result from an interrupted write of data over
+// old.
 func halfWritten(now, old, data []byte) bool {
 	padded := pad(data, len(old))
 	if bytes.Equal(now, old) || bytes.Equal(now, data) || bytes.Equal(now, padded) {
@@ -77,13 +78,13 @@ func halfWritten(now, old, data []byte) bool {
 	for n < len(now) && n < len(padded) && now[n] == padded[n] {
 		n++
 	}
-	// An interrupted write leaves the rest of old unchanged, because the file is truncated only
-	// after the write. If the rest differs, another program has written the file later.
+	// An interrupted write leaves the rest of old unchanged, because the file is truncated only after
+	// the write. If the rest differs, another program wrote the file later.
 	return bytes.Equal(now[n:], old[min(n, len(old)):])
 }
 
-// joinCopy returns the content of the copy for a write of data over old. cutCopy returns old and
-// data from this content.
+// joinCopy returns the content of the copy for a write of data over old. cutCopy splits this
+// content into old and data.
 func joinCopy(old, data []byte) []byte {
 	return slices.Concat(fmt.Appendf(nil, "%d\n", len(old)), old, data)
 }
@@ -97,7 +98,7 @@ func cutCopy(text []byte) (old, data []byte, ok bool) {
 	return rest[:n], rest[n:], true
 }
 
-// pad appends line breaks to a copy of data until it has at least size bytes.
+// pad returns a copy of data, extended with line breaks to at least size bytes.
 func pad(data []byte, size int) []byte {
 	return append(bytes.Clone(data), bytes.Repeat([]byte("\n"), max(0, size-len(data)))...)
 }
@@ -131,8 +132,8 @@ func overwrite(path string, data []byte, v *view) (err error) {
 	return nil
 }
 
-// complete completes the file at path from the copy if a crash has left a partial file. It then
-// removes the copy, even if the file was complete.
+// complete completes the file at path from the copy if a crash left a partial file. It then removes
+// the copy, even if the file was complete.
 func (f *file) complete(path string) error {
 	is, err := f.readLocked(path)
 	if err != nil {

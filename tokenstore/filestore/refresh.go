@@ -75,14 +75,14 @@ func (l *refreshLock) Release(ctx context.Context, keep bool) {
 		return
 	}
 	l.lock.unlock()
-	// A process that deletes the record while the lock is held leaves the note to this process. A
-	// process that deletes the record later removes the note itself.
+	// A process that deletes the record while the lock is held leaves the removal of the note to this
+	// process. A process that deletes the record later removes the note itself.
 	if is, err := l.read(ctx); err == nil && !holds(is.file, l.id) {
 		l.forgetRefusal(l.id)
 	}
 }
 
-// holds reports whether file has a row with the ID.
+// holds reports whether file has a row with the given ID.
 func holds(file *tokenfile.File, id string) bool {
 	for i := range file.Len() {
 		if f, _ := file.Row(i); f.ID == id {
@@ -92,8 +92,8 @@ func holds(file *tokenfile.File, id string) bool {
 	return false
 }
 
-// tryRefreshLock takes the lock for refreshing the record with the ID. It returns a nil lock and
-// a nil error if the lock is already held.
+// tryRefreshLock takes the lock for refreshing the record with the given ID. It returns a nil lock
+// and a nil error if the lock is already held.
 func (f *file) tryRefreshLock(id string) (*fileLock, error) {
 	path, err := resolve(f.path)
 	if err != nil {

@@ -49,7 +49,7 @@ func TestRefreshProcesses(t *testing.T) {
 	storetest.Asked(t, log)
 }
 
-// TestRefusalOfADeletedRecord checks that no lock file stays if the record is deleted while mint
+// TestRefusalOfADeletedRecord checks that no lock file remains if the record is deleted while mint
 // runs and is refused.
 func TestRefusalOfADeletedRecord(t *testing.T) {
 	t.Parallel()

@@ -35,8 +35,8 @@ func (v *view) rows() *rowstore.Rows {
 	return rows
 }
 
-// rowsOf returns the rows of file with the extensions that beside returns for them. The SDKs
-// append rows, so the later of two rows is the newer row.
+// rowsOf returns the rows of file with the extensions that the function beside returns for the
+// rows. The SDKs append rows, so the later of two rows is the newer row.
 func rowsOf(file *tokenfile.File, beside func(codec.Fields) *extension) *rowstore.Rows {
 	rows := &rowstore.Rows{Place: func(i int) string { return fmt.Sprintf("line %d", file.Line(i)) }}
 	rows.Grow(file.Len())

@@ -11,9 +11,9 @@ import (
 
 // SameAs reports whether s and other use the same file, even through different paths, such as two
 // mounts of one directory. SameAs may create a temporary file beside the file of s, and look for
-// that file beside the file of other. Meanwhile, SameAs holds the lock of s. It does not change
-// records. SameAs returns false for a store of another kind. A store that embeds a *Store counts as
-// the embedded Store.
+// the temporary file beside the other store's file. Meanwhile, SameAs holds the lock of s. It does
+// not change records. SameAs returns false for a store of another kind. A store that embeds a
+// *Store counts as the embedded Store.
 func (s *Store) SameAs(ctx context.Context, other tokenstore.TokenStore) (bool, error) {
 	embedding, ok := other.(interface{ tokenFile() *file })
 	if !ok {

@@ -26,15 +26,15 @@ type snapshot struct {
 	beside  *extensions
 	settled bool // see settling
 
-	rows func() *rowstore.Rows // made on first use
+	rows func() *rowstore.Rows // created on first use
 }
 
 // Format prints only the type of s, so that package fmt does not print tokens.
 func (s *snapshot) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*filestore.snapshot") }
 
-// settling is how old a file's last change must be before unchanged times prove that the file is
-// unchanged. File systems round times, some to two seconds, so a second change within this
-// period may leave size and times unchanged. During this period, a read compares the bytes.
+// settling is the age of a file's last change from which unchanged times prove that the file is
+// unchanged. File systems round times, some to two seconds, so a second change within this period
+// may leave size and times unchanged. During this period, a read compares the bytes.
 const settling = 3 * time.Second
 
 // readAt returns a snapshot of the file at path. path must be resolved.
@@ -63,8 +63,8 @@ func (f *file) readAt(path string) (*snapshot, error) {
 // replacing the token file.
 const takes = 100
 
-// take reads the token file and the second file. A writer replaces the second file before the
-// token file. The contents therefore belong together if the token file is unchanged after the
+// take reads the token file and the second file. A writer replaces the second file before the token
+// file. The two contents therefore belong together if the token file is still unchanged after the
 // second file was read. Otherwise take reads both files again. After takes attempts, the error
 // matches tokenstore.ErrUnavailable.
 func take(path string) (*snapshot, error) {
@@ -157,8 +157,9 @@ func sameVersion(a, b fs.FileInfo) bool {
 	return sameState(a, b) && changed(a).Equal(changed(b))
 }
 
-// changed returns when the file was last changed. Setting the modification time back updates the
-// status change time, so changed returns the later of the two.
+// changed returns the time of the last change to a file: the later of the modification time and the
+// status change time. A program that sets the modification time back updates the status change
+// time.
 func changed(info fs.FileInfo) time.Time {
 	at := info.ModTime()
 	if t := statusTime(info); t.After(at) {

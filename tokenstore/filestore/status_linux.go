@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// statusTime returns the time of the last change of the file's content or status, or
-// the zero time if it is unknown.
+// statusTime returns the time of the last change to the file's content or status, or the zero time
+// if it is unknown.
 func statusTime(info fs.FileInfo) time.Time {
 	if s, ok := info.Sys().(*syscall.Stat_t); ok {
 		return time.Unix(s.Ctim.Unix())

@@ -42,7 +42,7 @@ type memory struct {
 	mu      sync.Mutex
 	secrets map[string]driver.Secret
 	index   map[attribute]map[string]bool // the names of the secrets that have an attribute
-	version uint64                        // of the last write; it only grows, so that all versions differ
+	version uint64                        // version of the last write; each write increases it, so that all versions differ
 }
 
 // An attribute is a label without its nonce.
@@ -56,9 +56,9 @@ func NewDriver() *Driver {
 // Reopen returns another Driver that shares the secrets of d.
 func (d *Driver) Reopen() *Driver { return &Driver{d.mem} }
 
-// Overwrite stores data in the named secret, whatever the state of the secret, and creates a
-// missing secret. It keeps the labels of the secret. Tests use Overwrite to simulate a write by
-// another tool.
+// Overwrite stores data in the named secret, regardless of the state of the secret. If the
+// secret does not exist, Overwrite creates it. Overwrite keeps the labels of the secret. Tests
+// use Overwrite to simulate a write by another tool.
 func (d *Driver) Overwrite(name string, data []byte) {
 	d.mem.mu.Lock()
 	defer d.mem.mu.Unlock()
@@ -186,8 +186,8 @@ func (d *Driver) Names(ctx context.Context) iter.Seq2[string, error] {
 // Close implements driver.Secrets. It does nothing.
 func (d *Driver) Close() error { return nil }
 
-// each yields the secrets whose names choose returns, in their states at the beginning of
-// the iteration. It calls choose with d.mem.mu locked.
+// each yields the secrets that are named by the result of choose, in their states at the
+// beginning of the iteration. It calls the function choose while d.mem.mu is locked.
 func (d *Driver) each(ctx context.Context, choose func(*memory) iter.Seq[string]) iter.Seq2[driver.Named, error] {
 	return func(yield func(driver.Named, error) bool) {
 		if err := ctx.Err(); err != nil {

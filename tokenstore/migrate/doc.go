@@ -6,7 +6,7 @@
 // the source has duplicates of the record, or if the target has the record in another state. A
 // record that the source cannot read, or that the target cannot hold, also has a problem.
 // [Migration.Run] writes the records. Unless Options.OnConflict is [Merge], Run then verifies
-// each record, by reading the record back from the target and comparing the fields:
+// each record, by reading the record back from the target and comparing the fields. For example:
 //
 //	m, err := migrate.Plan(ctx, from, to, &migrate.Options{KeepIDs: true})
 //	if err != nil {

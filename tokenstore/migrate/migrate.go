@@ -68,8 +68,8 @@ type Options struct {
 	// target to write to. Writable is for a target that was opened read-only for the plan.
 	Writable func(context.Context) (tokenstore.TokenStore, error)
 
-	// Label returns the name of the i-th record of the source for errors. If Label is nil,
-	// errors contain the quoted ID.
+	// Label returns the name that errors contain for the i-th record of the source. If Label is
+	// nil, errors contain the quoted ID.
 	Label func(i int) string
 
 	// Progress, if it is not nil, is called at the beginning of every step, and when records
@@ -306,9 +306,9 @@ func (m *migration) run(ctx context.Context) error {
 	return err
 }
 
-// tellApart returns an error unless the source is a ConditionalDeleter, and SameAs proves
-// that source and target are different stores. In a single store, a removal from the source
-// would remove the record from the target.
+// tellApart returns an error unless the source is a ConditionalDeleter and SameAs proves that
+// source and target are different stores. If they were one store, a removal from the source
+// would also remove the record from the target.
 func (m *migration) tellApart(ctx context.Context) (int, error) {
 	_, removes := m.from.(ConditionalDeleter)
 	_, knowsItself := m.from.(comparer)

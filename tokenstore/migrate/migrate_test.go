@@ -48,7 +48,7 @@ func file(t *testing.T) *filestore.Store {
 	return s
 }
 
-// user returns a record of the user name, with name as the access token too.
+// user returns a record of the named user. The access token of the record is also name.
 func user(name string) token {
 	return token{UserName: name, ClientID: "c", AccessToken: tokenstore.Secret(name)}
 }
@@ -62,7 +62,7 @@ func plan(t *testing.T, from migrate.Reader, to store, o migrate.Options) *migra
 	return m
 }
 
-// access returns the access tokens in a store by user.
+// access returns the access tokens in a store, by user.
 func access(t *testing.T, s store) map[string]string {
 	t.Helper()
 	tokens, err := s.GetTokens(t.Context())
@@ -313,8 +313,8 @@ func TestRun_Batch(t *testing.T) {
 	}
 }
 
-// A fickle store applies change to the records of ann that it reads. If change returns an error,
-// the record seems to be missing.
+// A fickle store applies the function change to the records of ann that it reads. If change
+// returns an error, the record seems to be missing.
 type fickle struct {
 	*tokenstore.Store
 

@@ -54,9 +54,10 @@ const (
 )
 
 // precedence returns the rank of t in the order in which records are saved. A search for a
-// saved record may also find another record. A user without a client ID finds any record of
-// the user with the same issuer and resource, and an empty issuer or resource matches any. An
-// access token alone finds any record that has the token.
+// saved record may also find another record. A search for a user without a client ID finds any
+// record of the user with the same issuer and resource. In that search, an empty issuer or
+// resource matches any value. A search for only an access token finds any record that has the
+// token.
 //
 // A record is therefore saved after all records for which a search might find that record.
 // Records of users without a client ID come first: those with neither issuer nor resource, then
@@ -80,7 +81,7 @@ func precedence(t tokenstore.Token) int {
 	return 5
 }
 
-// plan makes the items for the records of the source, and sets their actions.
+// plan creates the items for the records of the source, and sets the actions of the items.
 func (m *migration) plan(ctx context.Context, source []tokenstore.Token, unreadable error, target []tokenstore.Token) error {
 	m.sharedIDs = shared(source)
 	m.addUnreadable(unreadable)
@@ -141,10 +142,10 @@ func (m *migration) addUnreadable(err error) {
 	}
 }
 
-// group makes an item of each record. If Duplicates is Merge, it makes a single item of records
-// that would be one record in the target. If Duplicates is Stop, it reports such duplicates as
-// problems. If OnConflict is Merge, Run saves all items, so group also reserves the IDs of the
-// items in taken.
+// group creates an item for each record. If Duplicates is Merge, it creates a single item for
+// records that would be one record in the target. If Duplicates is Stop, it reports such
+// duplicates as problems. If OnConflict is Merge, Run saves all items, so group also reserves
+// the IDs of the items in taken.
 func (m *migration) group(records []record, taken map[string]*item) {
 	before := indexOf() // the i-th record belongs to the i-th item
 	for _, r := range records {
@@ -233,8 +234,8 @@ func unusable(err error) error {
 
 var errNoToken = errors.New("it has no access, refresh or grant token")
 
-// fit removes the ID from each item that the target can hold only without the ID. It drops
-// each item that the target cannot hold without the ID either, and reports a problem.
+// fit removes the ID from each item that the target can hold only without the ID. If the target
+// cannot hold an item even without the ID, fit drops the item and reports a problem.
 func (m *migration) fit(ctx context.Context) error {
 	f, ok := m.to.(fitter)
 	if !ok {
@@ -279,8 +280,8 @@ func tokens(items []*item) []tokenstore.Token {
 	return all
 }
 
-// decide sets the action of an item, or returns a problem. there is the index of the target's
-// records.
+// decide sets the action of an item, or returns a problem. Its second argument is the index of
+// the target's records.
 func (m *migration) decide(it *item, there *candidates.Index) error {
 	like := withoutID(it.token).Fields()
 	plan, err := there.Plan(like)
@@ -347,8 +348,8 @@ func (m *migration) takeID(it *item, taken map[string]*item) error {
 	return problemf(KindDuplicate, "it has the same ID as the record of user %q", other.token.UserName)
 }
 
-// settle sets the action of an item whose record in the target is has, or returns a problem.
-// changed reports whether a save of the item would change that record.
+// settle sets the action of an item, or returns a problem. The parameter has is the record of the
+// item in the target, and changed reports whether a save of the item would change that record.
 func (m *migration) settle(it *item, has tokenstore.Token, changed bool) error {
 	it.action, it.want = none, has
 	if !changed {

@@ -18,9 +18,10 @@ const chunk = 1000
 
 func newPacer() *pace.Pacer { return pace.New(bulk.Throttled, 0) }
 
-// each calls do concurrently for the items, as fast as the service accepts the calls, and
-// stores the error of each call in the item. If an error would affect further items too, each
-// stops and returns that error. each calls done(1) after each completed item.
+// each concurrently calls the function do for the items, as fast as the service accepts the
+// calls, and stores the error of each call in the item. If an error would also affect further
+// items, no more calls are made, and that error is returned. After each completed item, done(1)
+// is called.
 func each(ctx context.Context, p *pace.Pacer, items []*item, done func(int), do func(context.Context, *item) error) error {
 	return p.Each(ctx, len(items), func(ctx context.Context, i int) error {
 		it := items[i]
@@ -36,7 +37,7 @@ func each(ctx context.Context, p *pace.Pacer, items []*item, done func(int), do 
 	})
 }
 
-// write saves the items whose action is a save. With Merge, it saves all items.
+// write saves the items whose action is a save. With Merge, write saves all items.
 func (m *migration) write(ctx context.Context) (int, error) {
 	b, many := m.to.(saver)
 	items := m.items
@@ -155,8 +156,8 @@ func (m *migration) writeOne(ctx context.Context, it *item) error {
 	return err
 }
 
-// create creates the record of the item it if the target is a creator and lacks the record
-// according to the plan. It reports whether the call created the record.
+// create creates the record of an item if the target is a creator and, according to the plan,
+// lacks the record. It reports whether the call created the record.
 func (m *migration) create(ctx context.Context, it *item) (bool, error) {
 	c, ok := m.to.(creator)
 	if !ok || it.action != create {
@@ -202,8 +203,8 @@ func (m *migration) mergeOne(ctx context.Context, it *item) error {
 	return nil
 }
 
-// saved updates the item it after a save that returned as. With Merge, the item is then done,
-// because Run does not read the record back.
+// saved updates an item after a save. The parameter as is the record that the save returned. With
+// Merge, the saved item is done, because Run does not read the record back.
 func (m *migration) saved(it *item, as tokenstore.Token) {
 	it.want.ID, it.written, it.done = as.ID, it.pending(), m.o.OnConflict == Merge
 }
@@ -228,8 +229,8 @@ func (m *migration) writeChunks(ctx context.Context, b saver, items []*item, add
 }
 
 // lookup returns the fields of t, other than the ID, by which FindToken finds the record of t.
-// It returns false if no such fields are set. like has only fields that the store compares,
-// because FindToken copies all given fields to the result.
+// It returns false if no such fields are set. The result like has only fields that the store
+// compares, because FindToken copies all given fields to the result.
 func lookup(t tokenstore.Token) (like tokenstore.Token, ok bool) {
 	switch rules.KeyOf(withoutID(t).Fields()) {
 	case rules.KeyUser:
@@ -434,8 +435,8 @@ func (m *migration) deleteSource(ctx context.Context) (int, error) {
 	return m.report.Deleted, err
 }
 
-// deleteOne removes the records of the item it from the source. It stops at the first record
-// that has changed or cannot be removed.
+// deleteOne removes the records of an item from the source. It stops at the first record that
+// has changed or cannot be removed.
 func deleteOne(ctx context.Context, from ConditionalDeleter, it *item) error {
 	for _, r := range it.from {
 		err := from.DeleteIfUnchanged(ctx, r.Token)

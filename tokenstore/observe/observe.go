@@ -93,7 +93,7 @@ type Call struct {
 // Called describes how a call ended.
 type Called struct {
 	// Class is the class of the error, or "" if there is none. For an iterator, Class
-	// describes only the error that ended the iteration, not errors about single secrets.
+	// describes only the error that ended the iteration, not errors about individual secrets.
 	Class Class
 
 	// Took is the duration of the call. For an iterator, Took excludes the time spent in the

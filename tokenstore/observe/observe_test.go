@@ -317,8 +317,8 @@ func TestAdoption(t *testing.T) {
 	})
 }
 
-// A failing is a driver whose Get fails with get unless get is nil, and whose Update fails
-// with update unless update is nil.
+// A failing is a driver whose Get returns the error get unless get is nil. Its Update returns
+// the error update unless update is nil.
 type failing struct {
 	driver.Secrets
 	get, update error

@@ -9,8 +9,7 @@ import (
 )
 
 // TestCheckMergeDuplicates checks that Check finds the faults of rows that an SDK or an operator
-// might have written. It also checks that MergeDuplicates merges duplicates without a loss of
-// fields.
+// might have written. It also checks that MergeDuplicates merges duplicates without losing fields.
 func TestCheckMergeDuplicates(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {

@@ -104,9 +104,9 @@ func suite(fresh func(t testing.TB) *backend, anyID bool) conformance.Store {
 	return c
 }
 
-// trace returns the data that a store has written outside its table: its log, its notes, and the
-// names of files beside the database. trace also returns the content of those files that do not
-// belong to the database.
+// trace returns the data that a store wrote outside its table: its log, its notes, and the names of
+// files beside the database. trace also returns the content of those files that do not belong to
+// the database.
 func trace(t testing.TB, b *backend, log string) []string {
 	t.Helper()
 	all := []string{log}

@@ -25,7 +25,7 @@ func (d Dialect) new(table string) (dialect, error) {
 	return nil, fmt.Errorf("sqlstore: unknown dialect %q", string(d))
 }
 
-// A dialect implements the differences between the databases.
+// A dialect implements the operations that differ between the kinds of databases.
 type dialect interface {
 	// open inspects the database, and returns an error if its connections are
 	// unsuitable.
@@ -57,7 +57,7 @@ type dialect interface {
 	// the write-ahead log.
 	scrub(ctx context.Context, db *database, limit int64) error
 
-	// remnants describes where remains of deleted rows may exist, or returns "" if there are none.
+	// remnants returns a description of the remains of deleted rows, or "" if there are none.
 	remnants(ctx context.Context, db *database) (string, error)
 
 	// widen changes a column of limited size so that it can hold longer values.
@@ -74,23 +74,22 @@ type dialect interface {
 	// digits.
 	biggestID() string
 
-	// lockTable keeps other users of this package from writing until the caller calls release. It
-	// does nothing in a database whose begin takes such a lock.
+	// lockTable keeps other users of this package from writing until the caller calls release. It does
+	// nothing if the statement that begin returns takes such a lock.
 	lockTable(ctx context.Context, conn *sql.Conn) (release func(), err error)
 
-	// tryLock takes the right to refresh the record with the ID. It returns a nil *held and a nil
-	// error if the right is already held.
+	// tryLock takes the right to refresh the record with the given ID. It returns a nil *held and a
+	// nil error if the right is already held.
 	tryLock(ctx context.Context, db *sql.DB, id string) (*held, error)
 
-	// locked reports whether a process has the right to refresh the record with the ID.
+	// locked reports whether a process holds the right to refresh the record with the given ID.
 	locked(ctx context.Context, db *sql.DB, id string) (bool, error)
 
-	// classed adds an error class for callers to err, the error of a statement. It returns a
+	// classed wraps err, the error from a statement, and adds an error class for callers. It returns a
 	// temporary error as an again error. It omits the text of err if that text may contain a value.
 	classed(err error) error
 
-	// outside reports whether err is the error of a ROLLBACK without a
-	// transaction.
+	// outside reports whether err is the error from a ROLLBACK without a transaction.
 	outside(err error) bool
 }
 

@@ -1,6 +1,5 @@
-// Package sqlstore keeps token records in the database table of the Zoho CRM SDKs, in
-// MySQL, MariaDB or SQLite. A Go program can take over, or share, the records that an
-// SDK has stored.
+// Package sqlstore keeps token records in the database table of the Zoho CRM SDKs, in MySQL,
+// MariaDB or SQLite. A Go program can take over or share the records that an SDK stored.
 //
 //	db, err := sql.Open("mysql", "user:password@tcp(127.0.0.1:3306)/zohooauth")
 //	...
@@ -17,11 +16,11 @@
 // is set. New creates a missing table with ten columns, as in the SDKs' documentation. However, the
 // columns for the client secret, the tokens and the URLs have the type text. New does not change
 // the columns of an existing table. In an existing table, the ten columns may have other types, and
-// there may be additional columns. If a column is missing, New returns an error. If the table is
-// that of an older SDK, the error describes the SDK. New also returns an error for a MySQL table
-// whose engine has no transactions.
+// there may be additional columns. If a column is missing, New returns an error. If the table
+// belongs to an older SDK, the error describes that SDK. New also returns an error for a MySQL
+// table whose engine has no transactions.
 //
-// New creates a second table, by default oauthtoken_tokenkeep, for refusals of the authorization
+// New creates a second table, by default oauthtoken_tokenkeep, for refusals from the authorization
 // server. The second table also holds the largest ID of a deleted record, so that SaveToken does
 // not reuse an ID. If the database refuses to create the second table, the store keeps neither
 // refusals nor that ID.
@@ -31,22 +30,22 @@
 // the third table, saving a record with one of these fields fails with tokenstore.ErrInvalidToken.
 // Each row of the third table identifies a row of the SDKs' table by its ID and by digests. Issuer
 // and Resource are bound to the ID, user, client and refresh token of that row. If the row has no
-// refresh token, its grant token or else its access token counts instead. The other fields are also
-// bound to the access token. If an SDK replaces one of these values, the store ignores the fields
-// that are bound to the value. When this package next changes the record, it removes the ignored
-// fields from the third table. If an SDK removes the row, a Check with Purge removes the fields of
-// that row.
+// refresh token, its grant token counts instead, or else its access token. The other fields are
+// also bound to the access token. If an SDK replaces one of these values, the store ignores the
+// fields that are bound to the value. When this package next changes the record, it removes the
+// ignored fields from the third table. If an SDK removes the row, a Check with Purge removes the
+// fields of that row.
 //
 // The store follows the rules of package tokenstore, not those of the SDKs: see "Matching" and
 // "Saving" in the documentation of that package. Package sqlstore compares values as bytes,
-// regardless of the collation of their columns, and always passes them as parameters. If a value
+// regardless of the collation of the columns, and always passes values as parameters. If a value
 // does not fit its column, a save changes nothing, and the error matches tokenstore.ErrTooLarge.
 // For an unsuitable ID or character, the error matches tokenstore.ErrInvalidToken. A server that is
 // not in strict mode would silently store another value, so the package reads every written row
-// again in the same transaction. In the table of the SDKs' documentation, MySQL limits an ID to ten
-// characters, an expiry time to 20, and other values to 255. SQLite has no such limits. The new
-// token of a Refresh exists nowhere else. If its column is too narrow, Refresh therefore tries to
-// widen the column (ALTER TABLE).
+// again in the same transaction. In the table from the SDKs' documentation, MySQL limits an ID to
+// ten characters, an expiry time to 20, and other values to 255. SQLite has no such limits. If a
+// column is too narrow for the new token in a Refresh, Refresh tries to widen the column (ALTER
+// TABLE), because the token is stored nowhere else.
 //
 // # What the SDKs rely on
 //
@@ -78,7 +77,7 @@
 // # Concurrency
 //
 // A change is one transaction, under a lock that excludes other writers of this package. The
-// transaction reads the rows that the token may describe, and writes the changed rows. Each
+// transaction reads the rows that may match the token, and writes the changed rows. Each
 // combination of user, client, Issuer and Resource therefore has at most one record, even without a
 // unique index. The SDKs' table has no such index, and some statements of the SDKs would fail with
 // such an index.
@@ -91,10 +90,10 @@
 // In MySQL, the package takes the lock with GET_LOCK before the transaction begins, on the same
 // connection. The name of the lock derives from the names of the database and the table. The
 // transaction also reads the rows FOR UPDATE, so that programs with an SDK wait before they change
-// these rows. Row locks alone are not enough: two transactions that find no row of a user block
-// each other when both insert a row. The lock requires at least MySQL 5.7.5 or MariaDB 10.0.2, and
-// is local to one server. If several servers accept writes (Galera, Group Replication), all
-// programs must write to the same server.
+// these rows. Row locks alone are not enough: if two transactions find no row for a user and both
+// insert a row, each transaction blocks the other. The lock requires at least MySQL 5.7.5 or
+// MariaDB 10.0.2, and is local to one server. If several servers accept writes (Galera, Group
+// Replication), all programs must write to the same server.
 //
 // Goroutines that save or delete through one Store take turns, so their transactions occupy one
 // connection of the pool.
@@ -114,7 +113,7 @@
 // the lock. Other callers wait for up to LeaseTTL plus LockTimeout. After this time, their calls
 // fail with tokenstore.ErrUnavailable, without a second request.
 //
-// If mint returns a refusal of the authorization server (*tokenstore.RefreshError), the second
+// If mint returns a refusal from the authorization server (*tokenstore.RefreshError), the second
 // table keeps the refusal for later callers. The table then contains the error code, times, and a
 // digest of the refused credentials. Refresh treats refusals as tokenstore.Store does.
 //

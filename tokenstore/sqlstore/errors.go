@@ -10,7 +10,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// An again is a temporary error of a statement: the transaction may succeed if it is retried.
+// An again is a temporary error from a statement: a retry of the transaction may succeed.
 type again struct {
 	error
 	few bool // the error may be permanent: retry only a few times
@@ -21,9 +21,9 @@ func (a again) Unwrap() error { return a.error }
 // fewAttempts is the maximum number of attempts if the error may be permanent.
 const fewAttempts = 3
 
-// failed adds an error class for callers to err, the error of a statement. It returns a temporary
-// error as an again error. If ctx is done, failed returns the error of ctx. If isClassed is true
-// for err, failed returns err unchanged.
+// failed wraps err, the error from a statement, and adds an error class for callers. It returns a
+// temporary error as an again error. If ctx is done, failed returns the error of ctx. If isClassed
+// is true for err, failed returns err unchanged.
 func (db *database) failed(ctx context.Context, err error) error {
 	switch {
 	case err == nil:

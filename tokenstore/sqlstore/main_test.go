@@ -24,7 +24,7 @@ import (
 )
 
 // TestMain runs the tests or, in a child process, the function child. It then stops the server that
-// the tests have started.
+// the tests started.
 func TestMain(m *testing.M) {
 	code := storetest.Main(m, child)
 	stopServer()

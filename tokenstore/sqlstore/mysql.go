@@ -124,9 +124,9 @@ func (d *mysql) lockName(parts ...string) string {
 	return "tokenkeep " + hex.EncodeToString(h.Sum(nil)[:20])
 }
 
-// lockTable takes a lock named after the table. Row locks are not enough: two transactions that
-// find no row of a user block each other when both insert a row. The server then rolls back one
-// of the transactions.
+// lockTable takes a lock named after the table. Row locks are not enough: if two transactions find
+// no row for a user and both insert a row, each transaction blocks the other. The server then rolls
+// back one of the transactions.
 func (d *mysql) lockTable(ctx context.Context, conn *sql.Conn) (release func(), err error) {
 	name := d.lockName()
 	wait := time.Duration(0)
@@ -169,8 +169,8 @@ func (d *mysql) locked(ctx context.Context, db *sql.DB, id string) (bool, error)
 	return holder.Valid, err
 }
 
-// lock takes a named lock, which the server releases when the connection ends. lock waits at
-// most wait, rounded up to seconds, and reports whether it has taken the lock.
+// lock takes a named lock, which the server releases when the connection ends. lock waits for at
+// most the duration wait, rounded up to seconds, and reports whether it took the lock.
 func (d *mysql) lock(ctx context.Context, conn *sql.Conn, name string, wait time.Duration) (bool, error) {
 	var got sql.NullInt64
 	seconds := int64((wait + time.Second - 1) / time.Second)
@@ -184,8 +184,8 @@ func (d *mysql) lock(ctx context.Context, conn *sql.Conn, name string, wait time
 	return got.Int64 == 1, nil
 }
 
-// unlock releases a named lock. If that fails, unlock closes conn, and the server then releases
-// the lock.
+// unlock releases a named lock. If the release fails, unlock closes conn, and the server then
+// releases the lock.
 func (d *mysql) unlock(ctx context.Context, conn *sql.Conn, name string) {
 	if _, err := conn.ExecContext(ctx, "DO RELEASE_LOCK(?)", name); err != nil {
 		discard(conn)
@@ -195,8 +195,8 @@ func (d *mysql) unlock(ctx context.Context, conn *sql.Conn, name string) {
 // numbers matches the number at the beginning of a server's error, as drivers format the error.
 var numbers = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)^error ([0-9]{4})\b`) })
 
-// mysqlClasses maps the numbers of the server's errors to classes. The text of a
-// bare error may contain a value and is omitted.
+// mysqlClasses maps the numbers of the server's errors to classes. If bare is set, the server's
+// text may quote a value of a column, so errors have only the number.
 var mysqlClasses = map[int]struct {
 	class error
 	bare  bool
@@ -219,9 +219,9 @@ var mysqlClasses = map[int]struct {
 	1264: {class: tokenstore.ErrInvalidToken}, // a number is out of range
 	1267: {class: tokenstore.ErrInvalidToken}, // two collations that cannot be compared
 	1366: {class: tokenstore.ErrInvalidToken, bare: true},
-	1977: {class: tokenstore.ErrInvalidToken, bare: true}, // a character that a set lacks
-	3854: {class: tokenstore.ErrInvalidToken, bare: true}, // a character that a set lacks
-	3988: {class: tokenstore.ErrInvalidToken, bare: true}, // a character that a set lacks
+	1977: {class: tokenstore.ErrInvalidToken, bare: true}, // a character that the target character set lacks
+	3854: {class: tokenstore.ErrInvalidToken, bare: true}, // a character that the target character set lacks
+	3988: {class: tokenstore.ErrInvalidToken, bare: true}, // a character that the target character set lacks
 	1040: {class: tokenstore.ErrUnavailable},              // too many connections
 	1203: {class: tokenstore.ErrUnavailable},              // too many connections of a user
 	1046: {class: tokenstore.ErrRefused},                  // no database is selected

@@ -41,8 +41,8 @@ func (db *database) Fits(ctx context.Context) (func(codec.Fields) error, error) 
 
 // makeRoom widens the column that err reports as too narrow, unless another program has already
 // widened the column. It reports whether a retry may succeed. makeRoom does not widen columns in
-// ownTypes. Update calls makeRoom for a new token that is stored nowhere else, after the
-// authorization server may have invalidated the previous token.
+// ownTypes. Update calls makeRoom for a new token that is stored nowhere else. The authorization
+// server may already have invalidated the previous token.
 func (l *refreshLock) makeRoom(ctx context.Context, err error) bool {
 	narrow := narrowError{}
 	if !errors.As(err, &narrow) || ownTypes[narrow.column] != "" {

@@ -65,8 +65,8 @@ func (x *tx) used(ctx context.Context) (int64, error) {
 	return 0, nil
 }
 
-// forget removes the refusals of the deleted records with the given ids. It stores last, the
-// largest number among ids, unless a larger ID is already stored.
+// forget removes the refusals of the deleted records with the given ids. It also stores the largest
+// number among ids, which is the parameter last, unless a larger ID is already stored.
 func (x *tx) forget(ctx context.Context, ids []string, last int64) error {
 	if !x.table.notes {
 		return nil

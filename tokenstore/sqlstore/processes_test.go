@@ -20,10 +20,10 @@ const (
 	shared    = 5  // number of users that all processes save
 )
 
-// TestEightProcessesLoseNothing checks the records that eight processes have saved concurrently.
-// Each user must have exactly one record, which holds tokens of that user. Each process saves
-// some users that no other process saves, and users that all processes save. Each save must
-// return within a minute.
+// TestEightProcessesLoseNothing checks the records that eight processes saved concurrently. Each
+// user must have exactly one record, which holds tokens of that user. Each process saves some users
+// that no other process saves, and users that all processes save. Each save must return within a
+// minute.
 func TestEightProcessesLoseNothing(t *testing.T) {
 	t.Parallel()
 	for _, kind := range kinds {

@@ -53,7 +53,7 @@ func (l *refreshLock) ready(ctx context.Context) error {
 // A held is a lock that gives its holder the right to refresh a record.
 type held struct {
 	// conn is the connection that holds the lock, or nil if the lock does not belong to a connection.
-	// While conn works, the holder makes all statements on conn, because the pool may have no other
+	// While conn works, the holder executes all statements on conn, because the pool may have no other
 	// connection.
 	conn *sql.Conn
 
@@ -78,8 +78,8 @@ func (l *refreshLock) querier() querier {
 	return l.pool
 }
 
-// conn returns the lock's connection. It returns nil if the connection has failed, or if the
-// lock has none.
+// conn returns the lock's connection. It returns nil if the connection has failed, or if the lock
+// has no connection.
 func (l *refreshLock) conn() *sql.Conn {
 	if l.broken {
 		return nil

@@ -12,13 +12,13 @@ import (
 
 const probeNote = "probe "
 
-// probeAge is the age from which a probe counts as left by a killed process.
+// probeAge is the age from which SameAs assumes that a killed process left the probe.
 const probeAge = time.Hour
 
 // SameAs reports whether s and other use the same table, even if they connect through different
 // host names. SameAs writes a note into the second table of s, looks for the note in the second
-// table of other, and removes the note. It does not change records. It also removes notes of killed
-// calls that are more than an hour old. If s or other has no second table, the error matches
+// table of other, and removes the note. It does not change records. It also removes notes that
+// killed calls left more than an hour ago. If s or other has no second table, the error matches
 // tokenstore.ErrDenied. SameAs returns false for a store of another kind. A store that embeds a
 // *Store counts as the embedded Store.
 func (s *Store) SameAs(ctx context.Context, other tokenstore.TokenStore) (bool, error) {

@@ -86,7 +86,7 @@ func createIndex(table, column string) string {
 	return fmt.Sprintf("CREATE INDEX IF NOT EXISTS `%s%s_%s` ON `%s` (%s)", table, notesSuffix, column, table, column)
 }
 
-// otherKind returns an error if the database recognizably does not match the dialect.
+// otherKind returns an error if it recognizes the database as one that does not match the dialect.
 func (db *database) otherKind(ctx context.Context) error {
 	var version string
 	if db.pool.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version) == nil {

@@ -34,7 +34,7 @@ func (db *database) scrub(ctx context.Context, limit int64) error {
 		return ctx.Err()
 	}
 	// If several deletions waited for db.turn, the first scrub serves all of them, because all
-	// were committed before it began.
+	// deletions were committed before the scrub began.
 	if !db.unscrubbed.Swap(false) {
 		return nil
 	}
@@ -125,8 +125,8 @@ func (d *sqlite) scrub(ctx context.Context, db *database, limit int64) error {
 
 // vacuum rewrites the database. In a journal mode other than WAL and DELETE, the connection might
 // leave the journal file in place. vacuum therefore uses mode DELETE during the rewrite. The change
-// of mode also removes journals that other programs have left. If vacuum cannot restore the mode,
-// it closes conn.
+// of mode also removes journals that other programs left. If vacuum cannot restore the mode, it
+// closes conn.
 func (d *sqlite) vacuum(ctx context.Context, db *database, conn *sql.Conn, mode string) error {
 	if mode != "wal" && mode != "delete" {
 		if _, err := conn.ExecContext(ctx, "PRAGMA journal_mode = DELETE"); err != nil {
@@ -146,8 +146,8 @@ func (d *sqlite) vacuum(ctx context.Context, db *database, conn *sql.Conn, mode 
 	})
 }
 
-// remnants describes the pages of the database that may contain deleted data, or returns
-// "".
+// remnants returns a description of the pages of the database that may contain deleted data, or ""
+// if there are none.
 func (d *sqlite) remnants(ctx context.Context, db *database) (string, error) {
 	if d.path == "" {
 		return "", nil

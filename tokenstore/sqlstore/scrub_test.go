@@ -28,8 +28,8 @@ func journal(mode string) func(t testing.TB) *backend {
 	}
 }
 
-// planted counts the occurrences of the canary in the files of a database, and returns the
-// files that contain it.
+// planted counts the occurrences of the canary in the files of a database, and returns the files
+// that contain the canary.
 func planted(t *testing.T, b *backend) (n int, where []string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Dir(b.path))
@@ -77,9 +77,9 @@ func leaveBehind(t *testing.T, b *backend, s *Store) []tokenstore.Token {
 	return kept
 }
 
-// TestRemovedSecretsAreNotInTheFiles checks that no file contains a secret after a removal of
-// all records or a Scrub. These secrets include those of records that another program has
-// removed earlier.
+// TestRemovedSecretsAreNotInTheFiles checks that no file contains a secret after a removal of all
+// records or a Scrub. These secrets include the secrets of records that another program removed
+// earlier.
 func TestRemovedSecretsAreNotInTheFiles(t *testing.T) {
 	t.Parallel()
 	removals := map[string]func(ctx context.Context, s *Store, tokens []tokenstore.Token) error{
@@ -193,7 +193,7 @@ func TestRemovalIsHeldUpByAReader(t *testing.T) {
 }
 
 // TestCheckFindsRemnants checks that Check reports pages that a program without secure_delete
-// has freed, and that Check with Purge removes them.
+// freed, and that Check with Purge removes the pages.
 func TestCheckFindsRemnants(t *testing.T) {
 	t.Parallel()
 	b := sqliteWAL(t)

@@ -20,8 +20,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/doctor"
 )
 
-// A stranger is a database that answers only the query question. It refuses all other statements
-// with the text complaint.
+// A stranger is a database that answers only the query in its field question. It refuses all other
+// statements with the text in its field complaint.
 type stranger struct{ question, answer, complaint string }
 
 func (s stranger) Connect(context.Context) (driver.Conn, error) { return s, nil }
@@ -173,7 +173,7 @@ func (c *oldConn) CheckNamedValue(v *driver.NamedValue) error {
 	return c.Conn.(driver.NamedValueChecker).CheckNamedValue(v)
 }
 
-// TestFailover checks that a save or refresh succeeds although all connections of the pool lead
+// TestFailover checks that a save or refresh succeeds even though all connections of the pool lead
 // to a server that has become read-only. The server can become read-only before the refresh or
 // while mint runs.
 func TestFailover(t *testing.T) {

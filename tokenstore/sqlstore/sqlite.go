@@ -77,8 +77,8 @@ func (d *sqlite) create() (table, notes, extensions string) {
 
 func (d *sqlite) idText() string { return "CAST(id AS TEXT)" }
 
-// missingIndexes accepts as the index of a column any index that begins with the column and is not
-// partial.
+// missingIndexes counts an index as an index of a column if the index begins with the column and is
+// not partial.
 func (d *sqlite) missingIndexes(ctx context.Context, q querier) ([]string, error) {
 	missing := slices.Clone(indexed)
 	err := eachRow(ctx, q, func(rows *sql.Rows) error {
@@ -91,8 +91,8 @@ func (d *sqlite) missingIndexes(ctx context.Context, q querier) ([]string, error
 }
 
 // begin takes the database's write lock, which excludes all other writers, before the transaction
-// reads. At the first write, SQLite would refuse the lock if another program had written after the
-// transaction's first read.
+// reads. With a plain BEGIN, SQLite would refuse the lock at the first write if another program had
+// written after the transaction's first read.
 func (d *sqlite) begin() string { return "BEGIN IMMEDIATE" }
 
 func (d *sqlite) forUpdate() string { return "" }
@@ -147,9 +147,9 @@ func (d *sqlite) locked(_ context.Context, db *sql.DB, id string) (bool, error) 
 	return busy, err
 }
 
-// sqliteClasses maps parts of SQLite's error texts, in lower case, to classes. The first part that
-// an error text contains determines the class. The texts are those of SQLite, not of a driver, and
-// contain no values.
+// sqliteClasses maps parts of SQLite's error texts, in lower case, to classes. The first entry
+// whose text occurs in an error determines the class. The texts are those of SQLite, not of a
+// driver, and contain no values.
 var sqliteClasses = []struct {
 	text  string
 	class error

@@ -34,8 +34,8 @@ type Options struct {
 	// 9999999999 without leading zeros, because the SDKs increment IDs.
 	AnyID bool
 
-	// LeaseTTL is the time limit for mint in a Refresh, and also the time limit for storing the result
-	// of mint. 0 means 30 seconds; the minimum is one second.
+	// LeaseTTL is the time limit for the function mint of a Refresh, and also the time limit for
+	// storing the result of mint. 0 means 30 seconds; the minimum is one second.
 	LeaseTTL time.Duration
 
 	// LockTimeout is how long an operation waits while other programs lock the table. 0 means one
@@ -56,12 +56,13 @@ type Options struct {
 
 const defaultTable = "oauthtoken"
 
-// tables matches the valid names of tables. The limit of 50 characters leaves room for the suffixes
-// of the second and the third table.
+// tables matches valid table names. The limit of 50 characters leaves room for the suffixes of the
+// second and the third table.
 var tables = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,49}$`) })
 
-// A Store is a tokenstore.TokenStore on a table. It keeps no token in memory between calls and
-// starts no goroutine. Its methods are safe for concurrent use. The caller closes the *sql.DB.
+// A Store is a tokenstore.TokenStore that keeps its records in a table. It keeps no token in memory
+// between calls and starts no goroutine. Its methods are safe for concurrent use. The caller closes
+// the *sql.DB.
 type Store struct {
 	rows *rowstore.Store
 	db   *database
@@ -73,13 +74,14 @@ var (
 	_ doctor.Checker        = (*Store)(nil)
 )
 
-// New returns a Store on the table in db, a database of the given dialect. New creates missing
-// tables and, in SQLite, missing indexes: see the package documentation. opts may be nil.
+// New returns a Store that keeps its records in a table of db, a database of the given dialect. New
+// creates missing tables and, in SQLite, missing indexes: see the package documentation. opts may
+// be nil.
 //
 // If an existing table lacks columns of the current SDKs, the error matches tokenstore.ErrCorrupt
-// and names the columns. If the table is that of an older SDK, the error also describes the SDK. If
-// the database is unsuitable, the error matches tokenstore.ErrRefused. Examples are a database of
-// another kind, such as PostgreSQL, and a connection whose character set is not utf8mb4.
+// and names the columns. If the table belongs to an older SDK, the error also describes that SDK.
+// If the database is unsuitable, the error matches tokenstore.ErrRefused. Examples are a database
+// of another kind, such as PostgreSQL, and a connection whose character set is not utf8mb4.
 func New(ctx context.Context, db *sql.DB, dialect Dialect, opts *Options) (*Store, error) {
 	if db == nil {
 		return nil, errors.New("sqlstore: the database is nil")
@@ -132,22 +134,22 @@ func (s *Store) DeleteToken(ctx context.Context, id string) error {
 	return s.rows.DeleteToken(ctx, id)
 }
 
-// DeleteIfUnchanged removes the record with the ID of t if all of its fields equal those of t.
-// The comparison and the removal are one transaction. If a field differs, the error matches
-// tokenstore.ErrConflict. If no record has the ID, DeleteIfUnchanged returns nil. If several
-// rows have the ID, it removes none of them, and the error matches tokenstore.ErrAmbiguous.
+// DeleteIfUnchanged removes the record with the ID of t if all fields of the record equal the
+// fields of t. The comparison and the removal are one transaction. If a field differs, the error
+// matches tokenstore.ErrConflict. If no record has the ID, DeleteIfUnchanged returns nil. If
+// several rows have the ID, it removes none of them, and the error matches tokenstore.ErrAmbiguous.
 func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error {
 	return s.rows.DeleteIfUnchanged(ctx, t)
 }
 
-// Search returns an iterator over the records whose UserName, ClientID, Issuer and Resource equal
-// those of like, ordered by ID. A field that is empty in like matches every value. If like has
-// neither a UserName nor a ClientID, or has a field other than these four, the iterator yields an
-// error matching tokenstore.ErrInvalidToken. Search selects rows by user_name or, without a
-// UserName, by client_id.
+// Search returns an iterator over the records that match like, ordered by ID. A record matches if
+// each of its fields UserName, ClientID, Issuer and Resource equals the field of like, or the field
+// of like is empty. If like has neither a UserName nor a ClientID, or has a field other than these
+// four, the iterator yields an error matching tokenstore.ErrInvalidToken. Search selects rows by
+// user_name or, without a UserName, by client_id.
 //
 // After the records, the iterator yields an error for each unreadable row that may match. The error
-// wraps a *tokenstore.UnreadableError, and the Token beside it has only an ID. An error with the
+// wraps a *tokenstore.UnreadableError, and the accompanying Token has only an ID. An error with the
 // zero Token ends the iteration.
 func (s *Store) Search(ctx context.Context, like tokenstore.Token) iter.Seq2[tokenstore.Token, error] {
 	return s.rows.Search(ctx, like)
@@ -158,9 +160,9 @@ func (s *Store) GetTokens(ctx context.Context) ([]tokenstore.Token, error) {
 	return s.rows.GetTokens(ctx)
 }
 
-// DeleteTokens implements tokenstore.TokenStore. It keeps records that it cannot read, and returns
-// an error that wraps a *tokenstore.UnreadableError for each of them. If no other error occurs, the
-// files of a SQLite database then contain no data of the removed records.
+// DeleteTokens implements tokenstore.TokenStore. It keeps the records that it cannot read. The
+// error then wraps a *tokenstore.UnreadableError for each of these records. If no other error
+// occurs, no data from the removed records remains in the files of a SQLite database.
 func (s *Store) DeleteTokens(ctx context.Context) error { return s.rows.DeleteTokens(ctx) }
 
 // Refresh implements tokenstore.Refresher. See the package documentation under
@@ -187,15 +189,15 @@ func (s *Store) SaveAll(ctx context.Context, tokens []tokenstore.Token) ([]token
 // or nil. Each of these errors matches tokenstore.ErrInvalidToken or tokenstore.ErrTooLarge. Fits
 // does not compare the tokens with stored records. The ID of a token may be empty. Fits does not
 // detect every value that the database refuses, such as a character that a column cannot hold. If
-// ctx is done, Fits returns only the error of ctx.
+// ctx is done, Fits returns no results and the error of ctx.
 func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error) {
 	return s.rows.Fits(ctx, tokens)
 }
 
-// DeleteAll removes, in one transaction, the records that equal one of tokens in every field. It
-// keeps all other records, and returns the number of removed records. Afterwards, the files of a
-// SQLite database contain no data of the removed records. If only the rewrite of the files fails,
-// the error says that the records are removed.
+// DeleteAll removes, in one transaction, the records that equal one of the given tokens in every
+// field. It keeps all other records, and returns the number of removed records. Afterwards, no data
+// from the removed records remains in the files of a SQLite database. If only the rewrite of the
+// files fails, the error says that the records are removed.
 func (s *Store) DeleteAll(ctx context.Context, tokens []tokenstore.Token) (deleted int, err error) {
 	return s.rows.DeleteAll(ctx, tokens)
 }
@@ -209,10 +211,10 @@ func (s *Store) Status(ctx context.Context, id string) (doctor.Status, error) {
 // and records of different users or clients that share a token or an ID. Unless Options.AnyID is
 // set, Check also reports IDs that are not numeric. Further findings are rows of the third table
 // whose record another program has removed, and free pages that may contain deleted data.
-// MergeDuplicates merges duplicates in one transaction. The ID of a record that was merged into
-// another then finds no record, because the SDKs' table has no column for earlier IDs. Purge
-// removes the rows of the third table whose record was removed, and runs Scrub if Check finds free
-// pages. Permissions, Compare and Grace have no effect.
+// MergeDuplicates merges duplicates in one transaction. A search for the ID of a merged record then
+// finds no record, because the SDKs' table has no column for earlier IDs. Purge removes the rows of
+// the third table whose record was removed, and runs Scrub if Check finds free pages. Permissions,
+// Compare and Grace have no effect.
 func (s *Store) Check(ctx context.Context, opts *doctor.CheckOptions) iter.Seq2[doctor.Finding, error] {
 	return s.rows.Check(ctx, opts, rowstore.Inspection{After: func(o doctor.CheckOptions) rowstore.Findings {
 		return func(yield func(doctor.Finding, error) bool) {
@@ -231,9 +233,9 @@ func (s *Store) Check(ctx context.Context, opts *doctor.CheckOptions) iter.Seq2[
 
 // Scrub removes the remains of deleted rows and replaced values from the files of a SQLite
 // database. It rewrites the database (VACUUM) and empties the write-ahead log. DeleteTokens and
-// DeleteAll also do so, as do DeleteToken and DeleteIfUnchanged in a database of at most 64 MiB.
-// Call Scrub after deletions from a larger database, and after a program with an SDK has removed
-// rows.
+// DeleteAll do the same, and so do DeleteToken and DeleteIfUnchanged in a database of at most 64
+// MiB. Call Scrub after deletions from a larger database, and after a program with an SDK has
+// removed rows.
 //
 // If another connection uses the database for longer than LockTimeout, the error matches
 // tokenstore.ErrUnavailable, and Scrub can be repeated. In MySQL, Scrub does nothing: see

@@ -25,8 +25,8 @@ func ending(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 }
 
-// A tx is a writing transaction. Only one tx at a time runs on a table. A tx is the
-// rowstore.Writer of the rows that it read last.
+// A tx is a writing transaction. Only one tx at a time runs on a table. A tx is the rowstore.Writer
+// of the rows that the tx last read.
 type tx struct {
 	*database
 	conn  *sql.Conn
@@ -39,8 +39,8 @@ func (db *database) Update(ctx context.Context, about *codec.Fields, change rows
 	return db.update(ctx, nil, changing(about, change))
 }
 
-// changing returns a function, for update, that reads the rows that about may describe and calls
-// change with these rows.
+// changing returns a function to pass to update. The function reads the rows that may match about,
+// and calls change with these rows.
 func changing(about *codec.Fields, change rowstore.Change) func(context.Context, *tx) (bool, error) {
 	return func(ctx context.Context, x *tx) (bool, error) {
 		x.about = about
@@ -52,9 +52,10 @@ func changing(about *codec.Fields, change rowstore.Change) func(context.Context,
 	}
 }
 
-// update calls change in a transaction on conn or, if conn is nil, on a connection of the pool. If
-// the transaction fails with an again error, update calls change again in a new transaction. If the
-// server of a given conn accepts no writes, update closes conn and returns a readOnlyError.
+// update calls the function change in a transaction on conn or, if conn is nil, on a connection of
+// the pool. If the transaction fails with an again error, update repeats the call in a new
+// transaction. If the server of a given conn accepts no writes, update closes conn and returns a
+// readOnlyError.
 func (db *database) update(ctx context.Context, conn *sql.Conn, change func(context.Context, *tx) (changed bool, err error)) error {
 	given := conn != nil
 	if !given {
@@ -93,8 +94,8 @@ func (db *database) update(ctx context.Context, conn *sql.Conn, change func(cont
 	})
 }
 
-// attempt calls change in a transaction. It commits the transaction if change reports a change and
-// no error, and otherwise rolls it back.
+// attempt calls the function change in a transaction. If the function reports a change and returns
+// no error, attempt commits the transaction, and otherwise rolls it back.
 func (db *database) attempt(ctx context.Context, x *tx, change func(context.Context, *tx) (bool, error)) error {
 	committed := false
 	defer func() {
@@ -125,7 +126,7 @@ func (db *database) attempt(ctx context.Context, x *tx, change func(context.Cont
 	return nil
 }
 
-// rollBack rolls back the transaction, if there is one. If that fails, rollBack closes the
+// rollBack rolls back the transaction, if there is one. If the rollback fails, rollBack closes the
 // connection.
 func (x *tx) rollBack(ctx context.Context) {
 	end, cancel := ending(ctx)
@@ -304,7 +305,7 @@ func (x *tx) Remove(ctx context.Context, rows []int, erase bool) error {
 	return x.forget(ctx, ids, last)
 }
 
-// drop removes the rows of table whose column has one of the values.
+// drop deletes the rows of a table that have one of the given values in the named column.
 func (x *tx) drop(ctx context.Context, table, column string, values []string) (dropped int64, err error) {
 	for some := range slices.Chunk(values, chunk) {
 		args := make([]any, len(some))

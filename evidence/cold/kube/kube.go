@@ -13,7 +13,7 @@ const (
 	Namespace = "default"
 )
 
-// Client returns a client of the API server at url. The client authenticates with the token in
+// Client returns a client for the API server at url. The client authenticates with the token in
 // EnvToken.
 func Client(url string) (*corev1.CoreV1Client, error) {
 	return corev1.NewForConfig(&rest.Config{Host: url, BearerToken: os.Getenv(EnvToken)})

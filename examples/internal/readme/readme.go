@@ -94,8 +94,8 @@ func (c Call) Flag(name string) string {
 // error to standard error and exits with status 1.
 type Program func(c Call) (string, error)
 
-// Binary returns a Program that runs the executable at path. edit returns the arguments of the
-// executable for the arguments of the call.
+// Binary returns a Program that runs the executable at path. The function edit converts the
+// arguments of the call to the arguments of the executable.
 func Binary(path string, edit func(args []string) []string) Program {
 	return func(c Call) (string, error) {
 		cmd := exec.Command(path, edit(c.Args)...)
@@ -126,9 +126,9 @@ type answer struct {
 	Output, Error string
 }
 
-// Main runs the tests of a package, and exits. TestMain must call Main. If a script has
-// started the process in place of a program, Main instead sends the call to the test, and
-// prints the output that the test returns.
+// Main runs the tests of a package, and exits. TestMain must call Main. If a script started the
+// process in place of a program, Main instead sends the call to the test, and prints the output
+// that the test returns.
 func Main(m *testing.M) {
 	if os.Getenv(socket) == "" {
 		os.Exit(m.Run())

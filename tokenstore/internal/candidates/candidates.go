@@ -10,11 +10,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// An Index indexes records by the fields by which a token can describe a record: the ID, the
-// user and each of the three tokens. The zero value is an empty Index.
+// An Index indexes records by the fields that can match those of a token: the ID, the user and
+// each of the three tokens. The zero value is an empty Index.
 type Index struct {
 	Records []rules.Candidate
-	keys    [keys]map[string]int // for each field, the index in links of the last link of each value
+	keys    [keys]map[string]int // by field and value: the index in links of the last link
 	links   []link
 }
 

@@ -69,8 +69,8 @@ const (
 	TokenShared                 // records of different users or clients have the same token
 )
 
-// Compare returns the relation of other to into. byID must be set if the identity of the
-// group is an ID.
+// Compare returns Same if other can be merged into the record into, and otherwise the reason why
+// not. byID must be set if the identity of the group is an ID.
 func Compare(into, other codec.Fields, byID bool) Relation {
 	switch {
 	case rules.SameRecord(into, other):

@@ -65,9 +65,9 @@ func (p inNote) take(ctx context.Context, rec ledger.Entry, lease stored.Lease) 
 	case errors.Is(err, driver.ErrConflict):
 		return ledger.Entry{}, false, fmt.Errorf("%w: %w", errContended, err)
 	case errors.Is(err, driver.ErrThrottled):
-		// If the service has applied an earlier try of the same call, the next read of the
-		// note finds this lease. This process then treats the lease as lapsed, because
-		// record.take has marked the lease as given up.
+		// If the service applied an earlier attempt at the same call, the next read of the note
+		// finds this lease. This process then treats the lease as lapsed, because record.take
+		// marked the lease as given up.
 		return ledger.Entry{}, false, err
 	case err != nil && !certain(err):
 		seen, readErr := p.Ledger.Newest(ctx, rec.Name, e)

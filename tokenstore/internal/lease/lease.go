@@ -61,13 +61,13 @@ func (l *Leases) margin() time.Duration { return min(mintMargin, l.TTL/6) }
 
 // A place stores the lease on a record.
 type place interface {
-	// take takes lease on e. held is the record under the lease. abandoned reports whether
-	// lease replaced a lapsed lease. If another process has written the record or holds a
-	// lease, the error is ledger.Retryable, or matches errNoted or errContended.
+	// take takes the lease on e. held is the record under the lease. abandoned reports whether
+	// lease replaced a lapsed lease. If another process has written the record or holds a lease,
+	// the error is ledger.Retryable, or matches errNoted or errContended.
 	take(ctx context.Context, e ledger.Entry, lease stored.Lease) (held ledger.Entry, abandoned bool, err error)
 
-	// extend stores lease, which another process holds on e, with the Seen that the caller has
-	// set.
+	// extend stores lease, which another process holds on e, after the caller has changed
+	// lease.Seen.
 	extend(ctx context.Context, e ledger.Entry, lease stored.Lease) error
 
 	// release removes lease from e.
@@ -80,7 +80,7 @@ type record struct {
 	id    string
 	least time.Duration // mint is not called with less time left until the caller's deadline
 
-	found *ledger.Entry // the record as an earlier call has read it, for the first Read; else nil
+	found *ledger.Entry // the record as an earlier call read it, for the first Read; else nil
 	view  *ledger.View  // the View of the last Read; nil once Take has tried to write
 	stale bool          // entry may be out of date
 	entry ledger.Entry  // the result of the last Read
@@ -95,8 +95,8 @@ type record struct {
 func (r *record) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*lease.record") }
 
 // Record returns a refreshing.Record for the record with the given ID. The result serves one
-// call of Refresh, whose context is ctx. found is the record as an earlier call has read it,
-// or nil. If the first Read asks for a recent state, Read returns found unless found is nil.
+// call of Refresh, whose context is ctx. found is the record as an earlier call read it, or nil.
+// If the first Read asks for a recent state, Read returns found unless found is nil.
 func (l *Leases) Record(ctx context.Context, id string, found *ledger.Entry) refreshing.Record {
 	r := &record{Leases: l, id: id, found: found}
 	if deadline, ok := ctx.Deadline(); ok {
@@ -194,7 +194,7 @@ func (r *record) awaitTurn(ctx context.Context) error {
 	return r.Ledger.Wait(ctx, r.random(turnTime))
 }
 
-// other returns the lease of another process on the record, or nil if r has found none.
+// other returns the lease of another process on the record, or nil if r found no such lease.
 func (r *record) other() *stored.Lease {
 	switch {
 	case r.entry.Lease != nil:
@@ -264,8 +264,8 @@ func (l *Leases) newTurn(ctx context.Context) turn {
 	return t
 }
 
-// elapsed returns how long ago the turn began: the longer of the times by the wall clock and
-// by the monotonic clock. A wall clock may be set back, and a monotonic clock may stop while
+// elapsed returns the time since the turn began: the longer of the times that the wall clock and
+// the monotonic clock show. A wall clock may be set back, and a monotonic clock may stop while
 // the process is suspended.
 func (t turn) elapsed() time.Duration { return max(t.now().Sub(t.wall), time.Since(t.ticks)) }
 
@@ -353,8 +353,8 @@ func (h *held) Commit(ctx context.Context, plan func(codec.Fields) rules.Refresh
 	return stored, err
 }
 
-// rereadNote reads the note beside the record again if watchers may have changed the note
-// while mint ran.
+// rereadNote reads the note beside the record again if waiters may have changed the note while
+// mint ran.
 func (h *held) rereadNote(ctx context.Context) {
 	if h.entry.Secret().Note == "" || h.elapsed() < firstWord {
 		return
@@ -402,9 +402,9 @@ func without(e ledger.Entry, lease stored.Lease) ledger.Entry {
 	return e
 }
 
-// giveBack removes the lease from the record, and stores the refusal keep for waiters unless
-// keep is nil. If giveBack cannot write within r.margin(), or within releaseTime after ctx is
-// done, the lease remains until the lease lapses.
+// giveBack removes the lease from the record. Unless keep is nil, giveBack also stores keep, a
+// refusal, for waiters. If giveBack cannot write within r.margin(), or within releaseTime after
+// ctx is done, the lease remains until it lapses.
 func (r *record) giveBack(ctx context.Context, e ledger.Entry, lease stored.Lease, keep *stored.Failure) {
 	r.watched.giveUp(lease.ID)
 	ctx, cancel := refreshing.Outlast(ctx, releaseTime, r.margin())

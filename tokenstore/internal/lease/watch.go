@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// A waiter calls leaveWord wordTime before the waiter's deadline. leaveWord stores how
-	// long the lease was watched. The new time must exceed the stored time by at least
-	// firstWord and at least 1/mostWords of the length of the lease.
+	// A waiter calls leaveWord when only wordTime is left until the waiter's deadline. leaveWord
+	// stores how long the lease was watched. The new time must exceed the stored time by at
+	// least firstWord and at least 1/mostWords of the length of the lease.
 	wordTime  = 250 * time.Millisecond
 	firstWord = time.Second
 	mostWords = 24
@@ -31,8 +31,9 @@ type watched struct {
 // that was given up or, if there is none, the lease that was watched longest.
 const maxWatched = 10_000
 
-// held returns how long, at least, another process has held lease, which the caller has just
-// read. For a lease that this process gave up, held returns the maximum Duration.
+// held returns a lower bound for the time that another process has held lease. The caller must
+// just have read the lease. For a lease that this process gave up, held returns the maximum
+// Duration.
 func (w *watched) held(lease stored.Lease) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -100,16 +101,16 @@ func (l *Leases) lapsed(lease stored.Lease) bool {
 	return l.watched.held(lease) >= l.length(lease) || l.Ledger.Now().Sub(time.UnixMilli(lease.Until)) >= ledger.ClockSkew
 }
 
-// Bounds of the pauses of a waiter between two reads. If the record contains the duration of
-// the last refresh, the waiter expects the current refresh to take as long, and a pause ends
-// at the expected end. After that time, or without such a duration, the pauses grow.
+// Bounds for the pauses of a waiter between two reads. If the record contains the duration of
+// the last refresh, the waiter expects the current refresh to take as long. A pause then ends at
+// the expected end. After that time, or without such a duration, the pauses grow.
 const (
 	firstPoll  = 400 * time.Millisecond
 	lastPoll   = 1500 * time.Millisecond
 	commitTime = 150 * time.Millisecond  // allowed for storing the result
 	spreadTime = 300 * time.Millisecond  // spreads the reads of the waiters
 	aimTime    = 2500 * time.Millisecond // one pause lasts until the expected end if that end is at most aimTime away
-	aimPoll    = 2 * time.Second         // the longest pause before that
+	aimPoll    = 2 * time.Second         // the longest pause if the expected end is further away
 )
 
 // pause returns how long to wait before the next read of a record under another process's
@@ -149,8 +150,8 @@ func (r *record) age(lease stored.Lease) time.Duration {
 // nearly returns a random duration between three quarters of most and most.
 func (l *Leases) nearly(most time.Duration) time.Duration { return most - l.random(most/4) }
 
-// watch waits until the record, on which another process holds lease, should be read again.
-// Shortly before the deadline of ctx, watch calls leaveWord once.
+// watch waits until it is time to read the record again. Another process holds lease on the
+// record. Shortly before the deadline of ctx, watch calls leaveWord once.
 func (r *record) watch(ctx context.Context, lease stored.Lease) error {
 	d := r.pause(lease)
 	if left := r.length(lease) - r.watched.held(lease); left > 0 {

@@ -146,8 +146,8 @@ func tooLarge(size, limit int) error {
 	return fmt.Errorf("%w: it would have %d bytes, the limit is %d", rules.ErrTooLarge, size, limit)
 }
 
-// relabeled returns labels with the nonces that the driver chooses for the labels that base
-// lacks. relabeled modifies the elements of labels.
+// relabeled returns labels after setting the nonces of the labels that base lacks. The driver
+// chooses these nonces. relabeled modifies the elements of labels.
 func (l *Ledger) relabeled(name Name, base Entry, labels []stored.Label) []stored.Label {
 	if l.Labeler == nil {
 		return labels
@@ -161,10 +161,10 @@ func (l *Ledger) relabeled(name Name, base Entry, labels []stored.Label) []store
 	return kept
 }
 
-// outcome reads the entry to find out whether the write with the nonce mine was applied,
-// although the driver returned err. If the write was applied, outcome returns the entry. If
-// the write can never be applied, the error matches driver.ErrExists, driver.ErrConflict or
-// driver.ErrNotFound. Otherwise, the error is err.
+// outcome reads the entry to find out whether a write was applied even though the driver
+// returned err. The parameter mine is the nonce of the write. If the write was applied, outcome
+// returns the entry. If the write can never be applied, the error matches driver.ErrExists,
+// driver.ErrConflict or driver.ErrNotFound. Otherwise, the error is err.
 func (l *Ledger) outcome(ctx context.Context, name Name, base Entry, mine string, err error) (Entry, error) {
 	now, readErr := l.Newest(ctx, name, base)
 	switch {
@@ -185,9 +185,9 @@ func (l *Ledger) outcome(ctx context.Context, name Name, base Entry, mine string
 var errBusy = fmt.Errorf("%w: the service accepts few more writes of the record today, and refreshes need them", driver.ErrUnavailable)
 
 // Rewrite stores e again, with labels under the first index key and data in the form that the
-// codec writes. It also adds the labels in absent, which e was committed with but the service
-// lacks. If too few writes of the record remain today, the error matches
-// driver.ErrUnavailable.
+// codec writes. Rewrite also adds the elements of absent. These are labels that e was committed
+// with, but that the service lacks. If too few writes of the record remain today, the error
+// matches driver.ErrUnavailable.
 func (l *Ledger) Rewrite(ctx context.Context, e Entry, absent []driver.Label) (Entry, error) {
 	if l.Room(e.Record, 0) < l.Properties.DailyWrites*2/5 { // leave the other writes to refreshes
 		return Entry{}, errBusy
@@ -207,10 +207,10 @@ const (
 	room = 4 << 10
 )
 
-// Fits returns an error that matches rules.ErrTooLarge if into, with f as its token, would
-// leave too little room for the entries that move to into in a promotion. Call Fits before
-// the first swap of the promotion: a record without room for these entries could never be
-// written again.
+// Fits returns an error that matches rules.ErrTooLarge if a record leaves too little room for
+// the entries that a promotion moves to the record. The record is into, with f as its token.
+// Call Fits before the first swap of the promotion: a record without room for these entries
+// could never be written again.
 func (w *Writer) Fits(into Entry, f codec.Fields) error {
 	r := into.Record
 	r.Fields = f
@@ -224,9 +224,9 @@ func (w *Writer) Fits(into Entry, f codec.Fields) error {
 }
 
 // Commit stores f as the token of rec, and returns the token as stored. It merges the frozen
-// entries of rec and the records in rest into rec. Commit then replaces each merged entry by
-// a redirect, or deletes the entry. A failure of these last writes is not an error. The error
-// is Retryable if another writer came first.
+// entries of rec and the records in rest into rec. Commit then replaces each merged entry with a
+// redirect, or deletes the entry. A failure of these last writes is not an error. The error is
+// Retryable if another writer came first.
 func (w *Writer) Commit(ctx context.Context, v *View, rec Entry, f codec.Fields, rest []Entry) (codec.Fields, error) {
 	next := rec.Record
 	next.Fields = f
@@ -301,8 +301,8 @@ func (w *Writer) mergeRest(next *stored.Record, rest []Entry) (redirects, redund
 	return redirects, redundant
 }
 
-// removeRedundant deletes e if searches find into by the IDs of e. It logs a failure, except
-// a conflict with another writer.
+// removeRedundant deletes e if searches find the record into by the IDs of e. It logs a failure,
+// except a conflict with another writer.
 func (w *Writer) removeRedundant(ctx context.Context, e, into Entry) {
 	found, err := w.Labelled(ctx, into, e)
 	if err == nil && found {
@@ -313,11 +313,11 @@ func (w *Writer) removeRedundant(ctx context.Context, e, into Entry) {
 	}
 }
 
-// settle updates the lists of merged entries in next, the new state of e. It replaces merged
-// entries that are still frozen by redirects. A redirect is redundant once searches find e by
-// all IDs of the redirect. settle returns the redundant redirects, which can be deleted after
-// the commit of next. If a redirect can become redundant, next lists the redirect until a
-// read shows that the redirect does not exist.
+// settle updates the lists of merged entries in next, the new state of e. If a merged entry is
+// still frozen, settle replaces the entry with a redirect. A redirect is redundant once searches
+// find e by all IDs of the redirect. settle returns the redundant redirects, which can be
+// deleted after the commit of next. If a redirect can become redundant, next lists the redirect
+// until a read shows that the redirect does not exist.
 func (w *Writer) settle(ctx context.Context, v *View, e Entry, next *stored.Record) (redundant []Entry) {
 	next.Redirects = nil
 	keep := func(redirect stored.Redirect) {
@@ -350,8 +350,8 @@ func (w *Writer) settle(ctx context.Context, v *View, e Entry, next *stored.Reco
 	return redundant
 }
 
-// redundant returns the entry of redirect, as the only element, if searches do not need the
-// entry, and otherwise nil. gone reports whether a read has shown that the redirect does not
+// redundant returns the entry of redirect as the only element if searches do not need the entry.
+// Otherwise, it returns nil. gone reports whether a read has shown that the redirect does not
 // exist.
 func (w *Writer) redundant(ctx context.Context, v *View, redirect stored.Redirect) (entry []Entry, gone bool) {
 	if !w.Outlived(redirect.Since) {
@@ -375,7 +375,7 @@ func (w *Writer) merged(ctx context.Context, v *View, ref stored.Ref) (Entry, er
 	}
 	from, err := v.Read(ctx, Name(ref.Name))
 	if gone(from, err) && !v.Current() {
-		// After a stale read, settle would drop the entry from Absorbed although the entry is
+		// After a stale read, settle would drop the entry from Absorbed even though the entry is
 		// still frozen. A repair would then merge the old tokens of the entry a second time.
 		from, err = v.Reread(ctx, Name(ref.Name))
 	}
@@ -385,9 +385,9 @@ func (w *Writer) merged(ctx context.Context, v *View, ref stored.Ref) (Entry, er
 	return from, err
 }
 
-// takeLease gives next the lease and the last failure of from if next has taken over the
-// refresh and grant tokens of from. If next has no lease, next gets the lease of from in any
-// case, because a refresh may still run under that lease.
+// takeLease gives next the lease and the last failure of the record from, if next took over the
+// refresh and grant tokens of that record. If next has no lease, next gets the lease of that
+// record in any case, because a refresh may still run under that lease.
 func takeLease(next *stored.Record, before, from stored.Record) {
 	theirs := from.RefreshToken == next.RefreshToken && from.GrantToken == next.GrantToken &&
 		(from.RefreshToken != before.RefreshToken || from.GrantToken != before.GrantToken)
@@ -417,8 +417,8 @@ func (l *Ledger) keepIDs(r *stored.Record, e Entry) bool {
 	return true
 }
 
-// keepEarlier adds to r.Earlier the names of the grant and refresh tokens of before that
-// differ from those of r.
+// keepEarlier adds to r.Earlier the name of each grant or refresh token in before that r does
+// not have.
 func (l *Ledger) keepEarlier(r *stored.Record, before codec.Fields) {
 	n := l.Namer()
 	if before.GrantToken != "" && before.GrantToken != r.GrantToken {
@@ -449,7 +449,7 @@ func addEarlier(earlier []string, name Name) []string {
 	return append(append(others, kind...), string(name))
 }
 
-// idsOf returns the names that stand for all IDs that find e.
+// idsOf returns the names that stand for the IDs by which searches find e.
 func (l *Ledger) idsOf(e Entry) []Name {
 	names := append([]Name{e.Name}, namesOf(e.IDs)...)
 	if e.ID != "" {
@@ -461,7 +461,7 @@ func (l *Ledger) idsOf(e Entry) []Name {
 	return names
 }
 
-// replaces reports whether all IDs that find e also find r.
+// replaces reports whether every ID that finds e also finds r.
 func (l *Ledger) replaces(r stored.Record, e Entry) bool {
 	return !slices.ContainsFunc(l.idsOf(e), func(name Name) bool { return !l.hasID(r, r.IDs, name) })
 }

@@ -10,9 +10,9 @@ import (
 )
 
 // Fits reports whether n derives the name of e from the user and client of e, or from the
-// tokens that e was created with. Fits also returns true if it cannot check the name, because
-// the name may derive from an access token or from a replaced token, or because e has neither
-// a user nor a token.
+// tokens that e was created with. Fits also returns true if it cannot check the name. The name
+// may derive from an access token or from a replaced token, or e may have neither a user nor a
+// token.
 func (n Namer) Fits(e Entry) bool {
 	f := e.Fields
 	if f.UserName != "" || e.Name.Kind() == OfUser {
@@ -95,10 +95,9 @@ func (l *Ledger) CompareLabels(n Namer, r stored.Record) Labels {
 // Replaces reports whether all IDs that find e also find u, according to the record of u.
 func (l *Ledger) Replaces(u, e Entry) bool { return l.replaces(u.Record, e) }
 
-// Labelled reports whether the secret of u carries a label for each ID that finds e and has a
-// term. The service may have had no room for a label, or an operator may have removed a label.
-// If the driver is not a driver.Inspector, Labelled relies on the labels that u was committed
-// with.
+// Labelled reports whether the secret of u carries a label for each ID that finds e and has a term.
+// A label can be missing because the service had no room for it, or because an operator removed it.
+// If the driver is not a driver.Inspector, Labelled relies on the labels that u was committed with.
 func (l *Ledger) Labelled(ctx context.Context, u, e Entry) (bool, error) {
 	var want []driver.Label
 	for _, name := range l.idsOf(e) {
@@ -123,8 +122,8 @@ func (l *Ledger) Labelled(ctx context.Context, u, e Entry) (bool, error) {
 	return err == nil && !missing, err
 }
 
-// Carried reports whether beside, the labels of a secret in the service, contains label, as
-// IsBeside compares labels.
+// Carried reports whether label is in beside, the labels of a secret in the service. It compares
+// labels as IsBeside does.
 func Carried(beside []driver.Label, label driver.Label) bool {
 	return slices.ContainsFunc(beside, func(b driver.Label) bool { return IsBeside(b, label) })
 }

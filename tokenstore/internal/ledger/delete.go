@@ -102,7 +102,7 @@ func (l *Ledger) DeleteAll(ctx context.Context) error {
 		if errors.Is(err, driver.ErrThrottled) {
 			return err
 		}
-		errs[i] = err // the other entries are deleted nevertheless
+		errs[i] = err // the other entries are still deleted
 		return nil
 	})
 	if err := ctx.Err(); err != nil {

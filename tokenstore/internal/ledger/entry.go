@@ -77,8 +77,8 @@ func (e Entry) Had(name Name) bool {
 		slices.ContainsFunc(e.Absorbed, func(ref stored.Ref) bool { return ref.Name == string(name) })
 }
 
-// toEntry decodes a secret that the driver has returned. The error matches driver.ErrCorrupt
-// if the secret cannot be decoded, or is a state of an earlier incarnation.
+// toEntry decodes a secret that the driver returned. The error matches driver.ErrCorrupt if the
+// secret cannot be decoded, or is a state of an earlier incarnation.
 func (l *Ledger) toEntry(name Name, secret driver.Secret) (Entry, error) {
 	r, err := l.decode(name, secret.Data)
 	if err != nil {
@@ -110,8 +110,8 @@ func (l *Ledger) Get(ctx context.Context, name Name) (Entry, error) {
 	return l.toEntry(name, secret)
 }
 
-// Newest is like Get, but reads the newest state that the driver can prove. That state is at
-// least as new as than.
+// Newest is like Get, but reads the newest state that the driver can prove. The parameter than is
+// the newest entry that the caller has read, or the zero Entry; the result is never older.
 func (l *Ledger) Newest(ctx context.Context, name Name, than Entry) (Entry, error) {
 	secret, err := l.Driver.Fresh(ctx, string(name), than.secret)
 	if err != nil {
@@ -123,7 +123,8 @@ func (l *Ledger) Newest(ctx context.Context, name Name, than Entry) (Entry, erro
 // Hours is the maximum number of clock hours that a period of 24 hours overlaps.
 const Hours = 25
 
-// counted returns the Writes of r after one more write at now, in Unix milliseconds.
+// counted returns the Writes of r after one more write. The parameter now is the time of that
+// write, in Unix milliseconds.
 func counted(r stored.Record, now int64) []int {
 	passed := max(now/time.Hour.Milliseconds()-r.Updated/time.Hour.Milliseconds(), 0)
 	counts := make([]int, min(passed, Hours), Hours+len(r.Writes))
@@ -136,9 +137,9 @@ func counted(r stored.Record, now int64) []int {
 	return counts
 }
 
-// Room returns how many more states of r the service accepts later hours from now, if no
-// process writes r before that time. If the service has no daily limit, Room returns
-// math.MaxInt.
+// Room returns how many more states of r the service will accept at a later time, if no process
+// writes r before that time. The parameter later is the number of hours until that time. If the
+// service has no daily limit, Room returns math.MaxInt.
 func (l *Ledger) Room(r stored.Record, later int64) int {
 	if l.Properties.DailyWrites == 0 {
 		return math.MaxInt
@@ -156,8 +157,8 @@ const ClockSkew = 5 * time.Minute
 // unboundedLag is the assumed lag of searches if the service documents no bound.
 const unboundedLag = 24 * time.Hour
 
-// Outlived reports whether every search sees a write that was committed at the time since,
-// in Unix milliseconds by the clock of any process.
+// Outlived reports whether every search sees a write that was committed at the given time. The
+// argument is in Unix milliseconds, by the clock of any process.
 func (l *Ledger) Outlived(since int64) bool {
 	lag := l.Properties.ListLag
 	switch lag {

@@ -82,9 +82,9 @@ func (l *Ledger) Entries(ctx context.Context) iter.Seq2[Entry, error] {
 	return l.entries(ctx, own(l.list(ctx, func(driver.Named, error) {})))
 }
 
-// AllEntries is like Entries, but also yields the unreadable secrets of other programs. It
-// calls aside with each listed probe of doctor.Measure, and with the driver's error for that
-// probe.
+// AllEntries is like Entries, but also yields the unreadable secrets of other programs. It calls
+// the function aside with each listed probe of doctor.Measure, and with the driver's error for
+// that probe.
 func (l *Ledger) AllEntries(ctx context.Context, aside func(driver.Named, error)) iter.Seq2[Entry, error] {
 	return l.entries(ctx, l.list(ctx, func(named driver.Named, err error) {
 		if named.Name != markerName {
@@ -109,7 +109,7 @@ func (l *Ledger) entries(ctx context.Context, listed iter.Seq2[driver.Named, err
 }
 
 // list yields the secrets that the driver lists. For the marker and the probes of
-// doctor.Measure, list calls aside instead.
+// doctor.Measure, list instead calls the function aside.
 func (l *Ledger) list(ctx context.Context, aside func(driver.Named, error)) iter.Seq2[driver.Named, error] {
 	return func(yield func(driver.Named, error) bool) {
 		for named, err := range l.Driver.List(ctx) {

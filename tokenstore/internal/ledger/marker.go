@@ -129,9 +129,9 @@ func (l *Ledger) checkMarker(m storedMarker) error {
 	case !m.exists:
 		return nil
 	case !m.known("name", m.Names, l.NameKeys):
-		return fmt.Errorf("%w: its names were made with another NameKey", ErrWrongKeys)
+		return fmt.Errorf("%w: its names were made with another key for names", ErrWrongKeys)
 	case !m.known("label", m.Labels, l.IndexKeys):
-		return fmt.Errorf("%w: its labels were made with a key that is not in IndexKeys", ErrWrongKeys)
+		return fmt.Errorf("%w: its labels were made with a key that is not given", ErrWrongKeys)
 	}
 	for _, form := range m.Records {
 		if err := l.reads(form); err != nil {
@@ -178,9 +178,9 @@ func (l *Ledger) missed(ctx context.Context) error {
 	return err
 }
 
-// Missing calls missed in the background while the caller looks for a record. The caller must
-// call the returned function. If needed is set, that function waits for missed and returns
-// the error of missed. Otherwise, that function cancels missed and returns nil.
+// Missing runs missed in the background while the caller looks for a record. The caller must
+// call the returned function. If needed is set, that function waits for missed and returns the
+// error of missed. Otherwise, that function cancels missed and returns nil.
 func (l *Ledger) Missing(ctx context.Context) func(needed bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
@@ -219,7 +219,7 @@ func (l *Ledger) NamerForNew(ctx context.Context) (Namer, error) {
 			return n, nil
 		}
 	}
-	return Namer{}, fmt.Errorf("%w: its names were made with another NameKey", ErrWrongKeys)
+	return Namer{}, fmt.Errorf("%w: its names were made with another key for names", ErrWrongKeys)
 }
 
 // namerLasts is how long NamerForMany relies on one result of NamerForNew. A single call with
@@ -253,9 +253,9 @@ func (l *Ledger) NamerForMany(ctx context.Context) (Namer, error) {
 }
 
 // ensureMarker reads and checks the marker. It adds the index key and the form of records
-// that l writes. Unless change is nil, ensureMarker also calls change, which reports whether
-// change edited the marker. If the store has no marker, l writes with no keys, and change is
-// nil, ensureMarker writes no marker.
+// that l writes. Unless change is nil, ensureMarker also passes the marker to change. That
+// function may edit the marker, and reports whether it did. If the store has no marker, l writes
+// with no keys, and change is nil, ensureMarker writes no marker.
 func (l *Ledger) ensureMarker(ctx context.Context, change func(*marker) bool) (storedMarker, error) {
 	keyed, err := l.keyed()
 	if err != nil {

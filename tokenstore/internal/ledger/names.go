@@ -50,7 +50,7 @@ func Nonce() string {
 // the Name.
 type Kind string
 
-// The kinds of names. The name of a record has one of these kinds, but not OfID.
+// The kinds of names. The name of a record has one of these kinds other than OfID.
 const (
 	OfUser    Kind = "u" // a user and client
 	OfGrant   Kind = "g" // a grant token and its client
@@ -113,9 +113,9 @@ func (t Term) label(key []byte) driver.Label {
 // A Namer derives names and terms under one name key. The zero Namer has no key.
 type Namer struct{ key []byte }
 
-// name returns the name of the kind for parts. It appends the issuer and resource of at to
-// parts only if at has one of them, because stored names for a client without an issuer and
-// resource derive from parts alone.
+// name returns the name of the given kind that derives from parts. If the client has an issuer
+// or a resource, the name also derives from both. For any other client, the name derives from
+// parts alone, as existing stored names do.
 func (n Namer) name(kind Kind, at rules.Client, parts ...string) Name {
 	if at.Issuer != "" || at.Resource != "" {
 		parts = append(parts, at.Issuer, at.Resource)
@@ -136,8 +136,8 @@ func (n Namer) Refresh(c rules.Client, token string) Name {
 	return n.name(OfRefresh, c, c.ID, token)
 }
 
-// Access is like AccessAt for a client without an Issuer and Resource. Searches by the access
-// token use the term of this name, whatever the client of the record is.
+// Access is like AccessAt for a client with neither Issuer nor Resource. Searches by the access
+// token use the term of this name, regardless of the client of the record.
 func (n Namer) Access(token string) Name { return n.name(OfAccess, rules.Client{}, token) }
 
 // AccessAt returns the name of a record that is created with only the access token, without a
@@ -159,8 +159,7 @@ func (n Namer) Of(f codec.Fields) Name {
 }
 
 // Tokens returns the names whose terms find f by its tokens. The names for the grant token
-// and the refresh token depend on the client of f, and the name for the access token does
-// not.
+// and the refresh token depend on the client of f, but the name for the access token does not.
 func (n Namer) Tokens(f codec.Fields) []Name {
 	var names []Name
 	if f.GrantToken != "" {
@@ -210,7 +209,7 @@ func (n Namer) Terms(r stored.Record) []Term {
 		terms = append(terms, n.idTerm(r.ID))
 	}
 	for _, id := range r.IDs {
-		if Name(id).Kind() == OfUser { // Rekey has renamed the record
+		if Name(id).Kind() == OfUser { // Rekey renamed the record
 			terms = append(terms, n.idTerm(id))
 		}
 	}
@@ -251,7 +250,7 @@ func before(c rules.Client) []rules.Client {
 }
 
 // HadAccess reports whether e, or an entry that has moved to e, was created with the given
-// access token, without a user or another token.
+// access token, but without a user or another token.
 func (n Namer) HadAccess(e Entry, token string) bool {
 	return slices.ContainsFunc(before(rules.ClientOf(e.Token)), func(c rules.Client) bool { return e.Had(n.AccessAt(c, token)) })
 }
@@ -268,8 +267,8 @@ func (l *Ledger) Namers() []Namer {
 	return namers
 }
 
-// FormerTerms returns the terms that find a record that had the derived ID id, or that has
-// this ID under another name.
+// FormerTerms returns the terms by which searches find a record with the derived ID id. The
+// record had this ID, or has the ID under another name.
 func (l *Ledger) FormerTerms(id string) []Term {
 	terms := Terms(Name(id))
 	for _, n := range l.Namers() {
@@ -348,8 +347,8 @@ func (l *Ledger) Keys(like codec.Fields) (names []Name, terms []Term) {
 
 // SearchKeys returns the names to read and the terms to look up, under all name keys, to find
 // all records of the user of like. If like has no user, the terms find all records with the
-// client ID of like. If like has a user and a client ID, and the driver's searches lag, the
-// names are those of the record with exactly the user and client of like. Otherwise, there are
+// client ID of like. If like has a user and a client ID and the driver's searches lag, the names
+// are the possible names of the record with exactly that user and client. Otherwise, there are
 // no names.
 func (l *Ledger) SearchKeys(like codec.Fields) (names []Name, terms []Term) {
 	for _, n := range l.Namers() {

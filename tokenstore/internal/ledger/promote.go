@@ -12,9 +12,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A promotion moves the record from, which has no user, to the record of a user. Rekey moves
-// a record to another name in the same way. A promotion makes four swaps, which are writes by
-// compare-and-swap:
+// A promotion moves a record without a user, here called from, to the record of a user. Rekey
+// moves a record to another name in the same way. A promotion makes four swaps, which are writes
+// by compare-and-swap:
 //
 //   1. from is added to the joining list of the user's record. If the user's entry does not
 //      exist, the swap creates the entry with only this list. The entry is not a record yet.
@@ -26,8 +26,8 @@ import (
 // from. After the second swap, both names lead to the user's record. Until the third swap,
 // readers of the user's record also read the entry from. Every Commit to the user's record
 // makes the third and the fourth swap. The third swap is always an Update. If another process
-// deletes the user's record meanwhile, that process also deletes from, and no swap creates
-// the record again.
+// deletes the user's record meanwhile, that process also deletes the entry from, and no swap
+// creates the record again.
 //
 // Entries refer to each other by name and incarnation (stored.Record.Born). A reference
 // therefore never leads to a later entry with the same name.
@@ -43,9 +43,9 @@ const maxJoining = 8
 // MostRepairs is an upper bound on the number of repairs that one entry needs.
 const MostRepairs = 4 * maxJoining
 
-// Promote moves from to the record of the user and client of as. It always returns an error.
-// After a successful move, the error is Retryable, and the next attempt finds the user's
-// record.
+// Promote promotes from: it moves the record to the record of the user and client in as. It
+// always returns an error. After a successful move, the error is Retryable, and the next attempt
+// finds the user's record.
 func (w *Writer) Promote(ctx context.Context, v *View, from Entry, as codec.Fields) error {
 	to, err := w.join(ctx, v, from, rules.Identity(as))
 	if err != nil {
@@ -66,7 +66,7 @@ func (w *Writer) join(ctx context.Context, v *View, from Entry, as codec.Fields)
 	return w.Join(ctx, v, name, from, stored.Record{Fields: as})
 }
 
-// userRecord returns the name of the record of the user and client of as. If no such record
+// userRecord returns the name of the record of the user and client in as. If no such record
 // exists, userRecord returns the name under which to create the record.
 func (w *Writer) userRecord(ctx context.Context, v *View, as codec.Fields) (Name, error) {
 	for _, n := range w.Namers() {
@@ -83,7 +83,7 @@ func (w *Writer) userRecord(ctx context.Context, v *View, as codec.Fields) (Name
 	return n.Of(as), err
 }
 
-// Join adds from to the joining list of the named entry, which belongs to the user and
+// Join puts the entry from on the joining list of the named entry, which belongs to the user and
 // client of r. If the entry does not exist, Join creates the entry from r.
 func (w *Writer) Join(ctx context.Context, v *View, name Name, from Entry, r stored.Record) (Entry, error) {
 	to, err := v.Read(ctx, name)
@@ -101,9 +101,9 @@ func (w *Writer) Join(ctx context.Context, v *View, name Name, from Entry, r sto
 		if w.Properties.ReadLag == 0 {
 			return to, nil
 		}
-		// Another process has added from to the list of a record that may have been deleted
-		// since. An entry that moves to a deleted record is lost, so prove by a write that
-		// the record exists.
+		// Another process has put the entry from on the list of a record that may have been
+		// deleted since. An entry that moves to a deleted record is lost, so prove by a write
+		// that the record exists.
 		return w.Update(ctx, to, next)
 	}
 	next.Fields = rules.WithIdentity(next.Fields, r.Fields)
@@ -163,8 +163,8 @@ func (w *Writer) Complete(ctx context.Context, from, to Entry) error {
 	return w.TakeOver(ctx, to.Ref())
 }
 
-// TakeOver makes the third and the fourth swap for all entries that have moved to the
-// record that to refers to.
+// TakeOver makes the third and the fourth swap for all entries that have moved to one record.
+// The parameter to refers to that record.
 func (w *Writer) TakeOver(ctx context.Context, to stored.Ref) error {
 	v := w.View(true)
 	u, err := v.Read(ctx, Name(to.Name))
@@ -179,8 +179,9 @@ func (w *Writer) TakeOver(ctx context.Context, to stored.Ref) error {
 	return err
 }
 
-// Redirect makes the fourth swap. It replaces from, which was merged into the entry to, by a
-// redirect to that entry. The redirect keeps the IDs that find from.
+// Redirect makes the fourth swap. It replaces from, which was merged into another entry, with a
+// redirect to that entry. The parameter to refers to the other entry. The redirect keeps the IDs
+// that find from.
 func (w *Writer) Redirect(ctx context.Context, from Entry, to stored.Ref) error {
 	left := stored.Record{Fields: codec.Fields{ID: from.ID}, Born: from.Born, Alias: &to, IDs: from.IDs}
 	_, err := w.Update(ctx, from, left)
@@ -196,8 +197,8 @@ func (w *Writer) redirect(ctx context.Context, from, to Entry) {
 	}
 }
 
-// Relist adds from, which has moved to u, to the joining list of u. The list lacks from only
-// if another program has changed the list.
+// Relist puts the entry from, which has moved to u, on the joining list of u. The list lacks the
+// entry only if another program changed the list.
 func (w *Writer) Relist(ctx context.Context, u, from Entry) error {
 	next := u.Record
 	next.Joining = append(slices.Clone(next.Joining), from.Ref())

@@ -34,7 +34,7 @@ func (e *UnreadableError) Unwrap() error { return e.Err }
 var readClasses = []error{driver.ErrDenied, driver.ErrRefused, driver.ErrUnavailable, driver.ErrCorrupt}
 
 // otherErrors are the classes and the errors of package context that the reason of an
-// UnreadableError must not match. They would say that the secret is absent, that a write was
+// UnreadableError must not match. A match would mean that the secret is absent, that a write was
 // refused, or that the caller's context is done.
 var otherErrors = []error{driver.ErrNotFound, driver.ErrExists, driver.ErrConflict, context.Canceled, context.DeadlineExceeded}
 
@@ -73,7 +73,7 @@ func OfOne(err error) bool {
 		errors.Is(err, driver.ErrDenied) && !errors.Is(err, driver.ErrCredentials)
 }
 
-// OfListed converts err, which a driver has returned or yielded for the named secret, to an
+// OfListed converts err, which a driver returned or yielded for the named secret, to an
 // *UnreadableError. OfListed returns err unchanged, and err ends the iteration, if name is empty
 // or ctx is done. The same holds for an error of package context without a class. A service that
 // enforces the deadline of ctx can report the end of ctx before ctx is done.

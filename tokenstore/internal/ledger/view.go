@@ -22,9 +22,9 @@ const (
 	lastPause  = time.Second
 )
 
-// ErrLookAgain ends an attempt that would refuse the operation, or change nothing, because
-// of a View that may be out of date. Retry then calls the attempt once more without a pause,
-// with a View that reads the newest states.
+// ErrLookAgain ends an attempt that would refuse the operation, or change nothing, because of a
+// View that may be out of date. Retry then repeats the attempt once without a pause, with a View
+// that reads the newest states.
 var ErrLookAgain = errors.New("look again")
 
 type retryError struct{ err error }
@@ -35,14 +35,14 @@ func (r retryError) Unwrap() error { return r.err }
 // Again wraps err so that Retry repeats the attempt after a pause, with newer reads.
 func Again(err error) error { return retryError{err} }
 
-// Retryable reports whether err wraps an error that Again has returned.
+// Retryable reports whether err wraps an error that Again returned.
 func Retryable(err error) bool {
 	var r retryError
 	return errors.As(err, &r)
 }
 
-// Lost wraps err with Again if err matches ErrConflict, ErrExists or ErrNotFound, which mean
-// that another writer has won a compare-and-swap. It returns any other error unchanged.
+// Lost wraps err with Again if err matches ErrConflict, ErrExists or ErrNotFound. Such an error
+// means that another writer won a compare-and-swap. Lost returns any other error unchanged.
 func Lost(err error) error {
 	if isOneOf(err, driver.ErrConflict, driver.ErrExists, driver.ErrNotFound) {
 		return Again(err)
@@ -50,10 +50,10 @@ func Lost(err error) error {
 	return err
 }
 
-// Retry calls attempt until attempt returns nil or an error that is not Retryable. The first
-// View may be out of date, and later Views read the newest states. After l.Attempts attempts,
-// Retry returns an error that matches driver.ErrConflict. Once ctx is done, Retry makes no
-// further attempt, and returns the error of ctx.
+// Retry calls the function attempt until the result is nil or an error that is not Retryable.
+// The first View may be out of date, and later Views read the newest states. After l.Attempts
+// attempts, Retry returns an error that matches driver.ErrConflict. Once ctx is done, Retry
+// makes no further attempt, and returns the error of ctx.
 func (l *Ledger) Retry(ctx context.Context, op string, attempt func(*View) error) error {
 	for n := range l.Attempts {
 		if n > 0 {
@@ -92,7 +92,7 @@ type View struct {
 	l     *Ledger
 	fresh bool
 
-	than map[Name]Entry // entries that an earlier View has read; this View reads no older states
+	than map[Name]Entry // entries that an earlier View read; this View reads no older states
 
 	mu     sync.Mutex
 	known  map[Name]Entry
@@ -143,8 +143,8 @@ func (v *View) Known(name Name) (Entry, bool) {
 	return e, ok
 }
 
-// Read returns the named entry from an earlier read for v, or else reads the entry. The error
-// matches driver.ErrNotFound if the entry does not exist.
+// Read returns the named entry from an earlier read for v, or else reads the entry from the
+// driver. The error matches driver.ErrNotFound if the entry does not exist.
 func (v *View) Read(ctx context.Context, name Name) (Entry, error) {
 	v.mu.Lock()
 	e, known := v.known[name]
@@ -245,8 +245,8 @@ func (v *View) passOver(ctx context.Context, name Name, err error) error {
 }
 
 // Search concurrently reads the named entries and the entries with labels of the terms. It
-// returns all records that the entries of v hold or lead to, including entries of earlier
-// reads. Absent entries are not an error, and unreadable entries are set aside.
+// returns all records that the entries of v hold or lead to, including entries that v read
+// earlier. Absent entries are not an error, and unreadable entries are set aside.
 func (v *View) Search(ctx context.Context, names []Name, terms []Term) ([]Entry, error) {
 	errs := make([]error, len(names)+1)
 	var wait sync.WaitGroup
@@ -283,7 +283,7 @@ func (v *View) lookup(ctx context.Context, terms []Term) error {
 	return nil
 }
 
-// found adds to v a secret that a lookup has yielded, unless v has already read the secret.
+// found adds to v a secret that a look-up yielded, unless v has already read the secret.
 func (v *View) found(ctx context.Context, named driver.Named) error {
 	name := Name(named.Name)
 	if _, known := v.Known(name); known {
@@ -341,8 +341,8 @@ func (v *View) Records(ctx context.Context) ([]Entry, error) {
 	return v.dropMoved(ctx, records)
 }
 
-// dropMoved returns records without each record that was merged into another one. v may have
-// read such a record before the merge, and the other record after the merge.
+// dropMoved returns the elements of records that were not merged into another record. v may have
+// read a merged record before the merge, and the other record after the merge.
 func (v *View) dropMoved(ctx context.Context, records []Entry) ([]Entry, error) {
 	var kept []Entry
 	for _, rec := range records {
@@ -373,8 +373,8 @@ func (v *View) dropMoved(ctx context.Context, records []Entry) ([]Entry, error) 
 // errDead means that an entry leads to a deleted record. The entry also counts as deleted.
 var errDead = errors.New("moved to a record that was deleted")
 
-// maxHops is the maximum length of a chain of entries that lead to one another. A redirect
-// may lead to another redirect, if Rekey has renamed the record.
+// maxHops is the maximum length of a chain of entries that lead to one another. A redirect may
+// lead to another redirect if Rekey renamed the record.
 const maxHops = 4
 
 // Resolve returns the record that e holds or leads to. The error matches driver.ErrNotFound

@@ -30,9 +30,9 @@ func (e *ForeignError) Error() string {
 }
 
 // TryLock locks the file at path without waiting, and creates the file if necessary. It returns nil
-// and no error if the file is already locked, or was replaced meanwhile. TryLock tries to give the
-// lock file the owner of the file that about describes, unless about is nil. The caller must call
-// Unlock or Remove with a returned file.
+// and no error if the file is already locked, or was replaced meanwhile. If about is not nil,
+// TryLock tries to give the lock file the same owner as the file described by about. The caller
+// must call Unlock or Remove with a returned file.
 //
 // TryLock first removes a symbolic link at path without changing its target. If the file at
 // path has further names, TryLock removes path and returns nil and no error. The error is a
@@ -80,8 +80,8 @@ func clear(path string) error {
 // confirm reports whether f, which is locked, can be used as the lock file at its path. A former
 // holder may have removed f, and another process may have created a new lock file. If f has
 // further names, confirm removes its path and returns false. If the owner of f is not trusted,
-// confirm returns a *ForeignError. Otherwise it tries to give f the owner of the file that about
-// describes.
+// confirm returns a *ForeignError. Otherwise, confirm tries to give f the same owner as the file
+// described by about.
 func confirm(f *os.File, about fs.FileInfo) (bool, error) {
 	mine, err := f.Stat()
 	if err != nil {
@@ -109,7 +109,7 @@ func confirm(f *os.File, about fs.FileInfo) (bool, error) {
 		return false, &ForeignError{f.Name(), "belongs to another user"}
 	}
 	// InheritOwner fails if a user other than root locks the file of another user. The lock is
-	// valid nevertheless.
+	// still valid.
 	_ = InheritOwner(f, about)
 	return true, nil
 }
@@ -140,9 +140,9 @@ func Overwrite(f *os.File, data []byte) error {
 
 // Peek returns the content of the lock file at path, up to limit bytes, and reports whether the
 // file is locked. If the file is locked, data is nil. A file that does not exist counts as empty
-// and not locked. If path is, for example, a directory or a pipe, the error is a *ForeignError. On
-// Unix, Peek also fails for a symbolic link. Peek neither creates nor removes a file, but briefly
-// locks a file that is not locked.
+// and not locked. If the file is not a regular file, the error is a *ForeignError. On Unix, Peek
+// also fails for a symbolic link. Peek neither creates nor removes a file, but briefly locks a
+// file that is not locked.
 func Peek(path string, limit int64) (data []byte, locked bool, err error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|noFollow, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -152,7 +152,11 @@ func Peek(path string, limit int64) (data []byte, locked bool, err error) {
 		return nil, false, err
 	}
 	defer Unlock(f)
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, false, err
+	}
+	if !info.Mode().IsRegular() {
 		return nil, false, &ForeignError{path, "is not a regular file"}
 	}
 	free, err := tryLock(f)

@@ -14,8 +14,8 @@ import (
 func mkfifo(path string) error { return syscall.Mkfifo(path, 0o600) }
 
 // TestTryLockOwner checks that the lock file gets the owner of the store's file, and that
-// TryLock refuses the lock file of a stranger. The test needs root, because only root can change
-// the owner of a file.
+// TryLock refuses the lock file of a user that is not trusted. The test needs root, because only
+// root can change the owner of a file.
 func TestTryLockOwner(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {

@@ -69,8 +69,8 @@ func Secrets(d driver.Secrets, o *observe.Observer) driver.Secrets {
 	return secrets{d, o, d.Properties().Name}
 }
 
-// Leaser returns d as a driver.Leaser that reports its calls to o, if o observes calls. It
-// returns nil if d is not a driver.Leaser.
+// Leaser returns d as a driver.Leaser, or nil if d is not a driver.Leaser. The result reports
+// its calls to o if o observes calls.
 func Leaser(d driver.Secrets, o *observe.Observer) driver.Leaser {
 	l, ok := d.(driver.Leaser)
 	if !ok || !Calls(o) {
@@ -79,8 +79,8 @@ func Leaser(d driver.Secrets, o *observe.Observer) driver.Leaser {
 	return leaser{secrets{d, o, d.Properties().Name}, l}
 }
 
-// Sweeper returns d as a driver.Sweeper that reports its calls to o, if o observes calls. It
-// returns nil if d is not a driver.Sweeper.
+// Sweeper returns d as a driver.Sweeper, or nil if d is not a driver.Sweeper. The result reports
+// its calls to o if o observes calls.
 func Sweeper(d driver.Secrets, o *observe.Observer) driver.Sweeper {
 	s, ok := d.(driver.Sweeper)
 	if !ok || !Calls(o) {
@@ -89,8 +89,8 @@ func Sweeper(d driver.Secrets, o *observe.Observer) driver.Sweeper {
 	return sweeper{leaser{secrets{d, o, d.Properties().Name}, s}, s}
 }
 
-// Inspector returns d as a driver.Inspector that reports its calls to o, if o observes calls.
-// It returns nil if d is not a driver.Inspector.
+// Inspector returns d as a driver.Inspector, or nil if d is not a driver.Inspector. The result
+// reports its calls to o if o observes calls.
 func Inspector(d driver.Secrets, o *observe.Observer) driver.Inspector {
 	i, ok := d.(driver.Inspector)
 	if !ok || !Calls(o) {
@@ -162,7 +162,7 @@ func (s secrets) Names(ctx context.Context) iter.Seq2[string, error] {
 	return list(ctx, s, observe.OpNames, s.Secrets.Names, func(name string) string { return name })
 }
 
-// list returns the sequence that open returns, and reports each iteration as one call. An
+// list returns the sequence from the function open, and reports each iteration as one call. An
 // error that is yielded with a name concerns only the secret with that name, and is not the
 // error of the call.
 func list[T any](ctx context.Context, s secrets, op observe.Operation, open func(context.Context) iter.Seq2[T, error], name func(T) string) iter.Seq2[T, error] {
@@ -170,7 +170,7 @@ func list[T any](ctx context.Context, s secrets, op observe.Operation, open func
 		begun := time.Now()
 		ctx, ended := s.o.Call(ctx, observe.Call{Store: s.store, Operation: op})
 		var ending error
-		var away time.Duration // spent in the loop body
+		var away time.Duration // time spent in the loop body
 		defer func() { ended(observe.Called{Class: Class(ending), Took: time.Since(begun) - away}) }()
 		for v, err := range open(ctx) {
 			if err != nil && name(v) == "" {

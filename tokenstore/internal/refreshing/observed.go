@@ -18,7 +18,7 @@ type sight struct {
 	right   time.Time     // when this process last got the right and called mint; zero if never
 	asking  time.Time     // when the last call of mint began
 	asked   time.Duration // how long mint ran in total
-	late    bool          // another process has held or wanted the right, or has changed the record
+	late    bool          // another process held or wanted the right, or changed the record
 	minted  bool          // the result of mint is stored
 	written time.Time     // when the adopted state was stored
 }
@@ -38,7 +38,7 @@ func (s *sight) answered() {
 	}
 }
 
-// observed calls run, and reports the call to the Observer.
+// observed calls the method run, and reports the call to the Observer.
 func (c *call) observed(ctx context.Context) (f codec.Fields, err error) {
 	if c.Observer == nil || c.Observer.Refresh == nil {
 		return c.run(ctx)
@@ -48,7 +48,7 @@ func (c *call) observed(ctx context.Context) (f codec.Fields, err error) {
 	ended := false
 	defer func() {
 		r := c.outcome(err)
-		if !ended { // mint has panicked or ended its goroutine
+		if !ended { // mint panicked or ended its goroutine
 			r.Result, r.Class = observe.ResultUnanswered, observe.ClassServer
 		}
 		done(r)
@@ -58,7 +58,7 @@ func (c *call) observed(ctx context.Context) (f codec.Fields, err error) {
 	return f, err
 }
 
-// outcome returns the report to the Observer about a refresh that ended with err.
+// outcome returns the report for the Observer about a refresh that ended with err.
 func (c *call) outcome(err error) observe.Refreshed {
 	until := c.seen.right
 	if until.IsZero() {

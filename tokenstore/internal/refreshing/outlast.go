@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Outlast returns a context that ends when the duration while has passed since ctx was done,
-// but at the latest after the duration most. Use the context for a step that must complete
+// Outlast returns a context that outlasts ctx by the duration given by while. The context ends
+// at the latest after the duration given by most. Use the context for a step that must complete
 // even if the caller has stopped waiting.
 func Outlast(ctx context.Context, while, most time.Duration) (context.Context, context.CancelFunc) {
 	long, cancel := context.WithTimeout(context.WithoutCancel(ctx), most)

@@ -1,6 +1,6 @@
 // Package refreshing refreshes a record once for many callers. If several goroutines and
-// processes find the access token of the record expired, only one of them asks the
-// authorization server, and all of them get the result.
+// processes find that the access token of the record has expired, only one of them asks the
+// authorization server. All of them get the result.
 //
 // A refusal is an error response of the authorization server. The package defines the order
 // of the steps, the refusals that are stored, and the result for a record that changes during
@@ -80,8 +80,8 @@ func (e throttledError) Unwrap() error { return e.error }
 type State struct {
 	codec.Fields
 
-	// Refusal returns the last refusal that the store has kept, or nil. A nil Refusal means
-	// that the store has kept no refusal.
+	// Refusal returns the last stored refusal, or nil. If the field Refusal is nil, no refusal
+	// is stored.
 	Refusal func(context.Context) *stored.Failure
 
 	// Stale is set if a read of the newest state may return another state.
@@ -121,13 +121,13 @@ type Right interface {
 	// Left returns how long attempts to store the result may take.
 	Left() time.Duration
 
-	// Commit calls plan with the current state of the record. Unless Again is set in the plan,
-	// Commit stores the fields of the plan and returns the fields as stored. Commit may be
-	// called again after an error.
+	// Commit calls the function plan with the current state of the record. Unless Again is set
+	// in the plan, Commit stores the fields of the plan and returns the fields as stored. Commit
+	// may be called again after an error.
 	Commit(ctx context.Context, plan func(now codec.Fields) rules.RefreshPlan) (codec.Fields, error)
 
-	// Release releases the right, unless Commit has released the right. It stores the refusal
-	// keep for other callers, unless keep is nil or equals the refusal that Read returned.
+	// Release releases the right, unless Commit has released the right. Release stores keep, a
+	// refusal, for other callers, unless keep is nil or equals the refusal that Read returned.
 	Release(ctx context.Context, keep *stored.Failure)
 }
 
@@ -135,7 +135,7 @@ type Right interface {
 // Observer and Backend. Refresh is safe for concurrent use.
 type Engine struct {
 	Store    string        // the kind of store, for the log
-	Attempts int           // maximum number of attempts of a refresh that loses to other processes
+	Attempts int           // maximum number of attempts at a refresh that loses to other processes
 	Grace    time.Duration // how long a permanent refusal counts if the right was taken over
 	Patience time.Duration // how long a refresh repeats calls that the service throttles
 
@@ -253,8 +253,8 @@ func (c *call) sitOut(ctx context.Context, err error) error {
 
 func (c *call) fresh(f codec.Fields) bool { return rules.Fresh(f, c.stale, c.Now()) }
 
-// attempt takes the right to mint for the record, which was read as now, and refreshes the
-// record.
+// attempt takes the right to mint for the record, and refreshes the record. The parameter now is
+// the state that was last read.
 func (c *call) attempt(ctx context.Context, now State) (codec.Fields, error) {
 	if _, err := c.refused(ctx, now); err != nil {
 		if now.Stale {
@@ -281,7 +281,7 @@ func (c *call) use(ctx context.Context, right Right) (codec.Fields, error) {
 	now, err := right.Read(ctx)
 	if err != nil || c.fresh(now.Fields) {
 		c.seen.written, c.seen.late = now.Written, true
-		// A save, or the process that held the right before, has stored a fresh token.
+		// A save, or the process that held the right before, stored a fresh token.
 		return now.Fields, err
 	}
 	last, err := c.refused(ctx, now)
@@ -330,8 +330,8 @@ func (e *Engine) credentials(f codec.Fields) string {
 	return e.Digest(parts...)
 }
 
-// refused returns the last refusal that the store has kept. If that refusal applies to the
-// current credentials at this time, refused also returns the refusal as an error.
+// refused returns the last stored refusal. If that refusal applies to the current credentials at
+// this time, refused also returns the refusal as an error.
 func (c *call) refused(ctx context.Context, now State) (last *stored.Failure, err error) {
 	if now.Refusal == nil {
 		return nil, nil
@@ -343,8 +343,7 @@ func (c *call) refused(ctx context.Context, now State) (last *stored.Failure, er
 	return last, err
 }
 
-// failed returns the refusal to store after mint has failed with err, and the error of the
-// refresh.
+// failed returns the refusal to store after mint failed with err, and the error of the refresh.
 func (c *call) failed(ctx context.Context, used State, last *stored.Failure, err error) (*stored.Failure, error) {
 	keep := last
 	if a, ok := errors.AsType[refusal.Answer](err); ok {
@@ -361,9 +360,9 @@ func (c *call) failed(ctx context.Context, used State, last *stored.Failure, err
 	return keep, MintError{err}
 }
 
-// soften makes a permanent f temporary, and returns f as a refusal.Answer. After a take-over,
-// the former holder of the right may have used the credentials, and may still store new
-// tokens.
+// soften returns f as a refusal.Answer. If f is permanent, soften first makes f temporary. After
+// a take-over, the former holder of the right may have used the credentials, and may still store
+// new tokens.
 func (c *call) soften(f *stored.Failure) refusal.Answer {
 	now := c.Now()
 	if f.Permanent {
@@ -372,8 +371,8 @@ func (c *call) soften(f *stored.Failure) refusal.Answer {
 	return refusal.Answer{Code: f.Code, RetryAfter: time.UnixMilli(f.Retry).Sub(now)}
 }
 
-// commit stores minted, which mint returned for the record used. It repeats a failed attempt,
-// unless the record was deleted, the error is final, or ctx is done. The error matches
+// commit stores minted, the token that mint returned for the record in used. It repeats a failed
+// attempt, unless the record was deleted, the error is final, or ctx is done. The error matches
 // ErrNotPersisted if commit returns a token that is not stored.
 func (c *call) commit(ctx context.Context, right Right, used, minted codec.Fields) (codec.Fields, error) {
 	usable := rules.PlanRefresh(used, used, minted, c.stale, c.Now()).Fields

@@ -71,7 +71,7 @@ func (b *bulk) save(ctx context.Context, f codec.Fields) (rules.Plan, error) {
 	if n, ok := codec.IDNumber(p.ID); ok && b.next > 0 {
 		b.next = max(b.next, n+1)
 	}
-	if len(p.Absorb) > 0 { // a removal changes the indices of the rows after it
+	if len(p.Absorb) > 0 { // a removal changes the indices of later rows
 		rows, err := b.Reread(ctx)
 		if err == nil {
 			b.adopt(rows)
@@ -100,8 +100,8 @@ func (b *bulk) nextID(ctx context.Context) (string, error) {
 }
 
 // Fits returns one error for each token: the reason why the table cannot hold the token, or nil. It
-// does not compare the tokens with stored records. The ID of a token may be empty. If ctx is done
-// or Table.Fits fails, Fits returns only that error.
+// does not compare the tokens with stored records. The ID of a token may be empty. If ctx is
+// done or Table.Fits fails, errs is nil and err is the reason.
 func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) (errs []error, err error) {
 	defer s.wrap(&err, "check", "")
 	if err := ctx.Err(); err != nil {

@@ -27,7 +27,7 @@ type Inspection struct {
 	Corrupt func(err error) doctor.Finding
 }
 
-// Check checks the rows as doctor.Checker specifies, and also runs the checks in besides.
+// Check checks the rows as doctor.Checker specifies, and also runs the checks of the Inspection.
 func (s *Store) Check(ctx context.Context, opts *doctor.CheckOptions, besides Inspection) Findings {
 	return func(yield func(doctor.Finding, error) bool) {
 		o, err := opts.Complete()
@@ -140,7 +140,7 @@ func (r *Rows) merge(ctx context.Context, problems []problem) (changed bool, err
 	var gone []int
 	for _, p := range slices.DeleteFunc(slices.Clone(problems), func(p problem) bool { return !p.mergeable() }) {
 		merged[p.into] = rules.Absorb(current(p.into), current(p.other))
-		delete(merged, p.other) // an earlier merge may have changed other
+		delete(merged, p.other) // an earlier merge may have changed the record other
 		gone = append(gone, p.other)
 	}
 	if len(gone) == 0 {

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	attempts    = 10          // maximum number of attempts of a refresh while other callers replace the credentials
+	attempts    = 10          // maximum number of attempts at a refresh while other callers replace the credentials
 	releaseTime = time.Second // limit for storing a refusal and releasing the right after the caller's context is done
 
 	// Bounds of the pauses between attempts to take a lock that another process holds.

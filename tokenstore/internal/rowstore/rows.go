@@ -31,7 +31,7 @@ var derived = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`
 // with such an ID could not be migrated to them.
 func Check(f codec.Fields, newID bool) error {
 	if newID && derived().MatchString(f.ID) {
-		return fmt.Errorf("%w: the ID has the form of a derived one but is unknown", rules.ErrInvalidToken)
+		return fmt.Errorf("%w: the ID has the form of a derived ID but is unknown", rules.ErrInvalidToken)
 	}
 	if size := f.Size(); size > MaxRecord {
 		return fmt.Errorf("%w: the record has %d bytes, the limit is %d", rules.ErrTooLarge, size, MaxRecord)
@@ -66,7 +66,7 @@ type Rows struct {
 	// then newer. If Numbered is not set, a record in a later row is newer.
 	Numbered bool
 
-	// Place describes where the i-th row is stored.
+	// Place returns a description of where the i-th row is stored.
 	Place func(i int) string
 
 	records []rules.Candidate
@@ -107,12 +107,12 @@ func (r *Rows) candidate(i int, f codec.Fields) rules.Candidate {
 	return rules.Candidate{Fields: f, Updated: time.Unix(age, 0)}
 }
 
-// few is the maximum number of records among which searches never use an index.
+// few is the largest number of records for which searches never use an index.
 const few = 32
 
-// choose returns the position of the record that like describes. From the second search on, it
-// uses a search index if there are more than few records. The error is that of rules.Select, or
-// the reason why the record cannot be read.
+// choose returns the index of the record that like describes. From the second search on, it uses a
+// search index unless the number of records is at most few. The error is from rules.Select, or
+// is the reason why the record cannot be read.
 func (r *Rows) choose(like codec.Fields) (i int, err error) {
 	if len(r.records) <= few || r.searches.Add(1) == 1 {
 		i, err = rules.Select(like, r.records)

@@ -24,9 +24,9 @@ import (
 type Table interface {
 	Source
 
-	// Lock takes the right to refresh the record with the ID. It returns nil and no error if the right
-	// is already held. It returns an error if the record cannot be written, so that Refresh does not
-	// request a token that it could not store.
+	// Lock takes the right to refresh the record with the given ID. It returns nil and no error
+	// if the right is already held. It returns an error if the record cannot be written, so that
+	// Refresh does not request a token that it could not store.
 	Lock(ctx context.Context, id string) (Lock, error)
 
 	// Peek returns the note of the record, as Lock.Note does, and reports whether a process
@@ -44,32 +44,33 @@ type Table interface {
 
 	// Erased is called after a deletion. ids are the IDs of the rows that the deletion was to
 	// remove; some of these rows may not have existed, or may have changed. all is set if the
-	// deletion was for several records.
+	// deletion covered several records.
 	Erased(ctx context.Context, ids []string, all bool) error
 }
 
 // A Source reads and changes rows.
 type Source interface {
-	// Read returns at least the rows that about may describe, or all rows if about is nil. If about
-	// has a ClientID, but no ID, user or token, about describes all rows of the client. Read does not
-	// take the write lock.
+	// Read returns at least the rows that may match about, or all rows if about is nil. If about
+	// has a ClientID but no ID, user or token, all rows of the client match. Read does not take
+	// the write lock.
 	Read(ctx context.Context, about *codec.Fields) (*Rows, error)
 
-	// Update calls change under the write lock, with rows that Read would return for about. If change
-	// reports that it has changed rows, Update stores the changes. If change fails, Update stores
-	// nothing and returns the error of change. If another program has written the rows meanwhile,
-	// Update may discard the changes and call change again with the new rows.
+	// Update calls the function change under the write lock, with the rows that Read would
+	// return for about. If change reports that it changed rows, Update stores the changes. If
+	// change returns an error, Update stores nothing and returns that error. If another program
+	// writes the rows meanwhile, Update may discard the changes and call change again with the
+	// new rows.
 	Update(ctx context.Context, about *codec.Fields, change Change) error
 }
 
-// A Change changes rows, and reports whether it has changed any.
+// A Change changes rows, and reports whether it changed any.
 type Change = func(ctx context.Context, rows *Rows) (changed bool, err error)
 
 // A Lock is the right to refresh a record.
 type Lock interface {
 	Source
 
-	// Note returns the last text that SetNote has stored, or "" if there is no such text or Note
+	// Note returns the last text that SetNote stored, or "" if there is no such text or Note
 	// cannot read it.
 	Note(ctx context.Context) string
 
@@ -135,7 +136,7 @@ func New(name string, table Table, o Options) *Store {
 	return &Store{name: name, table: watched(name, table, o.Observer), o: o, engine: engine(name, o)}
 }
 
-// Wrap returns err as a *tokenstore.Error of the operation, or nil if err is nil.
+// Wrap returns err as a *tokenstore.Error for the operation, or nil if err is nil.
 func (s *Store) Wrap(op, id string, err error) error {
 	return tokenstore.NewError(op, s.name, id, err)
 }

@@ -54,8 +54,8 @@ func (s *Store) search(ctx context.Context, like codec.Fields) (*Rows, error) {
 	return s.table.Read(ctx, &like)
 }
 
-// within returns the readable records that like describes in a search, ordered by ID. It also
-// returns the indices of the damaged rows that may be such records.
+// within returns the readable records that match like in a search, ordered by ID. It also
+// returns the indices of the damaged rows that may match.
 func (r *Rows) within(like codec.Fields) (records []codec.Fields, damaged []int) {
 	for i, c := range r.records {
 		switch {
@@ -69,8 +69,9 @@ func (r *Rows) within(like codec.Fields) (records []codec.Fields, damaged []int)
 	return records, damaged
 }
 
-// undamaged returns like without the Issuer or Resource that f, a damaged row, lacks. These two
-// fields have no column, and the damage may be in the extension that holds them.
+// undamaged returns a copy of like. If f, a damaged row, lacks an Issuer or Resource, the copy
+// lacks it too. These two fields have no column, and the damage may be in the extension that
+// holds them.
 func undamaged(like, f codec.Fields) codec.Fields {
 	if f.Issuer == "" {
 		like.Issuer = ""

@@ -285,9 +285,10 @@ func (d *dealer) candidates() []candidate {
 	return records
 }
 
-// allowed implements the table under "Matching" in package tokenstore a second time, for the
-// single record c. may reports whether like may describe c. sure is false if c meets only the
-// second condition of a row. That condition applies only if no record meets the first one.
+// allowed implements the table under "Matching" in package tokenstore a second time, for one
+// record, c. The result may reports whether c may match like. The result sure is false if c
+// meets only the second condition of a row. That condition applies only if no record meets the
+// first one.
 func allowed(like token, c candidate) (may, sure bool) {
 	r := c.Fields
 	if like.ID != "" {
@@ -314,7 +315,8 @@ func allowed(like token, c candidate) (may, sure bool) {
 	return false, false
 }
 
-// naiveSelect implements the table with allowed, including the choice among several records.
+// naiveSelect implements the table by calling allowed, including the choice among several
+// records.
 func naiveSelect(like token, records []candidate) (want []int, searchable bool) {
 	row3 := like.ID == "" && like.UserName == "" && !(like.AccessToken != "" && like.ClientID == "" && like.ClientSecret == "")
 	if row3 && (like.ClientID == "" || like.GrantToken == "" && like.RefreshToken == "") {

@@ -8,8 +8,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// Fresh reports whether f has an access token that differs from stale and has not expired at
-// the time at. A token without an expiry counts as not expired.
+// Fresh reports whether f has an access token that differs from stale and has not expired. The
+// argument at is the current time. A token without an expiry counts as not expired.
 func Fresh(f codec.Fields, stale string, at time.Time) bool {
 	return f.AccessToken != "" && f.AccessToken != stale && (f.ExpiryTime == 0 || at.Before(time.UnixMilli(f.ExpiryTime)))
 }
@@ -22,8 +22,8 @@ type RefreshPlan struct {
 	// Changed is set if Fields differs from the current state of the record.
 	Changed bool
 
-	// Again is set if the token from mint does not fit the current record, and the current
-	// record has no fresh access token. The refresh must begin again with Fields.
+	// Again is set if the token from mint does not fit the current record and that record has no
+	// fresh access token. The refresh must begin again with Fields.
 	Again bool
 }
 
@@ -33,8 +33,8 @@ type RefreshPlan struct {
 // rejects.
 //
 // PlanRefresh keeps a field that was saved while mint ran, except an access token that is not
-// fresh at the time at. If now does not have the credential that mint was called with, the
-// plan contains nothing of minted.
+// fresh. The parameter at is the current time. If now does not have the credential that mint was
+// called with, the plan contains nothing from minted.
 func PlanRefresh(used, now, minted codec.Fields, stale string, at time.Time) RefreshPlan {
 	answered := minted.Extra
 	if !stillThere(used, now) {
@@ -100,7 +100,7 @@ func Lean(minted codec.Fields) (lean codec.Fields, changed bool) {
 
 // stillThere reports whether now has the credential with which used was refreshed. It returns
 // false if the ID now belongs to the record of another user or client. A record without a
-// user may have got a user and missing parts of its client while mint ran.
+// user may have received a user and missing parts of its client while mint ran.
 func stillThere(used, now codec.Fields) bool {
 	switch {
 	case !CanBecome(used, now):

@@ -107,7 +107,7 @@ func (c Client) within(other Client) bool { return c.Or(other) == other }
 // Identity returns a copy of f that has only the user and client.
 func Identity(f codec.Fields) codec.Fields { return WithIdentity(codec.Fields{}, f) }
 
-// WithIdentity returns f with its user and client replaced by those of the argument of.
+// WithIdentity returns a copy of f that has the user and client of the second argument.
 func WithIdentity(f, of codec.Fields) codec.Fields {
 	f.UserName, f.ClientID, f.Issuer, f.Resource = of.UserName, of.ClientID, of.Issuer, of.Resource
 	return f
@@ -187,8 +187,8 @@ func Select(like codec.Fields, records []Candidate) (int, error) {
 	return choose(key, matching(like, records), records)
 }
 
-// where returns the indices of the records that meet the first condition that any
-// record meets.
+// where returns the indices of the records that meet a condition. It uses the first condition
+// that at least one record meets.
 func where(records []Candidate, conditions ...func(Candidate) bool) []int {
 	for _, meets := range conditions {
 		var found []int
@@ -204,8 +204,7 @@ func where(records []Candidate, conditions ...func(Candidate) bool) []int {
 	return nil
 }
 
-// matching returns the indices of the records that like finds by the row that applies to
-// like.
+// matching returns the indices of the records that match like according to the row KeyOf(like).
 func matching(like codec.Fields, records []Candidate) []int {
 	client := func(c Candidate) bool { return ClientOf(c.Fields) == ClientOf(like) }
 	given := func(c Candidate) bool { return ClientOf(like).within(ClientOf(c.Fields)) }
@@ -239,9 +238,9 @@ func ByID(id string, records []Candidate) []int {
 		func(c Candidate) bool { return c.Former.ID })
 }
 
-// Settled reports whether c, which matches like, may be used although the search has also
-// found unreadable records. It returns false if like has a former ID of c, or has a user but
-// not the client of c. In these two cases, an unreadable record may be a better match.
+// Settled reports whether c, which matches like, may be used even though the search also found
+// unreadable records. It returns false if like has a former ID of c, or has a user but not the
+// client of c. In these two cases, an unreadable record may be a better match.
 func Settled(like codec.Fields, c Candidate) bool {
 	switch KeyOf(like) {
 	case KeyID:
@@ -253,8 +252,8 @@ func Settled(like codec.Fields, c Candidate) bool {
 	return true
 }
 
-// choose returns the index of the record to use among found, the indices of the matching
-// records.
+// choose returns the index of the record to use. The elements of found are the indices of the
+// matching records.
 func choose(key Key, found []int, records []Candidate) (int, error) {
 	if len(found) == 0 {
 		return -1, driver.ErrNotFound
@@ -297,9 +296,9 @@ func SameRecord(record, other codec.Fields) bool {
 		(record.UserName != "" && record.UserName == other.UserName || shareToken(record, other))
 }
 
-// CanBecome reports whether the record from can become part of the record into. Either both
-// records have the same user and client, or from has no user, and each part of the client of
-// from is empty or equals that of into.
+// CanBecome reports whether the record from can become part of the record into. It returns true
+// if both records have the same user and client. It also returns true if from has no user and
+// each part of its client is empty or equals that part of the client of into.
 func CanBecome(from, into codec.Fields) bool {
 	return Identity(from) == Identity(into) || from.UserName == "" && ClientOf(from).within(ClientOf(into))
 }
@@ -328,11 +327,12 @@ func Merge(record, t codec.Fields) codec.Fields {
 	return m
 }
 
-// Absorb returns the result of merging the record from into the record into. The fields of
-// the record that expires later take precedence, so that tokens that belong together stay
-// together. If into has no token, the fields of from take precedence. The result has the ID,
-// user and client of into, with empty parts of the user and client replaced by those of from.
-// If Extra is too large, the result has only the Extra of the record that takes precedence.
+// Absorb merges two records, and returns the result. The parameter into is the record that
+// remains, and from is the other record. The fields of the record that expires later take
+// precedence, so that tokens that belong together stay together. If into has no token, the
+// fields of from take precedence. The result has the ID, user and client of into, with empty
+// parts of the user and client replaced by those of from. If Extra is too large, the result has
+// only the Extra of the record that takes precedence.
 func Absorb(into, from codec.Fields) codec.Fields {
 	older, newer := from, into
 	if !HasCredential(into) || from.ExpiryTime > into.ExpiryTime {
@@ -461,8 +461,8 @@ func planCreate(t codec.Fields) (Plan, error) {
 	return Plan{Action: Create, Fields: t, Record: -1}, nil
 }
 
-// planMerge returns the plan for merging t into the record with the index into, together with
-// the records with the indices in absorb.
+// planMerge returns the plan for merging t, and the records with the indices in absorb, into
+// another record. The parameter into is the index of that record.
 func planMerge(t codec.Fields, into int, absorb []int, records []Candidate) Plan {
 	record := records[into]
 	p := Plan{Fields: record.Fields, Record: into, Absorb: absorb}
@@ -494,9 +494,9 @@ func planMerge(t codec.Fields, into int, absorb []int, records []Candidate) Plan
 	return p
 }
 
-// keep chooses, among the matching records found, the record into which a token is merged.
-// rest holds the records to absorb, which have no user and have or had the same token. The
-// error matches ErrAmbiguous.
+// keep returns the index of the record into which a token is merged. The elements of found are
+// the indices of the matching records. The result rest holds the indices of the records to
+// absorb, which have no user and have or had the same token. The error matches ErrAmbiguous.
 func keep(key Key, found []int, records []Candidate) (into int, rest []int, err error) {
 	users := ofUsers(found, records)
 	switch {

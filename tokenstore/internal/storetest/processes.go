@@ -17,8 +17,9 @@ import (
 // program.
 const env = "TOKENKEEP_STORETEST_CHILD"
 
-// Main is the body of a TestMain, and returns the exit code. If Processes has started the program,
-// Main calls child with the arguments for this process. Otherwise, Main runs the tests.
+// Main is the body of a TestMain, and returns the exit code. If Processes started the program,
+// Main calls the function child with the arguments for this process. Otherwise, Main runs the
+// tests.
 func Main(m *testing.M, child func(args []string) error) int {
 	text := os.Getenv(env)
 	if text == "" {

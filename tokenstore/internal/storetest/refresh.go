@@ -13,8 +13,9 @@ import (
 )
 
 // RefreshOnce refreshes the record with the given ID from several goroutines of one process.
-// Each call of mint adds a line to the file log, which Asked reads. RefreshOnce returns an error
-// if a refresh fails or does not return the access token of mint.
+// Each call of mint adds a line to a file, which Asked reads. The parameter log is the path of
+// that file. RefreshOnce returns an error if a refresh fails or does not return the access token
+// of mint.
 func RefreshOnce(s tokenstore.Refresher, id, log string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -47,8 +48,8 @@ func note(log string) error {
 	return errors.Join(err, f.Close())
 }
 
-// Asked checks that all processes together called mint exactly once, as recorded in the file
-// log.
+// Asked checks that all processes together called mint exactly once, as recorded in the file at
+// the path log.
 func Asked(t *testing.T, log string) {
 	t.Helper()
 	data, err := os.ReadFile(log)

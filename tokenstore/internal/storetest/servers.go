@@ -29,23 +29,23 @@ var servers = []server{
 
 func (s server) String() string { return fmt.Sprintf("<%s %s>", s.issuer, s.resource) }
 
-// A Crowd runs random operations for users of several servers with equal users, clients, codes
-// and IDs.
+// A Crowd runs random operations for several servers that have equal users, clients, codes and
+// IDs.
 type Crowd struct {
 	Store  Store
 	Random *rand.Rand
 	Bare   bool // leave out issuer and resource, so that records are mixed
 
 	Refused int      // number of operations that failed with a documented class
-	Mixed   []string // descriptions of secrets that belong to another server than their record
+	Mixed   []string // descriptions of secrets that belong to a server other than that of their record
 
 	t      *testing.T
 	issued int                // number of secrets that were issued so far
 	known  []tokenstore.Token // records that operations have returned
 }
 
-// Servers runs one random sequence of operations on s, and fails t
-// for each secret that belongs to another server than its record.
+// Servers runs one random sequence of operations on s, and fails t for each secret that belongs
+// to a server other than that of its record.
 func Servers(t *testing.T, seed uint64, steps int, s Store) {
 	t.Helper()
 	c := &Crowd{Store: s, Random: rand.New(rand.NewPCG(seed, 3))}
@@ -154,7 +154,7 @@ func (c *Crowd) step(ctx context.Context) {
 		save("save", c.full(s, user, client))
 	case 2:
 		t := c.full(s, user, client)
-		if s.issuer != "" { // without issuer and resource, the save may find a record of another server by the ID
+		if s.issuer != "" { // without an issuer and resource, the save may find a record of another server by the ID
 			t.ID = "7"
 		}
 		save("save with an ID", t)
