@@ -14,8 +14,8 @@ var forwarding = []string{"X-Forwarded-For", "X-Forwarded-Host", "Forwarded", "V
 // admit returns an error if the agent refuses a request regardless of its operation. A proxy that
 // is tricked into forwarding a request usually adds one of the headers in forwarding. A browser
 // sends Origin with each POST request from a web page. If the host name of an attacker resolves to
-// this machine, Host contains that name. admit also refuses a query: the members of a request
-// belong in the body.
+// this machine, Host contains that name. admit also refuses a URL with a query, because the members
+// of a request belong in the body.
 func (h *Handler) admit(r *http.Request) error {
 	for _, name := range forwarding {
 		if len(r.Header.Values(name)) > 0 {

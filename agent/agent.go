@@ -40,9 +40,9 @@ type Config struct {
 	// Store keeps the records.
 	Store tokenstore.TokenStore
 
-	// Initializer configures the refreshes of access tokens: Environment or OAuth2, and the other
-	// fields that apply. New ignores Initializer.Store and Initializer.Token. An EarlyExpiry of 0
-	// means 20 seconds. A nil Initializer.Logger means Logger.
+	// Initializer configures how access tokens are refreshed. Set Environment or OAuth2, and the
+	// other fields that apply. New ignores Initializer.Store and Initializer.Token. An EarlyExpiry
+	// of 0 means 20 seconds. A nil Initializer.Logger means Logger.
 	Initializer initializer.Config
 
 	// PassThrough makes the agent serve the records unchanged, without refreshing tokens.
@@ -59,7 +59,7 @@ type Config struct {
 	Clients []string
 
 	// ReadOnly disables the operations save, delete and delete_all. With ReadOnly, no operation
-	// creates a record for a one-time code or refresh token. The agent still refreshes access
+	// creates a record from a one-time code or refresh token. The agent still refreshes access
 	// tokens.
 	ReadOnly bool
 
@@ -67,16 +67,16 @@ type Config struct {
 	NoList, NoDelete bool
 
 	// MaxClients is the maximum number of records in memory; 0 means 1,000. To make room, the agent
-	// evicts the least recently requested record whose token is stored. If no token in memory is
-	// stored, a request for another record gets status 503.
+	// evicts the least recently requested record whose token is stored. If none of the tokens in
+	// memory could be stored, a request for another record gets status 503.
 	MaxClients int
 
 	// MaxRequests is the maximum number of operations in progress; 0 means 800. Requests for
 	// further operations get status 429.
 	MaxRequests int
 
-	// MaxAge is the time after which the agent reads a record in memory from the store again; 0
-	// means 5 minutes.
+	// MaxAge is the age at which the agent reads a cached record from the store again; 0 means 5
+	// minutes.
 	MaxAge time.Duration
 
 	// Timeout limits the duration of an operation; 0 means a minute. An operation continues if its
@@ -96,7 +96,7 @@ type Config struct {
 
 // A Request describes a request that has ended. A Request contains no secret, ID or user name.
 type Request struct {
-	Operation string        // the name of the operation, such as "find", or the path of the page; "" for other paths and for refused headers or queries
+	Operation string        // the name of the operation, such as "find", or the path of the page; "" for other paths and for requests refused because of a header or query
 	Status    int           // the HTTP status
 	Class     string        // the class of the error, as in the response; "" if there is no error
 	Took      time.Duration // from the call of ServeHTTP until the response is written
@@ -263,15 +263,16 @@ func (h *Handler) Close(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Limits of the function store: the number of attempts, and the pause between them. The pause is
-// longer than a second, because a Client tries to store its token at most once a second.
+// The function store makes at most lastTries attempts, with the pause lastPause between them.
+// lastPause is longer than a second, because a Client tries to store its token at most once a
+// second.
 const (
 	lastTries = 3
 	lastPause = 1100 * time.Millisecond
 )
 
-// store asks c repeatedly to store its token, until the token is stored, ctx is done, or lastTries
-// attempts failed. store reports whether the token is stored.
+// store asks c at most lastTries times to store its token, and reports whether the token is stored.
+// store stops early if ctx is done.
 func store(ctx context.Context, c *initializer.Client) bool {
 	for try := range lastTries {
 		if try > 0 {

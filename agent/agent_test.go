@@ -88,7 +88,7 @@ func (l *logs) String() string {
 	return l.b.String()
 }
 
-// failing is a driver whose Get, Fresh, Create and Update return the errors that fail has set.
+// failing is a driver whose Get, Fresh, Create and Update return the errors that fail set.
 type failing struct {
 	driver.Secrets
 
@@ -151,8 +151,8 @@ func (f *failing) Update(ctx context.Context, name string, base driver.Secret, p
 	return f.Secrets.Update(ctx, name, base, p)
 }
 
-// newWorld returns a world whose agent listens on the loopback interface. If the function change
-// is not nil, newWorld first passes the configuration to it.
+// newWorld returns a world whose agent listens on the loopback interface. If the function change is
+// not nil, newWorld first calls change with the configuration.
 func newWorld(t *testing.T, change func(*agent.Config)) *world {
 	t.Helper()
 	w := &world{t: t, doc: openAPI(t), clock: &clock{now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, logged: &logs{}}
@@ -309,7 +309,7 @@ func (w *world) saved() tokenstore.Token {
 	return t
 }
 
-// asked checks how many exchanges and refreshes the authorization server has received.
+// asked checks how many exchanges and refreshes the authorization server received.
 func (w *world) asked(exchanges, refreshes int) {
 	w.t.Helper()
 	if e, r := w.zoho.Count(zohoaccounts.Exchange), w.zoho.Count(zohoaccounts.Refresh); e != exchanges || r != refreshes {

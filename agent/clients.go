@@ -58,7 +58,7 @@ func newClients(most int) *clients {
 	return c
 }
 
-// keyOf returns the key for the description in like.
+// keyOf returns the key for the fields of like.
 func (c *clients) keyOf(like tokenstore.Token) (k key) {
 	h := hmac.New(sha256.New, c.salt[:])
 	var size [8]byte
@@ -101,7 +101,7 @@ func (c *clients) put(e *entry, keys ...key) error {
 }
 
 // makeRoom removes the least recently requested entry that does not hold an unsaved token, and
-// reports whether there was such an entry. The caller must hold c.mu.
+// reports whether it removed one. The caller must hold c.mu.
 func (c *clients) makeRoom() bool {
 	for at := c.order.Back(); at != nil; at = at.Prev() {
 		if e, ok := at.Value.(*entry); ok && !e.kept.Load() {
@@ -137,8 +137,8 @@ func (c *clients) link(e *entry, k key) {
 	c.byKey[k] = e
 }
 
-// unlink removes the key k from e. If e has no other key, unlink also removes e, unless the token
-// of e could not be stored. The caller must hold c.mu.
+// unlink removes the key k from e. If e has no other key and no unsaved token, unlink also removes
+// e. The caller must hold c.mu.
 func (c *clients) unlink(e *entry, k key) {
 	delete(c.byKey, k)
 	for i := range e.keys {
@@ -152,7 +152,7 @@ func (c *clients) unlink(e *entry, k key) {
 	}
 }
 
-// remove removes an entry.  The caller must hold c.mu. Requests that already have the entry can
+// remove removes an entry. The caller must hold c.mu. Requests that already have the entry can
 // still use it.
 func (c *clients) remove(e *entry) {
 	if e.place == nil {

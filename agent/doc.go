@@ -50,12 +50,12 @@
 //
 // A Unix socket has mode 0600. On Linux, the connecting process must also run as the agent's user
 // or as root. A TCP socket listens on the loopback interface. On Unix systems, the packets of a TCP
-// connection have a TTL of 1. If Config.Token is set, every operation needs the header
+// connection have a TTL of 1. If Config.Token is set, every operation requires the header
 // X-Tokenkeep-Token. Without Config.Token, Serve accepts only Unix sockets. The GET pages do not
-// need the header, because they reveal nothing about records. The agent refuses requests that were
-// forwarded, come from a web page, or name another host. These checks protect tokens from a server
-// that is tricked into forwarding a request, and from a web page whose host name resolves to this
-// machine.
+// require the header, because they reveal nothing about records. The agent refuses requests that
+// were forwarded, come from a web page, or name another host. These checks protect tokens from a
+// server that is tricked into forwarding a request, and from a web page whose host name resolves to
+// this machine.
 //
 // A program that passes these checks can request every record. Config.Clients, ReadOnly, NoList and
 // NoDelete restrict the records and operations.

@@ -14,7 +14,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Errors of requests that the agent itself refuses or cannot complete.
+// Errors for requests that the agent itself refuses or cannot complete.
 var (
 	errUnauthorized = errors.New("the header " + TokenHeader + " is missing or wrong")
 	errForwarded    = errors.New("the request was forwarded")
@@ -43,7 +43,7 @@ type class struct {
 }
 
 // classes lists the kinds of failure. The class of an error is the first element that the error
-// matches. Names that the command tokenkeep also uses have the same meaning in the command.
+// matches. If the command tokenkeep also uses a name, the name has the same meaning there.
 var classes = []class{
 	{errUnauthorized, "unauthorized", http.StatusUnauthorized},
 	{errForwarded, "forbidden", http.StatusBadRequest},

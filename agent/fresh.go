@@ -11,8 +11,8 @@ import (
 
 const (
 	firstPause   = time.Second      // pause between the first refusal of an OAuth client and the next attempt
-	longestPause = time.Minute      // maximum of that pause, which doubles after each refusal
-	storePause   = 30 * time.Second // pause before a record in memory is read again from an unavailable store
+	longestPause = time.Minute      // maximum pause; the pause doubles after each further refusal
+	storePause   = 30 * time.Second // if the store is unavailable, pause before a record in memory is read again
 )
 
 // fresh returns the record that like describes, with a valid access token unless PassThrough is set.
@@ -77,15 +77,15 @@ func (h *Handler) current(e *entry) bool {
 	return age < int64(h.conf.MaxAge) || e.kept.Load()
 }
 
-// begins reports whether the agent can create a record from like. The token must have a client ID
-// and a one-time code or refresh token, but no ID.
+// begins reports whether the agent can create a record from like. For this, like must have a client
+// ID and a one-time code or refresh token, but no ID.
 func begins(like tokenstore.Token) bool {
 	return like.ID == "" && like.ClientID != "" && (like.GrantToken != "" || like.RefreshToken != "")
 }
 
-// asked returns a copy of like for a look-up. The copy has neither access token nor expiry if
-// other fields identify the record. If the agent serves only one client and the copy has an ID or
-// a user name but no client ID, asked adds the client ID. If the agent does not serve the client,
+// asked returns a copy of like for a look-up. The copy has neither access token nor expiry if other
+// fields identify the record. If the agent serves only one client and the copy has an ID or a user
+// name but no client ID, asked adds the ID of that client. If the agent does not serve the client,
 // the error is errForbidden. If the token is invalid, asked returns the error from
 // tokenstore.Validate.
 func (h *Handler) asked(like tokenstore.Token) (tokenstore.Token, error) {
@@ -131,7 +131,8 @@ func away(err error) bool {
 
 // open reads or creates the record that like describes, refreshes its token if necessary, and adds
 // an entry under the key k. If a current entry for the same record is in memory, open instead adds
-// k to that entry. open returns the entry with the key k. old is the previous entry for k, or nil.
+// k to that entry. open returns the entry with the key k. The parameter old is the previous entry
+// for k, or nil.
 func (h *Handler) open(ctx context.Context, like tokenstore.Token, k key, old *entry) (*entry, error) {
 	client, err := h.client(ctx, like)
 	if err != nil {
@@ -149,7 +150,7 @@ func (h *Handler) open(ctx context.Context, like tokenstore.Token, k key, old *e
 		}
 		byID := h.clients.keyOf(id)
 		if begins(like) {
-			h.clients.forget(true, t.ID) // if the user consented again, entries in memory are outdated
+			h.clients.forget(true, t.ID) // if the user consented again, entries for the record are outdated
 		}
 		if same := h.clients.get(byID); same != nil && same.client != nil && h.current(same) && client.Persisted() {
 			h.clients.alias(same, k)
@@ -170,7 +171,7 @@ func (h *Handler) unopened(k key, old *entry, err error) (*entry, error) {
 	now := h.now()
 	switch {
 	case old != nil && old.client != nil && away(err):
-		// With this value of opened, old is current for storePause.
+		// With this value of opened, the entry remains current for storePause.
 		old.opened.Store(now.Add(storePause - h.conf.MaxAge).UnixNano())
 		return old, nil
 	case old != nil:
@@ -179,13 +180,13 @@ func (h *Handler) unopened(k key, old *entry, err error) (*entry, error) {
 	if !errors.Is(err, initializer.ErrClient) {
 		return nil, err
 	}
-	// Stores do not keep the error of a refused OAuth client, so the agent keeps the error in an
+	// Stores do not record that an OAuth client was refused, so the agent keeps the error in an
 	// entry.
 	e := &entry{failed: err, pause: firstPause}
 	if old != nil && old.failed != nil {
 		e.pause = min(2*old.pause, longestPause)
 	}
 	e.opened.Store(now.UnixNano())
-	_ = h.clients.put(e, k) // without room for the entry, the next request is sent to the authorization server
+	_ = h.clients.put(e, k) // if put fails, the next request goes to the authorization server
 	return e, err
 }

@@ -34,13 +34,12 @@ type ListenOptions struct {
 	MaxConnections int
 }
 
-// Listen listens on a local address: "unix:" and the path of a socket, or an address of the
-// loopback interface with a port, such as "127.0.0.1:2780". For any other address, Listen returns
-// an error.
+// Listen listens on a local address: "unix:" and the path of a socket, or a loopback address with a
+// port, such as "127.0.0.1:2780". For any other address, Listen returns an error.
 //
 // A Unix socket has mode 0600. Listen replaces a socket on which no process listens, such as the
 // socket of a process that was killed. If a process might be listening on the socket, or if the
-// path is that of another kind of file, Listen returns an error. On Linux, the listener refuses a
+// path names another kind of file, Listen returns an error. On Linux, the listener refuses a
 // connection to the socket unless the peer runs as the user of this process or as root. On Unix
 // systems, the packets of a TCP connection have a TTL of 1.
 func Listen(ctx context.Context, address string, opts *ListenOptions) (net.Listener, error) {
@@ -160,8 +159,8 @@ func (l *unixListener) Close() error {
 	return l.UnixListener.Close()
 }
 
-// A listener limits the connections of another listener, and answers a refused connection with
-// the reason.
+// A listener limits the number of open connections of the embedded Listener. It answers each
+// refused connection with the reason.
 type listener struct {
 	net.Listener
 
@@ -203,8 +202,8 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// refuse starts a goroutine that sends the error why to the client, and closes the connection.
-// While maxRefusals such goroutines run, refuse waits, and the kernel queues further connections.
+// refuse starts a goroutine that sends a response for the error why, and then closes c. While
+// maxRefusals such goroutines run, refuse waits, and the kernel queues further connections.
 func (l *listener) refuse(c net.Conn, why error) {
 	l.refusals <- struct{}{}
 	go func() {

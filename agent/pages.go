@@ -14,13 +14,13 @@ import (
 //go:embed openapi.json
 var document []byte
 
-// Document returns a copy of the OpenAPI document of the operations.
+// Document returns a copy of the OpenAPI document that describes the operations.
 func Document() []byte { return append([]byte(nil), document...) }
 
 var healthy = []byte(`{"status":"ok"}`)
 
-// page returns the answer for the path of a page, or nil if path is not that of a page. Pages need
-// no token, because they reveal nothing about records.
+// page returns the answer to r if path is that of a page, and nil otherwise. Pages require no
+// token, because they reveal nothing about records.
 func (h *Handler) page(r *http.Request, path string) *answer {
 	var a answer
 	switch path {

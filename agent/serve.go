@@ -12,12 +12,12 @@ import (
 	"time"
 )
 
-// Limits of a connection while no operation is running.
+// Limits for a connection while no operation is running.
 const (
 	headTime = 5 * time.Second  // for the head of a request
 	readTime = 10 * time.Second // for the whole request
 	idleTime = 2 * time.Minute  // between two requests
-	maxHead  = 8 << 10          // size of the head of a request in bytes
+	maxHead  = 8 << 10          // maximum size in bytes of the head of a request
 
 	defaultGrace = 25 * time.Second
 )
@@ -25,16 +25,16 @@ const (
 // ServeOptions configures Serve. The zero value and a nil *ServeOptions mean the
 // defaults.
 type ServeOptions struct {
-	// Grace limits the time in which requests end and tokens are stored after ctx is done or the
-	// listener fails; 0 means 25 seconds. Set a shorter Grace if the platform kills a process
-	// sooner.
+	// Grace limits the duration of the shutdown after ctx is done or the listener fails; 0 means 25
+	// seconds. During the shutdown, requests end and tokens are stored. Set a shorter Grace if the
+	// platform kills a process sooner.
 	Grace time.Duration
 }
 
-// Serve serves h on l until ctx is done or l fails. Then Serve closes l, waits for the requests in
-// progress, including refreshes, and tries again to store the unsaved tokens. If ctx was done and
-// these steps ended without an error within Grace, Serve returns nil. Otherwise Serve returns the
-// errors from l and from these steps.
+// Serve serves h on l until ctx is done or l fails. Then Serve shuts down: it closes l, waits for
+// the requests in progress, including refreshes, and tries again to store the unsaved tokens. If
+// ctx was done and the shutdown succeeded within Grace, Serve returns nil. Otherwise Serve returns
+// the errors from l and from the shutdown.
 //
 // If Config.Token is empty and l is not a Unix socket, Serve closes l and returns an error.
 func Serve(ctx context.Context, l net.Listener, h *Handler, opts *ServeOptions) error {

@@ -13,10 +13,10 @@ import (
 )
 
 // TokenFile returns the token in the named file, for Config.Token. If the file does not exist,
-// TokenFile creates the file, and its directory if necessary, with a random token of 130 bits.
-// Only the owner can read the new file. Programs that use the agent read the token from the file.
-// If the token is not valid for Config.Token, TokenFile returns an error. On Unix, TokenFile also
-// returns an error if all users can read, write or execute the file.
+// TokenFile creates the file with a random token of 130 bits, and creates its directory if
+// necessary. Only the owner can read the new file. Programs that use the agent read the token from
+// the file. If the token is not valid for Config.Token, TokenFile returns an error. On Unix,
+// TokenFile also returns an error if all users can read, write or execute the file.
 func TokenFile(name string) (tokenstore.Secret, error) {
 	err := writeToken(name)
 	if err != nil && !errors.Is(err, fs.ErrExist) {
@@ -37,7 +37,8 @@ func TokenFile(name string) (tokenstore.Secret, error) {
 	return token, checkToken(token)
 }
 
-// checkToken returns an error if token is too short or has a character that a header cannot have.
+// checkToken returns an error if token is too short or has a character that is not allowed in a
+// header.
 func checkToken(token tokenstore.Secret) error {
 	if len(token) < minToken {
 		return fmt.Errorf("agent: the token is shorter than %d characters", minToken)

@@ -68,8 +68,8 @@ func parseToken(body []byte) (tokenstore.Token, error) {
 }
 
 // textOfMember returns the text of a JSON string or, if number is set, of an integer. For null,
-// textOfMember returns "". A string with U+FFFD is an error: encoding/json decodes invalid text to
-// U+FFFD, so the token may have been changed.
+// textOfMember returns "". A string with U+FFFD causes an error, because encoding/json replaces
+// invalid text with U+FFFD, which would change a token.
 func textOfMember(raw json.RawMessage, number bool) (string, error) {
 	var text *string
 	switch {

@@ -24,7 +24,7 @@ type Options struct {
 	// Store holds the options that all backends have in common. Nil means the defaults.
 	Store *tokenstore.Options
 
-	// KMSKeyID identifies the KMS key that encrypts new records: an ARN, a key ID, or an alias.
+	// KMSKeyID is the ARN, the key ID or the alias of the KMS key that encrypts new records.
 	// Existing records keep their key. If KMSKeyID is empty, the account's key aws/secretsmanager
 	// encrypts new records.
 	KMSKeyID string
@@ -35,10 +35,11 @@ type Options struct {
 	// case.
 	Tags map[string]string
 
-	// KeepDeleted makes Delete keep the secret of a deleted record, for accounts that deny forced
-	// deletion. Delete then only stores a tombstone as the current version of the secret. A new
-	// record with the same name reuses the secret. AWS bills the secret until an operator deletes
-	// it. The earlier versions of the secret stay until Secrets Manager removes them.
+	// KeepDeleted makes Delete keep the secret of a deleted record. Set KeepDeleted if a policy
+	// denies forced deletion. Delete then only stores a tombstone as the current version of the
+	// secret. A new record with the same name reuses the secret. AWS bills the secret until an
+	// operator deletes it. The earlier versions of the secret stay until Secrets Manager removes
+	// them.
 	KeepDeleted bool
 }
 
@@ -55,10 +56,10 @@ const (
 
 // New returns a store that keeps each record in a secret. The names of the secrets begin with
 // prefix and "/". prefix has at most 150 characters, and consists of path elements joined by "/",
-// such as "oauth/crm". A path element consists of one or more ASCII letters, digits, and the
-// characters "_+=.@-".
+// such as "oauth/crm". Each path element has at least one character, and consists of ASCII letters,
+// digits and the characters "_+=.@-".
 //
-// New does no I/O, and returns an error only if an argument is invalid. client must not be nil, and
+// New does no I/O, and returns an error only if a parameter is invalid. client must not be nil, and
 // opts may be nil. The store uses the credentials, region, endpoint and retries of client.
 func New(client *secretsmanager.Client, prefix string, opts *Options) (*tokenstore.Store, error) {
 	d, err := NewDriver(client, prefix, opts)
@@ -68,8 +69,9 @@ func New(client *secretsmanager.Client, prefix string, opts *Options) (*tokensto
 	return tokenstore.New(d, cmp.Or(opts, &Options{}).Store)
 }
 
-// NewDriver returns the driver that New uses, for decorators and tests. The driver is a
-// driver.Labeler and a driver.Inspector. See New for the parameters and the error.
+// NewDriver returns the driver that New passes to tokenstore.New. NewDriver is for decorators and
+// tests. The driver implements driver.Labeler and driver.Inspector. See New for the parameters and
+// the error.
 func NewDriver(client *secretsmanager.Client, prefix string, opts *Options) (driver.Secrets, error) {
 	if client == nil {
 		return nil, errors.New("awssm: the client is nil")

@@ -37,7 +37,7 @@ type env struct {
 	testing.TB
 	server *fakeaws.Server
 	client *secretsmanager.Client
-	lag    time.Duration // the ReadLag of the server at first
+	lag    time.Duration // the initial ReadLag of the server
 	driver.Secrets
 }
 
@@ -125,7 +125,7 @@ func (e *env) holds(want driver.Secret) {
 }
 
 // operator writes text as the AWS console does, and returns the ID of the new version. The ID is
-// not derived from the previous version.
+// not derived from the ID of the previous version.
 func (e *env) operator(text string) string {
 	e.Helper()
 	out, err := e.client.PutSecretValue(e.Context(), &secretsmanager.PutSecretValueInput{SecretId: aws.String(path), SecretString: &text})
@@ -148,7 +148,7 @@ func (e *env) tags() []string {
 	return keys
 }
 
-// counts runs f. counts checks that f returns no error, and makes exactly the calls in want.
+// counts runs f, and checks that f returns no error and makes exactly the calls in want.
 func (e *env) counts(what, want string, f func() error) {
 	e.Helper()
 	e.server.Reset()
@@ -160,7 +160,7 @@ func (e *env) counts(what, want string, f func() error) {
 	}
 }
 
-// calls formats count like "CreateSecret 1, GetSecretValue 2".
+// calls returns the numbers of calls in a form such as "CreateSecret 1, GetSecretValue 2".
 func calls(count map[string]int) string {
 	var list []string
 	for operation, n := range count {
@@ -617,7 +617,7 @@ func TestFreshFollowsAChainInFewReads(t *testing.T) {
 	}
 	last := states[60]
 	for _, c := range []struct {
-		than  int // index of the argument than in states; -1 if the caller has no state
+		than  int // index in states of the caller's state; -1 if the caller has no state
 		after time.Duration
 		reads int
 	}{
@@ -973,8 +973,8 @@ func TestPolicyMinimal(t *testing.T) {
 	}
 }
 
-// exercise makes each kind of call of a driver with the permissions in document, and returns
-// the first error.
+// exercise makes each kind of call that a driver makes, with the permissions in document, and
+// returns the first error.
 func exercise(t *testing.T, document string, opts *awssm.Options) error {
 	e := newEnv(t, nil, opts)
 	if err := e.server.Policy("app", document); err != nil {

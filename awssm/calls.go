@@ -26,17 +26,18 @@ import (
 const (
 	stageCurrent = "AWSCURRENT"
 
-	batchSize    = 20 // maximum number of secrets that one BatchGetSecretValue returns
+	batchSize    = 20 // maximum number of secrets in one response to BatchGetSecretValue
 	listSize     = 100
 	filterValues = 10 // maximum number of values of one filter
 
-	// aFewBatches is the number of batches after which List reads the remaining secrets in
-	// concurrent batches. Concurrent batches require one more call for each hundred secrets.
+	// aFewBatches is the number of consecutive batches after which List reads the remaining secrets
+	// in concurrent batches. For concurrent batches, List must first list the secrets, with one
+	// call for each hundred.
 	aFewBatches = 2
 )
 
-// A service makes calls to Secrets Manager. Each method makes one call, except the methods
-// that list secrets or that explain why a secret cannot be read.
+// A service makes calls to Secrets Manager. Each method makes one call, except the methods that
+// process several secrets, and the methods that find out why a secret cannot be read.
 type service struct {
 	client *secretsmanager.Client
 	kms    string
@@ -45,7 +46,7 @@ type service struct {
 }
 
 // call makes one call with the client. If driver.Retries(ctx) is false, a throttled call fails
-// immediately. sent is the data in the request; the error does not quote sent.
+// immediately. The parameter sent is the data in the request, which the error does not quote.
 func call[In, Out any](
 	ctx context.Context, name string, do func(context.Context, *In, ...func(*secretsmanager.Options)) (*Out, error),
 	in *In, sent []byte, opts ...func(*secretsmanager.Options),
@@ -63,19 +64,19 @@ func call[In, Out any](
 	return out, nil
 }
 
-// impatiently makes a throttled call fail immediately. The client still retries other
-// failures.
+// impatiently is an option with which a throttled call fails immediately. The client still retries
+// other failures.
 func impatiently(o *secretsmanager.Options) {
 	if o.Retryer == nil {
 		return
 	}
-	// Without codes, AddWithErrorCodes returns the same Retryer as a RetryerV2.
+	// If no codes are given, AddWithErrorCodes only converts the Retryer to a RetryerV2.
 	if same, ok := retry.AddWithErrorCodes(o.Retryer).(aws.RetryerV2); ok {
 		o.Retryer = impatient{same}
 	}
 }
 
-// An impatient Retryer does not retry throttled calls.
+// An impatient is a Retryer that does not retry throttled calls.
 type impatient struct{ aws.RetryerV2 }
 
 // IsErrorRetryable implements aws.Retryer.
@@ -83,10 +84,10 @@ func (i impatient) IsErrorRetryable(err error) bool {
 	return i.RetryerV2.IsErrorRetryable(err) && !errors.Is(classify(err), driver.ErrThrottled)
 }
 
-// read returns one version of the secret at path. secret is the path or the ARN that identifies the
-// secret in the call. If id is empty, read returns the current version. Otherwise read returns the
-// version with that ID. If the version is not a record, the err field of the state says why. If the
-// secret or the version does not exist, the error matches ErrNotFound.
+// read returns one version of the secret at path. The parameter secret is the path or the ARN by
+// which the call identifies the secret. If id is empty, read returns the current version. Otherwise
+// read returns the version with that ID. If the version is not a record, the err field of the state
+// says why. If the secret or the version does not exist, the error matches ErrNotFound.
 func (s *service) read(ctx context.Context, path, secret, id string) (state, error) {
 	in := &secretsmanager.GetSecretValueInput{SecretId: &secret}
 	if id != "" {
@@ -105,16 +106,16 @@ func (s *service) read(ctx context.Context, path, secret, id string) (state, err
 	return decode(path, p, out.CreatedDate, value{out.SecretString, out.SecretBinary}), nil
 }
 
-// A vacantError means that a secret has no version, because another tool has created the
-// secret without a value.
+// A vacantError means that a secret has no version, because another tool created the secret without
+// a value.
 type vacantError struct{ arn string }
 
 // Error returns a text that names the secret.
 func (v vacantError) Error() string { return "the secret " + v.arn + " has no value" }
 
-// unvalued examines the secret if err, the error of a read, means that the version is missing.
-// If no version of the secret is current, the result matches ErrCorrupt. If the secret has no
-// version at all, the result also wraps a vacantError. Otherwise unvalued returns err, or an
+// unvalued examines the secret if err, the error that a read returned, means that the version is
+// missing. If no version of the secret is current, the result matches ErrCorrupt. If the secret has
+// no version at all, the result also wraps a vacantError. Otherwise unvalued returns err, or an
 // error matching ctx.Err() if ctx is done.
 func (s *service) unvalued(ctx context.Context, secret string, err error) error {
 	if !errors.Is(err, errNoVersion) && !errors.Is(err, errNoCurrent) {
@@ -172,8 +173,8 @@ func kept(call, asked, got string) error {
 }
 
 // put stores v as the version at the given place. The error matches ErrConflict if another writer
-// has stored a different value under that version ID. The error has the type rejected only if v was
-// not stored and will not be stored later.
+// has stored a different value under that version ID. The error is of the type rejected only if v
+// was not stored and will not be stored later.
 func (s *service) put(ctx context.Context, at place, v value) error {
 	clean := ctx.Err() != nil // call sends nothing if ctx is done
 	out, err := call(ctx, "PutSecretValue", s.client.PutSecretValue, &secretsmanager.PutSecretValueInput{
@@ -190,15 +191,16 @@ func (s *service) put(ctx context.Context, at place, v value) error {
 	return err
 }
 
-// rejected is the error of a write that was not applied and never will be.
+// A rejected error means that a write was not applied and never will be.
 type rejected struct{ error }
 
 // Unwrap returns the wrapped error.
 func (r rejected) Unwrap() error { return r.error }
 
 // cleanly returns an option for a call. At the end of the call, the option sets *clean to true if
-// the service refused every attempt, and otherwise to false. An attempt without a response, or with
-// an internal failure of the service, may have been applied even if the next attempt is refused.
+// the service refused every attempt, and otherwise to false. An attempt that got no response, or
+// failed with an internal error of the service, may have been applied even if the next attempt is
+// refused.
 func cleanly(clean *bool) func(*secretsmanager.Options) {
 	watch := middleware.InitializeMiddlewareFunc("tokenkeepRefusals", func(
 		ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler,
@@ -223,8 +225,8 @@ func (s *service) attach(ctx context.Context, arn string, tags []types.Tag) erro
 	return err
 }
 
-// detach removes the tags with the given keys from a secret. If detach returns an error, clean
-// reports whether the service has certainly refused the removal.
+// detach removes the tags with the given keys from a secret. If the removal fails, clean reports
+// whether the service certainly refused it.
 func (s *service) detach(ctx context.Context, arn string, keys []string) (clean bool, err error) {
 	clean = ctx.Err() != nil // call sends nothing if ctx is done
 	_, err = call(ctx, "UntagResource", s.client.UntagResource,
@@ -254,20 +256,20 @@ func below(prefix string) types.Filter {
 	return types.Filter{Key: types.FilterNameStringTypeName, Values: []string{prefix + "/"}}
 }
 
-// batch calls the function each with the state of every secret that matches the filters. If a
-// secret cannot be read, the err field of its state is the reason. batch leaves out secrets that
-// were deleted after the service had listed them. If the function returns an error, batch stops and
+// batch passes the state of every secret that matches the filters to the callback each. If a secret
+// cannot be read, the err field of its state is the reason. batch leaves out secrets that were
+// deleted after the service had listed them. If the callback returns an error, batch stops and
 // returns that error.
 func (s *service) batch(ctx context.Context, filters []types.Filter, each func(state) error) error {
 	return s.batches(ctx, filters, func(states []state, _ bool) error { return forEach(states, each) })
 }
 
-// errMany means that a search has more results than it reads in consecutive batches.
+// errMany means that secrets remain after the first aFewBatches batches.
 var errMany = errors.New("the search has more results")
 
-// all is like batch, but for the secrets under prefix. After the first aFewBatches batches, the
-// remaining secrets are read in concurrent batches, except secrets for whose path ours returns
-// false.
+// all is like batch, but passes the states of all secrets under the given prefix. After the first
+// aFewBatches batches, all reads the remaining secrets in concurrent batches. The concurrent
+// batches leave out secrets for whose path the function ours returns false.
 func (s *service) all(ctx context.Context, prefix string, ours func(path string) bool, each func(state) error) error {
 	filters, seen, batches := []types.Filter{below(prefix)}, map[string]bool{}, 0
 	err := s.batches(ctx, filters, func(states []state, more bool) error {
@@ -288,9 +290,10 @@ func (s *service) all(ctx context.Context, prefix string, ours func(path string)
 	return s.rest(ctx, filters, func(path string) bool { return ours(path) && !seen[path] }, each)
 }
 
-// rest calls the function each with the states of secrets that match the filters. rest leaves out
-// secrets for whose path the function wanted returns false. While rest lists the secrets in pages,
-// it reads them in concurrent batches. If the service throttles the batches, rest slows down.
+// rest passes the states of the secrets that match the filters to the callback each. rest leaves
+// out secrets for whose path the function wanted returns false. rest lists the secrets in pages,
+// and concurrently reads the listed secrets in batches. If the service throttles the batches, rest
+// slows down.
 func (s *service) rest(ctx context.Context, filters []types.Filter, wanted func(path string) bool, each func(state) error) error {
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -338,7 +341,7 @@ func (s *service) rest(ctx context.Context, filters []types.Filter, wanted func(
 	return cmp.Or(ended, ctx.Err(), <-failed)
 }
 
-// forEach calls the function each with every state until the function returns an error, and returns
+// forEach passes the states to the callback each until the callback returns an error, and returns
 // that error.
 func forEach(states []state, each func(state) error) error {
 	for _, st := range states {
@@ -349,8 +352,8 @@ func forEach(states []state, each func(state) error) error {
 	return nil
 }
 
-// batches calls the function each with the states from every call of BatchGetSecretValue. The
-// second argument reports whether the service has more results.
+// batches passes the states in each response to BatchGetSecretValue to the callback each. The
+// callback's parameter more reports whether the service has more results.
 func (s *service) batches(ctx context.Context, filters []types.Filter, each func(states []state, more bool) error) error {
 	in := &secretsmanager.BatchGetSecretValueInput{Filters: filters, MaxResults: aws.Int32(batchSize)}
 	for {
@@ -384,7 +387,7 @@ func (s *service) readAll(ctx context.Context, entries []types.SecretListEntry) 
 	out, err := call(ctx, "BatchGetSecretValue", s.client.BatchGetSecretValue, in, nil)
 	switch {
 	case err != nil && ctx.Err() == nil && ofOneSecret(err),
-		err == nil && len(out.SecretValues)+len(out.Errors) < len(entries): // some secrets are missing without a reason
+		err == nil && len(out.SecretValues)+len(out.Errors) < len(entries): // the response omits secrets without a reason
 		states, err = s.readEach(ctx, entries)
 	case err == nil:
 		states, err = s.statesOf(ctx, out)
@@ -429,17 +432,17 @@ func (s *service) unread(ctx context.Context, e types.APIErrorType) state {
 	return state{path: pathOf(id), err: fmt.Errorf("BatchGetSecretValue: %s: %w", pathOf(id), err)}
 }
 
-// ofOneSecret reports whether err, the error of a batch, may concern only one secret of the batch.
-// Secrets Manager returns such errors together with the values of the other secrets. In LocalStack
-// 4.14.0, the whole call fails if PutSecretValue has stored a binary version (InternalError,
-// "Object of type bytes is not JSON serializable"). The whole call also fails if a secret has no
-// value or is marked for deletion.
+// ofOneSecret reports whether err, the error that a batch returned, may concern only one secret of
+// the batch. Secrets Manager returns such errors together with the values of the other secrets. In
+// LocalStack 4.14.0, the whole call fails if PutSecretValue has stored a binary version
+// (InternalError, "Object of type bytes is not JSON serializable"). The whole call also fails if a
+// secret has no value or is marked for deletion.
 func ofOneSecret(err error) bool {
 	var answer smithy.APIError
 	return errors.Is(err, driver.ErrNotFound) || errors.As(err, &answer) && answer.ErrorCode() == "InternalError"
 }
 
-// oneByOne is like batches, but reads each secret with a separate GetSecretValue.
+// oneByOne is like batches, but reads each secret with a separate call of GetSecretValue.
 func (s *service) oneByOne(ctx context.Context, filters []types.Filter, each func(states []state, more bool) error) error {
 	for page, err := range s.pages(ctx, &secretsmanager.ListSecretsInput{Filters: filters, MaxResults: aws.Int32(batchSize)}) {
 		if err != nil {
@@ -456,7 +459,7 @@ func (s *service) oneByOne(ctx context.Context, filters []types.Filter, each fun
 	return nil
 }
 
-// readEach is like readAll, but reads each secret with a separate GetSecretValue.
+// readEach is like readAll, but reads each secret with a separate call of GetSecretValue.
 func (s *service) readEach(ctx context.Context, entries []types.SecretListEntry) ([]state, error) {
 	var states []state
 	for st, err := range driverkit.Fetch(ctx, entries, s.readListed) {
@@ -481,8 +484,8 @@ func (s *service) readListed(ctx context.Context, e types.SecretListEntry) (stat
 	return st, nil
 }
 
-// pathOf returns the name of a secret, given its ARN, which ends in "-" and six characters. pathOf
-// returns any other string unchanged.
+// pathOf returns the name of the secret with the given ARN, in which "-" and six characters follow
+// the name. If the string is not an ARN, pathOf returns the string unchanged.
 func pathOf(id string) string {
 	_, path, ok := strings.Cut(id, ":secret:")
 	if !ok {

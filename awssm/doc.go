@@ -54,10 +54,11 @@
 //	  ]
 //	}
 //
-// IAM cannot limit the last two actions to a prefix. The role can therefore read the names and tags
-// of all secrets in the account, but values only under the prefix. The policy for "oauth/crm" also
-// covers the secrets under "oauth/crm/eu". To separate the roles of two stores, choose prefixes
-// such as "oauth/crm" and "oauth/crm-eu", neither of which is a path prefix of the other.
+// IAM cannot limit the actions in the last statement to a prefix. The role can therefore read the
+// names and tags of all secrets in the account, but can read values only under the prefix. The
+// policy for "oauth/crm" also covers the secrets under "oauth/crm/eu". To separate the roles of two
+// stores, choose prefixes such as "oauth/crm" and "oauth/crm-eu", neither of which is a path prefix
+// of the other.
 //
 // # Storage
 //
@@ -72,15 +73,15 @@
 // followed by the encoded record. A record is stored as binary if it is not valid UTF-8 or would be
 // too long with the first line. The driver reads every binary value as a record.
 //
-// Searches find a record by its tags. The value of such a tag is the time at which a write added
-// the tag. The key of the tag holds one label of the record (see driver.Label):
+// Searches find a record by the tags that the driver adds. The value of such a tag is the time at
+// which a write added the tag. The key represents one label of the record (see driver.Label):
 //
 //	tokenkeep:<kind>:<digest>:<nonce>
 //
-// CreateSecret adds the tags of a new record. Update adds the tags of new labels before the new
-// state is stored, and removes the tags of replaced labels afterwards. If the service refuses a
-// write, the driver removes the tags that only this write added. If the outcome of a write is
-// unknown, the tags of the write stay for the next write over the same state.
+// CreateSecret adds the tags of a new record. Update adds the tags of new labels before it stores
+// the new state, and removes the tags of replaced labels afterwards. If the service refuses a
+// write, the driver removes the tags that no other write added. If the outcome of a write is
+// unknown, the tags of the write stay, and the next write over the same state can reuse them.
 //
 // Names and tags appear in CloudTrail and in lists. The driver writes no token and no user name
 // into names and tags. The digests in names and tags are keyed with the NameKey and IndexKeys of
@@ -94,9 +95,9 @@
 // service still stores only one version.
 //
 // Delete first replaces the record with a tombstone, which is a value with a different first line.
-// The service then refuses every other write over the same version. After that, Delete deletes the
-// secret without a recovery window. The next secret with that name has a different ARN. Update and
-// Delete name the secret by ARN, so a writer that has read the deleted record cannot change the
+// The service then refuses every other write over the replaced version. After that, Delete deletes
+// the secret without a recovery window. The next secret with that name has a different ARN. Update
+// and Delete name the secret by ARN, so a writer that has read the deleted record cannot change the
 // next secret. While the service is deleting a secret with the same name, Create waits, usually for
 // a few seconds and at most for two minutes.
 //
@@ -123,8 +124,8 @@
 //	List      1 for each twenty secrets; beyond forty secrets, 1 more for each hundred
 //	Names     1 for each hundred secrets
 //
-// Update and Delete first make the calls of Fresh if the driver has not read or written the base
-// within the last hour. The client controls retries, pauses and timeouts.
+// Update and Delete first make the same calls as Fresh if the driver has not read or written the
+// base within the last hour. The client controls retries, pauses and timeouts.
 //
 // # Cost
 //
@@ -141,13 +142,14 @@
 // writes a second. The client retries throttled calls. By default, the client makes at most three
 // attempts.
 //
-// A secret has at most 50 tags: the tags of the record, of Options.Tags, and of writes in progress.
-// If there is no room for a tag, a write removes the tags of earlier states. The write also removes
-// each tag that is over an hour old and belongs to neither the old nor the new state. If there is
-// still no room, the write stores the record without the tag, and lists the label in the first line
-// of the secret's value. A binary value lists no label. Searches by that label then miss the
-// record. Look-ups by user and client, or by an ID that SaveToken has chosen, still find the
-// record. The next write tries to add the tag, and Check reports and repairs the missing tag.
+// A secret has at most 50 tags, including the tags in Options.Tags and the tags of writes in
+// progress. If there is no room for a tag, a write removes the tags of earlier states. The write
+// also removes each tag that is over an hour old and belongs to neither the old nor the new state.
+// If there is still no room, the write stores the record without the tag, and lists the missing
+// label in the first line of the secret's value. A binary value lists no label. Searches by the
+// missing label do not find the record. Look-ups by user and client, or by an ID that SaveToken
+// chose, still find the record. The next write tries to add the tag, and Check reports and repairs
+// the missing tag.
 //
 // Secrets Manager keeps 100 versions of a secret, including all versions of the last 24 hours. The
 // service therefore accepts about 100 writes of a record in a day. A refresh takes two writes, one
@@ -167,29 +169,29 @@
 // The documentation also does not state whether the service checks a write against the latest
 // state. This package relies on two properties. If two calls create a secret with the same name,
 // the service refuses one of them. If two calls store different values under the same version ID,
-// the service refuses one of them. The package also expects that a version can be read by its ID as
-// soon as it is written, because a version never changes. If a read does not find the version yet,
-// writers wait and retry.
+// the service refuses one of them. Because a version never changes, the package also expects that a
+// new version can be read by its ID immediately. If a read does not find the version yet, writers
+// wait and retry.
 //
 // While the service lags, a reader may see a replaced state or a deleted record, or miss a new
 // record. The service refuses a write over a replaced state, and the store then calls Fresh. Stores
 // also call Fresh before they report that a record does not exist. Fresh may begin with a stale
 // read by name, but then looks for the last version by ID. The IDs of a secret's first version and
-// of all following versions are known in advance. A stale read causes waiting and additional reads,
-// but never the loss of a record.
+// of all following versions are known in advance. A lag can cause waiting and further calls, but
+// never the loss of a record or an update.
 //
 // The service may remove a version that is a day old if 100 later versions exist. A writer that was
-// suspended for that long could write the version after its base a second time, and so replace
-// newer versions. Therefore a base is valid for only an hour.
+// suspended for a day could write the version after its base a second time, and so replace newer
+// versions. A base is therefore valid for only an hour.
 //
 // # Errors
 //
-// If the service refuses a call because of the state of the secret, its tags, a tag policy or a KMS
-// key, the error matches tokenstore.ErrRefused. Examples are a replica, a secret that another
-// service manages, and a disabled key. If a permission is missing, the error matches
-// tokenstore.ErrDenied. If the address or the certificate of the server is wrong, the error matches
-// tokenstore.ErrRefused. An error about expired or unknown credentials also matches
-// driver.ErrCredentials. If a call is throttled, the error matches tokenstore.ErrThrottled.
+// If the service refuses a call because of the secret's state or tags, a tag policy, or a KMS key,
+// the error matches tokenstore.ErrRefused. Examples are a replica, a secret that another service
+// manages, and a disabled key. If a permission is missing, the error matches tokenstore.ErrDenied.
+// If the address or the certificate of the server is wrong, the error matches
+// tokenstore.ErrRefused. An error about expired or unknown credentials matches tokenstore.ErrDenied
+// and driver.ErrCredentials. If a call is throttled, the error matches tokenstore.ErrThrottled.
 // DecryptionFailure and EncryptionFailure match tokenstore.ErrUnavailable, because KMS may have
 // throttled the request. If the text of such an error names the state of the key, the error matches
 // tokenstore.ErrRefused instead.
@@ -210,12 +212,12 @@
 // # Other programs
 //
 // A write by the AWS command line or by a rotation function creates a version whose ID is not
-// derived from the previous version. If the content of that version has the form that this package
-// writes, stores read the version as a record. Otherwise the errors of reads match
-// tokenstore.ErrCorrupt, and writers that read the version do not overwrite it. A writer that has
-// read the previous state does not detect the foreign version, because a call cannot have a
-// condition on the label AWSCURRENT. The write of that writer succeeds, and the foreign version
-// becomes AWSPREVIOUS.
+// derived from the ID of the previous version. If the content of that version has the form that
+// this package writes, stores read the version as a record. Otherwise reads of the version fail
+// with an error matching tokenstore.ErrCorrupt, and a writer that has read the version does not
+// overwrite it. A writer that has read the previous state does not detect the foreign version,
+// because a call cannot have a condition on the label AWSCURRENT. The write of that writer
+// succeeds, and the foreign version becomes AWSPREVIOUS.
 //
 // If an operator moves AWSCURRENT back to an earlier version, readers see that version. The next
 // write finds the later versions, replaces the last of them, and so undoes the rollback. To roll

@@ -30,25 +30,24 @@ const (
 	// of ListSecrets.
 	listLag = 5 * time.Minute
 
-	// baseLife is how long a version can be used as a base after the driver has read or written the
-	// version. The service keeps the next version for at least 24 hours. While the next version
-	// exists, the service refuses a second write over the same base.
+	// baseLife is the time for which a version can be used as a base after the driver has read or
+	// written the version. The service keeps the next version for at least 24 hours. While the next
+	// version exists, the service refuses a second write over the same base.
 	baseLife = time.Hour
 
-	// justRead is the maximum age of a read or write on which Fresh relies. After such a read or
-	// write, Fresh makes no read by name, and begins with the version after the one that was read
-	// or written.
+	// justRead is the maximum age of a read or write on which Fresh relies. If the driver has read
+	// or written a version within that time, Fresh makes no read by name, and begins with the next
+	// version.
 	justRead = time.Second
 
-	// labelBatch is the number of replaced labels that a record collects before one UntagResource
-	// removes them. A refresh replaces about one label, so about one refresh in ten removes
-	// labels.
+	// labelBatch is the number of replaced labels that a record collects before one call of
+	// UntagResource removes them. A refresh replaces about one label, so about one refresh in ten
+	// removes labels.
 	labelBatch = 10
 
-	// labelLife is the age up to which a tag that no record lists may belong to a write in
-	// progress. A write that has spent more than labelLife/2 on its labels fails; the other half
-	// allows for differences between clocks. An abandoned tag stays on the secret for at least
-	// labelLife.
+	// labelLife is the age above which a tag that no record uses counts as abandoned. A younger tag
+	// may belong to a write in progress. A write that takes more than labelLife/2 to add its labels
+	// fails; the other half allows for differences between clocks.
 	labelLife = time.Hour
 
 	// cleanup is the maximum time for which a write waits for one removal of tags.
@@ -118,7 +117,7 @@ func (s *secrets) secret(st state) (driver.Secret, error) {
 }
 
 // sighted records that the driver has just read or written the version at the given place, and
-// returns that version. lacks holds the labels for which the secret has no room.
+// returns that version. The secret has no room for the labels in lacks.
 func (s *secrets) sighted(at place, lacks []driver.Label) driver.Version {
 	return s.sightedAt(time.Time{}, at, lacks)
 }
@@ -134,8 +133,8 @@ func (s *secrets) sightedAt(when time.Time, at place, lacks []driver.Label) driv
 }
 
 // Fresh implements driver.Secrets. Fresh follows the chain of versions to the last version. If the
-// driver has just read or written the state than, the chain begins with that state. Otherwise the
-// chain begins with the state that a read by name returns. If than is zero and Get has just
+// driver has just read or written the caller's state, Fresh begins with that state. Otherwise Fresh
+// begins with the state that a read by name returns. If the caller has no state, and Get has just
 // reported that the record does not exist, Fresh first reads the first version by ID.
 func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (driver.Secret, error) {
 	switch path := s.path(name); {
@@ -156,9 +155,10 @@ func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (d
 	return s.secret(st)
 }
 
-// after returns the newest state in the chain of the state than. The newest state may be than
-// itself. The second result is false if than has no data, or if the driver has not read or written
-// that state within justRead. It is also false if the newest state is unreadable or has no data.
+// after returns the newest state in the chain that contains the caller's state. The newest state
+// may be the caller's state itself. The second result is false if the caller's state has no data,
+// or if the driver has not read or written that state within justRead. The second result is also
+// false if the newest state is unreadable or has no data.
 func (s *secrets) after(ctx context.Context, path string, than driver.Secret) (driver.Secret, bool) {
 	at, ok := parse(than.Version)
 	if !ok || than.Data == nil {
@@ -182,14 +182,14 @@ func (s *secrets) after(ctx context.Context, path string, than driver.Secret) (d
 	return now, err == nil
 }
 
-// errGone means that the service has deleted the secret of a state.
+// errGone means that the secret to which a state belongs was deleted.
 var errGone = errors.New("the secret is gone")
 
-// newest returns the newest state that reads can prove to exist. The state may be a tombstone.
-// than is the newest version that the caller has seen, or "". The error matches ErrNotFound if
-// the secret does not exist, and ErrCorrupt if the secret has no current version. Reads by name
-// may lag, but reads by version ID are not known to lag. If a read by version ID does lag, the
-// service refuses a write over the state that newest returns.
+// newest returns the newest state that reads can prove to exist. The state may be a tombstone. The
+// parameter than is the newest version that the caller has seen, or "". The error matches
+// ErrNotFound if the secret does not exist, and ErrCorrupt if the secret has no current version.
+// Reads by name may lag, but reads by version ID are not known to lag. If a read by version ID does
+// lag, the service refuses a write over the state that newest returns.
 func (s *secrets) newest(ctx context.Context, name string, than driver.Version) (state, error) {
 	path := s.path(name)
 	st, err := s.read(ctx, path, path, "")
@@ -211,10 +211,10 @@ func (s *secrets) newest(ctx context.Context, name string, than driver.Version) 
 	}
 }
 
-// end returns the last state of the chain that contains st. If than is in another chain of the same
-// secret, end returns the younger of the last states of the two chains. There are two chains if
-// another tool has written a version whose ID is not derived from the previous version. The error
-// matches errGone if the secret of st was deleted.
+// end returns the last state of the chain that contains st. If the caller's version, than, is in
+// another chain of the same secret, end compares the last states of the two chains, and returns the
+// younger of the two. There are two chains if another tool has written a version whose ID is not
+// derived from the ID of the previous version. The error matches errGone if the secret was deleted.
 func (s *secrets) end(ctx context.Context, st state, than driver.Version) (state, error) {
 	known, ok := parse(than)
 	if !ok || known.arn != st.arn || known == st.place {
@@ -230,7 +230,7 @@ func (s *secrets) end(ctx context.Context, st state, than driver.Version) (state
 	other, err := s.read(ctx, st.path, known.arn, known.id)
 	switch {
 	case errors.Is(err, errNoVersion):
-		return end, nil // the service has removed the old version than
+		return end, nil // the service has removed the caller's version
 	case errors.Is(err, driver.ErrNotFound):
 		return state{}, errGone
 	case err != nil:
@@ -298,7 +298,7 @@ func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (v 
 				unseen++
 			}
 			if unseen == 10 && err == nil {
-				err = fmt.Errorf("%w: %s", driver.ErrExists, path) // no read has shown the existing secret
+				err = fmt.Errorf("%w: %s", driver.ErrExists, path) // CreateSecret finds a secret that no read shows
 			}
 		}
 		return v != "", err
@@ -309,10 +309,10 @@ func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (v 
 	return v, err
 }
 
-// succeed handles the error exists, which CreateSecret returns if the name is in use. If the secret
-// holds a record, succeed returns that error. If the secret holds a tombstone to be kept, succeed
-// stores the new record as the next version. If the secret holds any other tombstone, succeed
-// deletes the secret. If Create must retry, succeed returns neither a version nor an error.
+// succeed handles a name that is in use. The parameter exists is the error that CreateSecret
+// returned. If the secret holds a record, succeed returns that error. If the secret holds a
+// tombstone to be kept, succeed stores the new record as the next version. If the secret holds any
+// other tombstone, succeed deletes the secret. If Create must retry, succeed returns "" and nil.
 func (s *secrets) succeed(ctx context.Context, name string, p driver.Payload, labels issued, exists error) (driver.Version, error) {
 	st, err := s.newest(ctx, name, "")
 	switch {
@@ -332,10 +332,10 @@ func (s *secrets) succeed(ctx context.Context, name string, p driver.Payload, la
 	return v, err
 }
 
-// evict deletes the secret at path if the secret is scheduled for deletion, without waiting for the
-// end of the recovery window. scheduled is the error that CreateSecret returned. evict deletes by
-// ARN, because another process may have created a new secret at path in the meantime. With
-// KeepDeleted, evict does not delete the secret, and returns an error matching ErrUnavailable.
+// evict deletes the secret at path immediately if the secret is scheduled for deletion. The
+// parameter scheduled is the error that CreateSecret returned. evict deletes by ARN, because
+// another process may have created a new secret at path in the meantime. With KeepDeleted, evict
+// does not delete the secret, and returns an error matching ErrUnavailable.
 func (s *secrets) evict(ctx context.Context, path string, scheduled error) error {
 	out, err := s.describe(ctx, path)
 	switch {
@@ -368,9 +368,9 @@ type base struct {
 }
 
 // base returns the version v as the base of a write. If the driver has not read or written v within
-// baseLife, base reads the newest state, because the service may have removed the version after v
-// in the meantime, and would then accept a second write over v. After such a read, the error
-// matches ErrConflict if v is not the newest version, and ErrNotFound if the secret does not exist.
+// baseLife, the service may have removed the version after v, and would then accept a second write
+// over v. In this case, base reads the newest state, and the error matches ErrConflict if v is not
+// the newest version, or ErrNotFound if the secret does not exist.
 func (s *secrets) base(ctx context.Context, name string, v driver.Version) (base, error) {
 	at, ok := parse(v)
 	if !ok {
@@ -389,12 +389,12 @@ func (s *secrets) base(ctx context.Context, name string, v driver.Version) (base
 	return base{at, st.lacks}, nil
 }
 
-// A change is one replacement of a state.
+// A change is one write that replaces a state.
 type change struct {
 	base
 	path    string
 	old     []driver.Label // labels of the base
-	spare   []driver.Label // labels of earlier states only; the write removes these labels concurrently with the commit
+	spare   []driver.Label // labels that only earlier states have; the write removes them concurrently with the commit
 	issued  issued         // the new labels that the pool has issued
 	creates bool           // whether the base is a tombstone
 	begun   time.Time
@@ -428,9 +428,9 @@ func spare(base driver.Secret, p driver.Payload) []driver.Label {
 	return driverkit.Without(base.Former, slices.Concat(p.Labels, p.Former))
 }
 
-// label adds labels to the secret of c. held holds the labels that must stay on the secret. label
-// returns the labels for which the secret has no room. The caller lists these labels in the first
-// line of the record.
+// label adds labels to the secret of c. The labels in held must stay on the secret. label returns
+// the labels for which the secret has no room. The caller lists these labels in the first line of
+// the value.
 func (s *secrets) label(ctx context.Context, c change, labels, held []driver.Label) (lacks []driver.Label, err error) {
 	if len(labels) == 0 {
 		return nil, nil
@@ -443,7 +443,7 @@ func (s *secrets) label(ctx context.Context, c change, labels, held []driver.Lab
 	if ctx.Err() != nil {
 		return nil, unknown
 	}
-	used := 0 // number of existing tags that are not among labels
+	used := 0 // number of tags on the secret, except those for the labels to be added
 	if unknown == nil {
 		used = len(out.Tags) - len(labels) + len(driverkit.Without(labels, labelsOf(out.Tags)))
 	}
@@ -489,8 +489,8 @@ func (s *secrets) tidy(ctx context.Context, c change, abandoned []driver.Label) 
 	return len(abandoned), nil
 }
 
-// unlabel removes labels. unlabel ignores failures, because remaining labels do no harm. kept
-// reports whether the service certainly refused the removal, so that all labels stay.
+// unlabel removes labels. unlabel ignores failures, because remaining labels do no harm. The result
+// kept reports whether the service certainly refused the removal. In this case, all labels stay.
 func (s *secrets) unlabel(ctx context.Context, arn string, labels []driver.Label) (kept bool) {
 	if len(labels) == 0 {
 		return false
@@ -501,10 +501,10 @@ func (s *secrets) unlabel(ctx context.Context, arn string, labels []driver.Label
 	return kept
 }
 
-// takeBack removes the labels that a failed write added, provided that the service certainly
-// refused the write and no other write can use these labels. err is the error of the write. The
-// pool keeps labels that may remain on the secret and that a later write over the same base can
-// reuse.
+// takeBack removes the labels that a failed write added, if the service certainly refused the write
+// and no other write can use these labels. The parameter err is the error that the write returned.
+// If labels may remain on the secret, and a later write over the same base can reuse them, the pool
+// keeps them.
 func (s *secrets) takeBack(ctx context.Context, c change, err error) {
 	var unused, used []driver.Label
 	for l, first := range c.issued {
@@ -524,10 +524,10 @@ func (s *secrets) takeBack(ctx context.Context, c change, err error) {
 	case !conflict:
 		s.pool.leave(c, used)
 	}
-	// A used label stays, because an earlier write over this base may have succeeded with the label
-	// even though its response was lost. A label whose removal was requested may disappear at any
-	// later time. No write uses such a label again, unless the service has certainly refused the
-	// removal.
+	// A used label stays, because an earlier write over this base may have used the label and
+	// succeeded, even though the response was lost. A label whose removal was requested may
+	// disappear at any later time. No write uses such a label again, unless the service certainly
+	// refused the removal.
 	if kept := s.unlabel(ctx, c.arn, unused); kept && !conflict {
 		s.pool.leave(c, unused)
 	}
@@ -597,12 +597,12 @@ func (s *secrets) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 	})
 }
 
-// errEnded means that the loop over records has ended.
+// errEnded ends a search after the caller's loop has ended.
 var errEnded = errors.New("the loop has ended")
 
-// records yields, without repetition, each record that search finds. For an unreadable secret,
-// records yields the name and an error. records leaves out tombstones, and secrets under deeper
-// prefixes, which the filter for the prefix also matches.
+// records yields each record that the function search finds, and yields no record twice. For an
+// unreadable secret, records yields the name and an error. records leaves out tombstones, and
+// secrets under deeper prefixes, which the filter for the prefix also matches.
 func (s *secrets) records(search func(each func(state) error) error) iter.Seq2[driver.Named, error] {
 	return driverkit.Seq(func(yield func(driver.Named, error) bool) error {
 		yielded := map[string]bool{}

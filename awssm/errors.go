@@ -46,8 +46,8 @@ var (
 	errNoCurrent = errors.New("no current version")
 )
 
-// errCredentials is the class of an error about the credentials themselves rather
-// than their permissions.
+// errCredentials is the class of an error about the credentials themselves, rather than about a
+// missing permission.
 var errCredentials = fmt.Errorf("%w: %w", driver.ErrDenied, driver.ErrCredentials)
 
 // codes maps error codes to classes. The codes in credentialCodes have the class errCredentials.
@@ -64,7 +64,7 @@ var codes = map[string]error{
 	"OptInRequired":                    driver.ErrDenied,
 	"PublicPolicyException":            driver.ErrRefused,
 
-	// Refusals because of the state of the secret, its tags, its key or the form of the request.
+	// Refusals because of the form of the request, or because of the secret's state, tags or key.
 	// Examples are a replica, a managed secret, system tags and a key that is pending deletion.
 	// InvalidRequestException is also the error for a deleted secret: see deletionTexts.
 	"InvalidAction":                  driver.ErrRefused,
@@ -79,7 +79,7 @@ var codes = map[string]error{
 	"ValidationException":            driver.ErrRefused,
 
 	// Temporary failures. LimitExceededException means that the secret has too many versions from
-	// the last day; callError handles the permanent limit of CreateSecret.
+	// the last day; callError handles the permanent limit on CreateSecret.
 	// InvalidNextTokenException means that the list has changed. EncryptionFailure and
 	// DecryptionFailure may be due to throttling, unless the text contains one of keyTexts.
 	"DecryptionFailure":         driver.ErrUnavailable,
@@ -111,7 +111,7 @@ var credentialCodes = []string{
 	"MissingAuthenticationTokenException", "RequestExpired", "SignatureDoesNotMatch", "UnrecognizedClientException",
 }
 
-// textFetch is part of the text of the SDK's error for credentials that the SDK could not fetch.
+// textFetch is part of the text of the error that the SDK returns if it cannot fetch credentials.
 // That error has no specific type.
 const textFetch = "get credentials: "
 
@@ -149,8 +149,8 @@ func isTLS(err error) bool {
 	return errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, new(tls.RecordHeaderError))
 }
 
-// classifyAnswer returns the class of err, which wraps the error response in answer, or nil if err
-// has no class.
+// classifyAnswer returns the class of err, or nil if err has no class. The parameter answer is the
+// error response that err wraps.
 func classifyAnswer(err error, answer smithy.APIError) error {
 	code, text := answer.ErrorCode(), strings.Join(strings.Fields(answer.ErrorMessage()), " ")
 	says := func(t string) bool { return strings.Contains(text, t) }
@@ -192,7 +192,7 @@ func classifyStatus(code string, status int) error {
 	return nil
 }
 
-// statusOf returns the HTTP status in err, or 0 if err has none.
+// statusOf returns the HTTP status in err, or 0 if err contains no HTTP status.
 func statusOf(err error) int {
 	var response *smithyhttp.ResponseError
 	if errors.As(err, &response) {
@@ -215,7 +215,7 @@ func refusal(err error) bool {
 }
 
 // callError converts an error from the client to an error of the driver, as driverkit.CallError
-// does. The result does not quote the data in sent.
+// does. The result does not quote sent, the data in the request.
 func callError(ctx context.Context, call string, err error, sent []byte) error {
 	if call == "CreateSecret" && errors.As(err, new(*types.LimitExceededException)) {
 		err = quotaError{err} // a limit on the secrets of an account, which only an operator can raise
@@ -228,8 +228,8 @@ func callError(ctx context.Context, call string, err error, sent []byte) error {
 // proxy sent it.
 var errUnreadable = errors.New("the answer is not in Secrets Manager's form")
 
-// presentable returns a replacement for err that quotes neither the data in sent nor a response
-// that could not be parsed. An error from a decoder quotes the input.
+// presentable returns a replacement for err. The replacement quotes neither sent, the data in the
+// request, nor a response that could not be parsed. An error from a decoder may quote the response.
 func presentable(call string, err error, sent []byte) error {
 	var answer smithy.APIError
 	var response *smithyhttp.ResponseError
@@ -253,8 +253,8 @@ func presentable(call string, err error, sent []byte) error {
 }
 
 // broken returns the transport's own error if the connection broke during the response, and nil
-// otherwise. The transport's error does not quote the response, but the decoder's error, which
-// wraps it, may do so.
+// otherwise. The transport's error does not quote the response. The decoder's error, which wraps
+// the transport's error, may quote the response.
 func broken(err error) error {
 	var response *smithyhttp.ResponseError
 	var network net.Error
@@ -271,7 +271,7 @@ func broken(err error) error {
 	return nil
 }
 
-// A shown is an error from the client whose text is a single line.
+// A shown wraps an error from the client. The text of a shown is a single line.
 type shown struct{ err error }
 
 // Error returns the text of the client's error as a single line.

@@ -62,8 +62,8 @@ func (s *secrets) inspect(ctx context.Context, e types.SecretListEntry) (driver.
 	return found, err
 }
 
-// faults returns the faults of a listed secret. faults returns no faults and no error if the secret
-// was deleted after it was listed.
+// faults returns the faults of a listed secret. If the secret was deleted after it was listed,
+// faults returns nil for both results.
 func (s *secrets) faults(ctx context.Context, name string, e types.SecretListEntry) ([]driver.Fault, error) {
 	arn := aws.ToString(e.ARN)
 	if e.DeletedDate != nil {
@@ -225,8 +225,8 @@ func (s *secrets) probes() []driverkit.Probe {
 	}))
 }
 
-// head returns the first value and error of seq. If seq is empty, head returns the zero
-// value and nil.
+// head returns the first value and error that seq yields. If seq yields nothing, head returns the
+// zero value and nil.
 func head[T any](seq iter.Seq2[T, error]) (T, error) {
 	for v, err := range seq {
 		return v, err

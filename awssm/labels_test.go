@@ -36,7 +36,7 @@ func TestFailedWrite(t *testing.T) {
 	for what, c := range map[string]struct {
 		breaks func(e *env) // makes each write fail
 		class  error
-		most   int // number of tags that 30 writes may leave, without the record's own
+		most   int // maximum number of tags that 30 writes may leave, not counting the record's own tags
 	}{
 		"refused": {
 			func(e *env) { e.server.Inject(on("PutSecretValue", 0, denied)) }, driver.ErrDenied, 0,

@@ -81,7 +81,7 @@ type state struct {
 	data    []byte
 	lacks   []driver.Label // labels of the record for which the secret had no room
 	err     error          // why data is nil
-	read    time.Time      // when the state was read; zero if it is used immediately
+	read    time.Time      // time of the read; zero if the state is used immediately
 
 	tombstone *tombstone // set if the record was deleted
 }
@@ -102,11 +102,11 @@ type value struct {
 	bytes []byte
 }
 
-// encode returns the value of a record. lacks holds the labels for which the secret has no room.
-// encode prefers text, because some servers do not handle bytes correctly. LocalStack 4.14.0
-// answers BatchGetSecretValue with status 500 after PutSecretValue has stored bytes. Earlier
-// versions of LocalStack return bytes that differ from the stored bytes. If data is not valid
-// UTF-8, or is too long with the first line, encode returns bytes, which do not list the labels.
+// encode returns the value of a record. The secret has no room for the labels in lacks. encode
+// prefers text, because some servers do not handle bytes correctly. LocalStack 4.14.0 answers
+// BatchGetSecretValue with status 500 after PutSecretValue has stored bytes. Earlier versions of
+// LocalStack return bytes that differ from the stored bytes. If data is not valid UTF-8, or is too
+// long with the first line, encode returns bytes, which do not list the labels.
 func encode(data []byte, lacks []driver.Label) value {
 	head := markRecord
 	for i, l := range lacks {
@@ -124,7 +124,7 @@ func encode(data []byte, lacks []driver.Label) value {
 }
 
 func (t tombstone) value() value {
-	text, _ := json.Marshal(t) // a string and a bool always marshal
+	text, _ := json.Marshal(t) // cannot fail: t holds only a string and a bool
 	return value{text: aws.String(markTombstone + "\n" + string(text))}
 }
 
@@ -136,9 +136,9 @@ func (v value) sent() []byte {
 	return v.bytes
 }
 
-// decode returns the state that a version with the value v represents. Every binary value is a
-// record. If v is a tombstone, the err field of the state matches ErrNotFound. If v is neither a
-// record nor a tombstone, the err field matches ErrCorrupt.
+// decode returns the state of the version that is at place p and has the value v. Every binary
+// value is a record. If v is a tombstone, the err field of the state matches ErrNotFound. If v is
+// neither a record nor a tombstone, the err field matches ErrCorrupt.
 func decode(path string, p place, created *time.Time, v value) state {
 	st := state{place: p, path: path, created: aws.ToTime(created)}
 	if v.text == nil && len(v.bytes) > 0 {
@@ -154,7 +154,7 @@ func decode(path string, p place, created *time.Time, v value) state {
 	case marked && head == markTombstone:
 		st.tombstone = parseTombstone(body)
 	default:
-		st.tombstone = parseTombstone(aws.ToString(v.text)) // a tombstone without its first line
+		st.tombstone = parseTombstone(aws.ToString(v.text)) // the value may be a tombstone without its first line
 	}
 	if st.tombstone != nil {
 		st.err = fmt.Errorf("%w: %s was deleted", driver.ErrNotFound, path)
@@ -164,8 +164,7 @@ func decode(path string, p place, created *time.Time, v value) state {
 	return st
 }
 
-// lacking returns the labels that head lists, and reports whether head is the first line of a
-// record.
+// lacking returns the labels in head, and reports whether head is the first line of a record.
 func lacking(head string) (lacks []driver.Label, ok bool) {
 	rest, ok := strings.CutPrefix(head, markRecord)
 	if !ok || rest == "" {
@@ -202,8 +201,8 @@ func tagPrefix(l driver.Label) string { return tagSpace + l.Key + ":" + l.Value 
 
 func tagKey(l driver.Label) string { return tagPrefix(l) + l.Nonce }
 
-// labelOf returns the label that a tag with the given key represents. If the key has another form,
-// labelOf returns false.
+// labelOf returns the label that a tag with the given key represents. If the tag represents no
+// label, the second result is false.
 func labelOf(tag string) (driver.Label, bool) {
 	parts := strings.Split(tag, ":")
 	if len(parts) != 4 || parts[0]+":" != tagSpace {
@@ -222,7 +221,7 @@ func labelsOf(tags []types.Tag) []driver.Label {
 	return labels
 }
 
-// abandoned returns the labels of those tags that are too old to belong to a write in progress.
+// abandoned returns the labels of the tags that are too old to belong to a write in progress.
 func abandoned(tags []types.Tag, now time.Time) []driver.Label {
 	var labels []driver.Label
 	for _, t := range tags {
@@ -235,7 +234,7 @@ func abandoned(tags []types.Tag, now time.Time) []driver.Label {
 	return labels
 }
 
-// tagsOf returns the tags that represent labels. The value of each tag is the time now.
+// tagsOf returns the tags that represent labels. The value of each tag is the given time.
 func tagsOf(labels []driver.Label, now time.Time) []types.Tag {
 	at := aws.String(now.UTC().Format(time.RFC3339))
 	var tags []types.Tag
@@ -254,8 +253,8 @@ func keysOf(labels []driver.Label) []string {
 }
 
 // A sightings records, by hash, the versions that a driver has recently read or written. If there
-// are more than maxSightings versions, some versions are discarded early. Before a write over such
-// a version, the driver makes an unnecessary read.
+// are more than maxSightings versions, some versions are discarded early. Before a write over a
+// discarded version, the driver makes an unnecessary read.
 type sightings struct {
 	mu          sync.Mutex
 	seed        maphash.Seed
@@ -332,13 +331,12 @@ const (
 	// labelLife.
 	reuse = labelLife / 4
 
-	// maxPool is the number of entries beyond which a pool clears the map issued or the map
-	// left.
+	// maxPool is the number of entries above which a pool clears one of its maps.
 	maxPool = 1 << 12
 )
 
-// relabel returns a copy of added with nonces, for a write over base. relabel reuses nonces that
-// earlier writes over base may have left on the secret.
+// relabel returns a copy of the labels in added, with nonces for a write over base. relabel reuses
+// nonces that earlier writes over base may have left on the secret.
 func (p *pool) relabel(base driver.Version, added []driver.Label, now time.Time) []driver.Label {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -75,9 +75,10 @@ func (f *asking) find(ctx context.Context, s *store) (t tokenstore.Token, err er
 
 // of returns the configuration for the authorization server of t. The server is the one that the
 // flags name, or else the token endpoint in t.Issuer, or else the Zoho server of t's API domain.
-// The client's secret in the environment is only for a server or an issuer that the flags name.
-// The error is a usage error if the flags are invalid or the server is unknown. Without --issuer,
-// the error is also a usage error if t has an issuer that differs from that of the server.
+// The client's secret in the environment is used only for a server or an issuer that the flags
+// name. The error is a usage error if the flags are invalid or the server is unknown. Without
+// --issuer, the error is also a usage error if t has an issuer that differs from that of the
+// server.
 func (f *asking) of(a *app, t tokenstore.Token) (initializer.Config, error) {
 	if server := f.serverOf(t); server.given() {
 		c, err := server.config(a)
@@ -86,8 +87,8 @@ func (f *asking) of(a *app, t tokenstore.Token) (initializer.Config, error) {
 			c.Resource = t.Resource
 		}
 		if !f.server.given() && f.issuer == "" && c.OAuth2 != nil {
-			// The secret in the environment is for a server that the user has named. A program that
-			// can write the record could name another server.
+			// The secret in the environment is for a server that the user named. A program that can
+			// write the record could name another server.
 			c.OAuth2.ClientSecret = string(t.ClientSecret)
 		}
 		if err == nil && t.Issuer != "" && f.issuer == "" && t.Issuer != initializer.IssuerOf(server.tokenURL) {
@@ -133,8 +134,8 @@ func isEndpoint(issuer string) bool {
 }
 
 // renewed replaces the access token of t, and returns the record. If another process already
-// replaced the token with a valid one, renewed sends no request to the authorization server. c is
-// the configuration for the server.
+// replaced the token with a valid one, renewed sends no request to the authorization server. The
+// parameter c is the configuration for that server.
 func (a *app) renewed(ctx context.Context, s *store, c initializer.Config, t tokenstore.Token) (tokenstore.Token, error) {
 	c.Store, c.Token, c.Now = s.TokenStore, tokenstore.Token{ID: t.ID}, a.now
 	client, err := initializer.New(ctx, c)

@@ -18,7 +18,7 @@ type authServer struct {
 	issuer, resource        string // the issuer and resource of records, if tokenURL is set
 }
 
-// flags defines, for a command, the flags that name an authorization server.
+// flags adds to c the flags that name an authorization server.
 func (s *authServer) flags(c *cobra.Command) {
 	c.Flags().StringVar(&s.dataCenter, "data-center", "", "Zoho's data center, such as us or eu, in which the clients are registered")
 	c.Flags().StringVar(&s.environment, "environment", "", "production, sandbox or developer, with --data-center (default: production)")

@@ -239,8 +239,8 @@ func killAlong(t *testing.T, from, to chained, kills int, flags []string, arm ar
 	return killed
 }
 
-// An arming arranges a call of kill during the run of the process that was started last. disarm
-// cancels the call.
+// An arming arranges a call to kill during the run of the process that was started last. The
+// function disarm cancels the call.
 type arming func(kill func()) (disarm func())
 
 // killByWrites returns an arming that kills at a random write request. Together, the killed runs

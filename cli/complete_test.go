@@ -16,7 +16,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/initializer"
 )
 
-// completed returns the completions of the last of words, and the directive for the shell.
+// completed returns the completions for the last element of words, and the directive for the shell.
 func completed(t *testing.T, words ...string) (offered []string, directive string) {
 	t.Helper()
 	r := (env{}).tk(t, "", append([]string{"__complete"}, words...)...)

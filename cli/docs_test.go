@@ -23,8 +23,8 @@ const (
 	migratingDoc = "../docs/migrating.md"
 )
 
-// fixtures maps the heading of each section with commands in docs/migrating.md to two file
-// names. The commands use a file of the first name, with the content of the second file.
+// fixtures maps the heading of each section with commands in docs/migrating.md to two file names.
+// The commands use a file with the first name and the content of the second file.
 var fixtures = map[string][2]string{
 	"The steps":                              {"sdk_tokens.txt", "../testdata/zoho-sdk/python_filestore.csv"},
 	"MySQL, of any SDK":                      {"sdk_tokens.txt", "../testdata/zoho-sdk/python_filestore.csv"},

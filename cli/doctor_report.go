@@ -51,9 +51,9 @@ func (r *doctorReport) add(f doctor.Finding) {
 	r.Findings = append(r.Findings, j)
 }
 
-// err returns the error of the command. ended is the error that ended the check, or nil. If ended
-// is not nil, the result wraps that error. Otherwise, the result matches errFindings if harmful
-// findings are left, and is nil if not.
+// err returns the error that the command returns. The parameter ended is the error that stopped the
+// check, or nil. If ended is not nil, the result wraps ended. Otherwise, the result matches
+// errFindings if harmful findings are left, and is nil if not.
 func (r *doctorReport) err(ended error) error {
 	switch {
 	case ended != nil:
@@ -64,7 +64,7 @@ func (r *doctorReport) err(ended error) error {
 	return nil
 }
 
-// printFindings prints the report. whole reports whether the check is complete.
+// printFindings prints the report. The parameter whole reports whether the check is complete.
 func (a *app) printFindings(r doctorReport, whole bool) error {
 	if a.json {
 		return a.printJSON(r)
@@ -158,7 +158,7 @@ func (g *group) where() string {
 	return fmt.Sprintf("%d times, first %s", g.count, one)
 }
 
-// remedy returns the outcome of a repair, or the remedy if no repair was tried.
+// remedy returns the outcome of the repair or, if no repair was tried, advice on how to repair.
 func (g *group) remedy() string {
 	command := map[string]string{
 		string(doctor.RemedyRepair): "doctor --repair",
@@ -221,7 +221,7 @@ func (a *app) keysHint() string {
 }
 
 // noteKeys prints keysHint as a remark if s can have keys and err matches tokenstore.ErrCorrupt.
-// err is the error about the unreadable records of s.
+// The parameter err is the error about the unreadable records of s.
 func (a *app) noteKeys(s *store, err error) {
 	if _, keyed := s.TokenStore.(doctor.Rekeyer); keyed && errors.Is(err, tokenstore.ErrCorrupt) {
 		a.note("%s", a.keysHint())

@@ -68,7 +68,7 @@ var classes = []class{
 	{9, "corrupt", tokenstore.ErrCorrupt, "a record, or the file of the store, exists but cannot be read"},
 }
 
-// Error classes of this package.
+// Errors for the classes of failure that this package detects.
 var (
 	errInput   = errors.New("invalid input")
 	errPartial = errors.New("only part of the work is done")

@@ -121,8 +121,8 @@ func (a *app) export(ctx context.Context, s migrate.Reader, name string, d codec
 	return unreadable
 }
 
-// exported returns a token file with the records of a store. It parses the file again to verify
-// the records. The problems in the report are unreadable records.
+// exported returns a token file with the records of a store. It parses the file again to verify the
+// records. The problems in the report describe unreadable records.
 func exported(ctx context.Context, s migrate.Reader, d codec.Dialect, keepIDs bool) ([]byte, *migrate.Report, error) {
 	f, err := newExportFile(d)
 	if err != nil {
@@ -152,8 +152,8 @@ func exported(ctx context.Context, s migrate.Reader, d codec.Dialect, keepIDs bo
 // canBeDropped lists the members that an export can leave out.
 var canBeDropped = []string{"scope", "token_type", "id_token", "extra"}
 
-// droppable returns the members in list, the value of --drop, or a usage error if one of them
-// cannot be dropped.
+// droppable returns the members in list, or a usage error if one of them cannot be dropped. The
+// parameter list is the value of --drop.
 func droppable(list string) (names []string, err error) {
 	for name := range strings.SplitSeq(list, ",") {
 		switch {
@@ -221,8 +221,8 @@ func newExportFile(d codec.Dialect) (*exportFile, error) {
 	return &exportFile{dialect: d, numbers: numbers}, err
 }
 
-// Fits returns, for each token, nil or an error that says why the SDK could not read the row of
-// the token. For an ID that is not a number of the SDKs, the error is not nil.
+// Fits returns an element for each token: nil if the SDK could read the row of the token, or an
+// error that says why not. A token whose ID is not a number gets an error.
 func (f *exportFile) Fits(_ context.Context, tokens []tokenstore.Token) ([]error, error) {
 	file, err := tokenfile.New(f.dialect)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 var plainName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z][a-z0-9-]{0,11}$`) })
 
 // echoed returns name in quotes for an error message. For a name that might be a token, echoed
-// returns its second argument.
+// returns its second parameter.
 func echoed(name, instead string) string {
 	if !plainName().MatchString(name) {
 		return instead

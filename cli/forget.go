@@ -17,7 +17,7 @@ import (
 )
 
 // envClientSecret is the environment variable with the client's secret for the server that the
-// flags name. In a revocation, the secret in the record takes precedence.
+// flags name. In a revocation, the secret in the record takes precedence over this variable.
 const envClientSecret = "TOKENKEEP_CLIENT_SECRET"
 
 func (a *app) forgetCommand() *cobra.Command {
@@ -111,7 +111,7 @@ func (w *wish) check() error {
 }
 
 // zohoOf returns the Zoho environment that the API domain of t names. It returns false for any
-// other API domain, and for a record with an issuer, which may belong to any server.
+// other API domain, and for a record with an issuer, because any server can be the issuer.
 func zohoOf(t tokenstore.Token) (initializer.Environment, bool) {
 	if t.Issuer != "" {
 		return initializer.Environment{}, false
@@ -154,10 +154,10 @@ func (a *app) hostOf(w wish, t tokenstore.Token) string {
 	return u.Host
 }
 
-// wanted returns the records that w selects. unreadable is the error about unreadable records that
-// may belong to the user or, if the store cannot search, about all unreadable records. If w names a
-// client and the records come from a list of the store, wanted also searches for the record of the
-// user and client, because a lagging list can omit the record.
+// wanted returns the records that w selects. The result unreadable is the error about unreadable
+// records that may belong to the user. If the store cannot search, it is the error about all
+// unreadable records. If w names a client and the records come from a list of the store, wanted
+// also searches for the record of the user and client, because a lagging list can omit the record.
 func (w wish) wanted(ctx context.Context, s *store) (tokens []tokenstore.Token, unreadable, err error) {
 	found, listed, unreadable, err := s.selected(ctx, tokenstore.Token{UserName: w.user, ClientID: w.client, Issuer: w.issuer})
 	if err != nil {

@@ -44,7 +44,7 @@ state of its refreshes.`,
 			return a.reading().withStore(c.Context(), func(s *store) error {
 				find := s.find
 				if like != "" {
-					find = s.FindToken // the file names the issuer, not a flag
+					find = s.FindToken // the issuer comes from the file, not from a flag
 				}
 				t, err := find(c.Context(), t)
 				if err != nil {
@@ -60,9 +60,8 @@ state of its refreshes.`,
 	return c
 }
 
-// wanted returns a token with the fields by which get searches. If like is not empty, it is the
-// name of a file, and wanted reads the fields from that file. If the flags contradict each other,
-// the error is a usage error.
+// wanted returns a token with the fields by which get searches. The parameter like is the name of a
+// file with the fields, or empty. If the flags contradict each other, the error is a usage error.
 func (a *app) wanted(ctx context.Context, id string, who identity, like string) (tokenstore.Token, error) {
 	switch {
 	case howMany(id != "", who.user != "", like != "") != 1:

@@ -42,8 +42,8 @@ func (a *app) showHelp(c *cobra.Command, _ []string) error {
 	return c.Help()
 }
 
-// help prints the help about a command or topic. It returns a usage error with --json and, unlike
-// the help command of cobra, if there is no such command or topic.
+// help prints the help about a command or topic. It returns a usage error if --json is set or,
+// unlike the help command of cobra, if there is no such command or topic.
 func (a *app) help(c *cobra.Command, args []string) error {
 	if a.json {
 		return errHelpJSON

@@ -220,8 +220,8 @@ func (r *importReport) counts() string {
 	return text
 }
 
-// err returns the error of the command, or nil if all rows were imported. ended is the error that
-// ended the import, or nil.
+// err returns the error that the command returns, or nil if all rows were imported. The parameter
+// ended is the error that stopped the import, or nil.
 func (r *importReport) err(ended error) error {
 	switch {
 	case len(r.errs) == 0:

@@ -41,7 +41,7 @@ func tooLong(limit int64) error {
 }
 
 // readFile reads a file of at most limit bytes, or standard input if the name is "-". If standard
-// input is a terminal, the prompt what asks for the text.
+// input is a terminal, readFile asks for the text with the prompt in the parameter what.
 func (a *app) readFile(ctx context.Context, name string, limit int64, what prompt) ([]byte, error) {
 	if name == "-" {
 		return a.readInput(ctx, limit, what)

@@ -113,7 +113,7 @@ type kept struct {
 	Refreshed int         `json:"refreshed"` // number of due records that this or another process refreshed
 	Later     int         `json:"later"`     // number of due records left for a later run, because the authorization server throttled requests
 	Skipped   int         `json:"skipped"`   // number of due records whose authorization server is not named
-	Failed    []deadGrant `json:"failed"`    // due records whose refresh failed for another reason
+	Failed    []deadGrant `json:"failed"`    // other due records whose refresh failed
 	Dead      []deadGrant `json:"dead"`      // records whose users must log in again
 }
 
@@ -233,7 +233,7 @@ func (w *keeper) grant(t tokenstore.Token, err error) deadGrant {
 	return d
 }
 
-// print writes the report to standard output, and returns the error of the command.
+// print writes the report to standard output, and returns the error that the command returns.
 func (w *keeper) print(err error) error {
 	r, a := &w.report, w.app
 	for _, list := range [][]deadGrant{r.Dead, r.Failed} {

@@ -47,8 +47,8 @@ func newKeepMetrics() *keepMetrics {
 	return m
 }
 
-// writeMetrics writes the metrics of this run to the file of --metrics. tokens contains the
-// records from before the run.
+// writeMetrics writes the metrics of this run to the file that --metrics names. The parameter
+// tokens contains the records from before the run.
 func (w *keeper) writeMetrics(tokens []tokenstore.Token) error {
 	m := newKeepMetrics()
 	kind, _, _ := strings.Cut(w.app.storeName(), ":")

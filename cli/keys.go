@@ -118,7 +118,7 @@ For a store with records, see "tokenkeep keys add".`,
 }
 
 // newKeys writes k to a new file, and prints how to use the file. The printed text begins with the
-// file name and the text in what. If the file exists, newKeys returns a usage error.
+// file name and the parameter what. If the file exists, newKeys returns a usage error.
 func (a *app) newKeys(name string, k *keys.Keys, what string) error {
 	switch err := files.Create(name, k.Encode()); {
 	case errors.Is(err, fs.ErrExist):
@@ -188,9 +188,9 @@ func (a *app) keysStep(name, short, long string, change func(*keys.Keys) (*keys.
 	}
 }
 
-// changeKeys passes the keys in a file to change, replaces the content of the file with the
-// result, and prints the text in done. If no keys would remain, changeKeys leaves the file
-// unchanged.
+// changeKeys calls the function change with the keys in a file, replaces the content of the file
+// with the result, and prints the parameter done. If no keys would remain, changeKeys leaves the
+// file unchanged.
 func (a *app) changeKeys(name string, change func(*keys.Keys) (*keys.Keys, error), done string) error {
 	k, err := keys.Load(name)
 	if err != nil {

@@ -210,8 +210,8 @@ func (a *app) begun(ctx context.Context, l *login) (*consent, error) {
 	if l.zoho() {
 		c.request.Endpoint.AuthURL = strings.TrimSuffix(c.config.Environment.AccountsURL, "/") + "/oauth/v2/auth"
 		c.request.Scopes = []string{strings.Join(l.scopes, ",")}
-		// Without these two parameters, Zoho returns no refresh token, or only at the first
-		// consent.
+		// Without these two parameters, Zoho returns no refresh token, or returns one only after
+		// the first consent.
 		c.options = append(c.options, oauth2.AccessTypeOffline, oauth2.SetAuthURLParam("prompt", "consent"))
 	} else if endpoints.knowsPKCE() {
 		c.verifier = oauth2.GenerateVerifier()
@@ -256,7 +256,7 @@ func (a *app) login(ctx context.Context, s *store, l *login) error {
 	return a.printRecord(saved, false)
 }
 
-// identity returns t with the client, issuer and resource of the record.
+// identity returns t with the client, issuer and resource from the flags of login.
 func (c *consent) identity(t tokenstore.Token) tokenstore.Token {
 	t.ClientID = c.client
 	if !c.zoho() {

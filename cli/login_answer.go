@@ -33,7 +33,7 @@ type issuerCheck struct {
 
 // code returns the code in an answer. It also selects the data center that an answer from Zoho
 // names. The error matches errInput if the answer does not belong to the request, is malformed, or
-// has neither a code nor an error. For an answer with an error, code returns the error of
+// has neither a code nor an error. For an answer with an error, code returns the error from
 // refusedConsent.
 func (c *consent) code(answer url.Values) (tokenstore.Secret, error) {
 	for name, all := range answer {
@@ -201,8 +201,8 @@ const answered = `<!doctype html><meta charset="utf-8"><title>tokenkeep</title>
 <p>tokenkeep has the answer, and shows the result in its terminal. You can close this page.
 `
 
-// answering returns a handler for the redirect URL in at. The handler sends the parameters of the
-// first answer to the channel answers, which must be buffered, and ignores later answers.
+// answering returns a handler for requests to the redirect URL. The handler sends the parameters of
+// the first answer to the channel answers, which must be buffered, and ignores later answers.
 func answering(at *url.URL, answers chan<- url.Values) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		values, err := url.ParseQuery(r.URL.RawQuery)

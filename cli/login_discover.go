@@ -17,7 +17,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/initializer"
 )
 
-// metadata is an authorization server's metadata (RFC 8414).
+// metadata holds those members of an authorization server's metadata (RFC 8414) that login uses.
 type metadata struct {
 	Issuer        string    `json:"issuer"`
 	Authorization string    `json:"authorization_endpoint"`
@@ -32,8 +32,8 @@ func (m metadata) knowsPKCE() bool {
 	return m.Challenges == nil || slices.Contains(*m.Challenges, "S256")
 }
 
-// wellKnown returns the possible URLs of an issuer's metadata in the order to try: RFC 8414, 3.1
-// and 5, and OpenID Connect Discovery, 4.
+// wellKnown returns the possible URLs of an issuer's metadata in the order in which to try them:
+// RFC 8414, 3.1 and 5, and OpenID Connect Discovery, 4.
 func wellKnown(issuer string) ([]string, error) {
 	u, err := url.Parse(issuer)
 	if err != nil {

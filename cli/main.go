@@ -1,4 +1,4 @@
-// Package cli implements the command tokenkeep. A program can add its own kinds of store to the
+// Package cli implements the tokenkeep command. A program can add its own kinds of store to the
 // command.
 //
 // The command of this module is

@@ -160,7 +160,7 @@ func vaultEnv(t *testing.T) (env, *fakevault.Server) {
 	}, server
 }
 
-// A kind is a kind of store whose records outlive the process.
+// A kind describes a kind of store whose records outlive the process.
 type kind struct {
 	name string
 	open func(*testing.T) env // returns the environment of a new store

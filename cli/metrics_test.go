@@ -147,8 +147,8 @@ var (
 	matcher    = regexp.MustCompile(`([a-z_]+)\s*(?:=~|!~|!=|=)"`)
 )
 
-// unknown returns the names of metrics and labels in expr that the program does not have.
-// labels holds the labels of each metric of the program.
+// unknown returns the names of metrics and labels in expr that the program does not have. The
+// parameter labels holds the labels of each metric of the program.
 func unknown(expr string, labels map[string][]string) (names []string) {
 	known := []string{"le", "job", "instance"}
 	for _, all := range labels {

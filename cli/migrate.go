@@ -109,7 +109,7 @@ func (o migrateOptions) check() error {
 // A side is an app with the environment of the source or the target.
 type side struct {
 	app
-	empty string // the prefixed name of a variable that was read, and is set but empty
+	empty string // the prefixed name of a variable that was read and is set to an empty value
 }
 
 func (a *app) side(prefix string) *side {

@@ -80,7 +80,8 @@ func (w *watch) store(s migrate.Step) *store {
 	}
 }
 
-// printMigration prints the report. blocked reports whether problems prevented the migration.
+// printMigration prints the report. The parameter blocked reports whether problems prevented the
+// migration.
 func (a *app) printMigration(r *migrateReport, blocked bool) error {
 	if a.json {
 		return a.printJSON(r)
@@ -113,8 +114,8 @@ func (a *app) printMigration(r *migrateReport, blocked bool) error {
 	return nil
 }
 
-// summary returns the numbers of records that the plan creates, updates, merges and leaves
-// unchanged, as text.
+// summary returns a text that says how many records the plan creates, updates, merges or leaves
+// unchanged.
 func (r *migrateReport) summary() string {
 	text := fmt.Sprintf("%d records: %d new", r.Records, r.Create)
 	for _, part := range []struct {
@@ -146,8 +147,8 @@ func (r *migrateReport) problemTable() string {
 	return t.String()
 }
 
-// changedIDs returns, as text, how many records have a new ID, how many were removed from the
-// source, and how many were left there.
+// changedIDs returns a text that says how many records have a new ID, how many were removed from
+// the source, and how many were left there.
 func (r *migrateReport) changedIDs() string {
 	text := ""
 	if n := len(r.IDs); n > 0 {

@@ -382,9 +382,9 @@ func TestMigrateMergesDuplicates(t *testing.T) {
 	}
 }
 
-// TestMigrateTellsUsersAndClientsApart checks that a migration does not merge records of a user
-// with and without a client, and records without a user. The target distinguishes these records
-// only if the migration saves them in the right order.
+// TestMigrateTellsUsersAndClientsApart checks that a migration merges none of these records: with a
+// user and a client, with only a user, and with only a client. The target distinguishes these
+// records only if the migration saves them in the right order.
 func TestMigrateTellsUsersAndClientsApart(t *testing.T) {
 	t.Parallel()
 	for _, k := range storeKinds {

@@ -41,9 +41,9 @@ var (
 	ofRecords = []string{"user_name", "client_id", "client_secret", "grant_token", "expiry_time", "redirect_url", "issuer", "resource", "extra"}
 )
 
-// parseSaved parses a record or a token. now is the time at which expires_in begins. Unknown
-// members of a record are an error, unless drop names them. Errors match errInput, or
-// scheme.ErrUsage if drop contains token_type.
+// parseSaved parses a record or a token. The parameter now is the time from which expires_in
+// counts. Unknown members of a record are an error, unless drop names them. Errors match errInput,
+// or scheme.ErrUsage if drop contains token_type.
 func parseSaved(data []byte, now time.Time, drop []string) (tokenstore.Token, error) {
 	if slices.Contains(drop, "token_type") {
 		return tokenstore.Token{}, usagef("--drop cannot leave out token_type: the token would be sent with the wrong type")
@@ -67,7 +67,7 @@ func parseSaved(data []byte, now time.Time, drop []string) (tokenstore.Token, er
 	case !a.token.ExpiresAt.IsZero() && !(a.expiry.IsZero() && a.in.IsZero()):
 		return tokenstore.Token{}, fmt.Errorf("%w: expiry_time stands beside expiry or expires_in", errInput)
 	case !a.expiry.IsZero():
-		a.token.ExpiresAt = a.expiry // expires_in begins when the token is issued, which can be long ago
+		a.token.ExpiresAt = a.expiry // expires_in is relative to the time of issue, which can be long ago
 	case !a.in.IsZero():
 		a.token.ExpiresAt = a.in
 	}
@@ -137,8 +137,9 @@ func parseTime(raw json.RawMessage) (time.Time, error) {
 	return t, nil
 }
 
-// after returns the time that is raw seconds after now. raw is a number or a string with a
-// number. If raw is 0, null or an empty string, after returns the zero time.
+// after adds the number of seconds in raw to now, and returns the result. The parameter raw is a
+// JSON number, or a JSON string with a number. If raw is 0, null or an empty string, after returns
+// the zero time.
 func after(now time.Time, raw json.RawMessage) (time.Time, error) {
 	const most = 1 << 32
 	text, err := memberText(raw)

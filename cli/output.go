@@ -60,7 +60,7 @@ func (a *app) announce(format string, args ...any) {
 	_ = a.out.Flush() // the Flush in run returns the error again
 }
 
-// records returns the text "n records", with the singular for one record.
+// records returns the text "n records", or "1 record" if n is 1.
 func records(n int) string {
 	if n == 1 {
 		return "1 record"

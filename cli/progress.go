@@ -33,8 +33,8 @@ type bar struct {
 }
 
 // progress returns a bar. The parameter all is the number of steps, or 0 if the number is unknown.
-// With --json, progress returns nil. If standard error is not a terminal, the first line comes
-// after logLine.
+// With --json, progress returns nil. If standard error is not a terminal, the bar prints its first
+// line after logLine.
 func (a *app) progress(what string, all int) *bar {
 	if a.json {
 		return nil

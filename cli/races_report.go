@@ -11,7 +11,7 @@ import (
 )
 
 // printRaces prints a report. If svg is not empty, printRaces also writes the figures to the file
-// with this name.
+// that svg names.
 func (a *app) printRaces(r racesReport, svg string) error {
 	var err error
 	if svg != "" {
@@ -117,7 +117,7 @@ func short(ms float64) string {
 	return text
 }
 
-// promiseOf returns, as text, the maximum lag that the driver promises.
+// promiseOf returns a text with the maximum lag that the driver promises.
 func promiseOf(l doctor.Lag) string {
 	switch {
 	case l.PromisedMS == nil:

@@ -63,7 +63,7 @@ func onlyWinners(t *testing.T, r racesReport, rounds int) {
 	}
 }
 
-// TestRaces checks that a measurement of each service finds one winner in each round and no
+// TestRaces checks that a measurement of each service reports one winner in each round and no
 // harmful findings, and leaves no temporary secrets.
 func TestRaces(t *testing.T) {
 	t.Parallel()

@@ -153,8 +153,9 @@ func setMember(t *tokenstore.Token, name string, raw json.RawMessage) error {
 // errUnknownMember means that a record has no member with the given name.
 var errUnknownMember = errors.New("is not known")
 
-// memberText returns the text of a JSON string. For null, it returns "". A string with U+FFFD is
-// an error: encoding/json decodes invalid text to U+FFFD, which would change a token.
+// memberText returns the text of a JSON string. For null, it returns "". A string with U+FFFD
+// causes an error, because encoding/json replaces invalid text with U+FFFD, which would change a
+// token.
 func memberText(raw json.RawMessage) (string, error) {
 	var text *string
 	switch {
@@ -168,8 +169,9 @@ func memberText(raw json.RawMessage) (string, error) {
 	return *text, nil
 }
 
-// parseExpiry parses a time in milliseconds since the Unix epoch, as a number or a string, or in
-// RFC 3339. text is the text of raw, and notText is the error if raw is not a string.
+// parseExpiry parses a JSON number or string with the milliseconds since the Unix epoch, or a JSON
+// string with a time in RFC 3339. The parameter text is the text of raw. If raw is not a string,
+// notText is the error.
 func parseExpiry(text string, raw json.RawMessage, notText error) (time.Time, error) {
 	if notText != nil {
 		text = string(raw)

@@ -146,7 +146,7 @@ func TestLsWidth(t *testing.T) {
 	}
 }
 
-// TestRmTwoIDsOfOneRecord checks that rm counts a record once if two IDs find it.
+// TestRmTwoIDsOfOneRecord checks that rm counts a record once if two of the given IDs refer to it.
 func TestRmTwoIDsOfOneRecord(t *testing.T) {
 	t.Parallel()
 	e, _ := vaultEnv(t)

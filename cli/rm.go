@@ -84,7 +84,7 @@ type removal struct {
 	Before  int      `json:"before"`            // number of records to remove; an ID that has no record does not count
 	Removed []string `json:"removed,omitempty"` // the IDs of removed records, if IDs were given
 	All     bool     `json:"removed_all,omitempty"`
-	After   int      `json:"after"` // number of the records to remove that still exist
+	After   int      `json:"after"` // how many of the records to remove still exist
 }
 
 // printRemoval prints the report. It returns err, joined with any error from printing.
@@ -191,10 +191,10 @@ func (a *app) remove(ctx context.Context, s *store, ids []string) error {
 	return a.printRemoval(r, err)
 }
 
-// present returns one ID for each record that has one of the IDs. For each ID without a record,
-// present returns an error, because DeleteToken returns none. unknown is the number of IDs that
-// may have a record: their look-ups failed, or were skipped after an error that concerns the whole
-// store.
+// present returns one of the given IDs for each record that they identify. For each ID without a
+// record, present returns an error, because DeleteToken returns none. The result unknown is the
+// number of IDs that may have a record: their look-ups failed, or were skipped after an error that
+// concerns the whole store.
 func present(ctx context.Context, s *store, ids []string) (found []string, unknown int, errs []error) {
 	seen := map[string]bool{}
 	for i, id := range ids {

@@ -18,8 +18,8 @@ type searcher interface {
 	Search(ctx context.Context, like tokenstore.Token) iter.Seq2[tokenstore.Token, error]
 }
 
-// find returns the record that like describes. If there is no such record, the error names the flags
-// that select the user's records of the same client with another issuer or resource. If these
+// find returns the record that like describes. If there is no such record, the error names the
+// flags for the records of the same user and client that have another issuer or resource. If these
 // records have different clients, the error also names the client of each record.
 func (s *store) find(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	t, err := s.FindToken(ctx, like)
@@ -80,11 +80,11 @@ func flagsOf(t tokenstore.Token) string {
 }
 
 // selected returns at least the records that match the UserName, ClientID, Issuer and Resource of
-// like. unreadable is the error about unreadable records that may match, and err is any other
-// error. If the store cannot search, or UserName and ClientID are both empty, selected returns all
-// records, sets all, and reports every unreadable record. selected does the same if the search
-// fails with ErrInvalidToken or ErrWrongKeys, because GetTokens uses neither a description nor
-// labels.
+// like. The result unreadable is the error about unreadable records that may match, and err is any
+// other error. If the store cannot search, or UserName and ClientID are both empty, selected
+// returns all records, sets all, and reports every unreadable record. selected does the same if the
+// search fails with ErrInvalidToken or ErrWrongKeys, because GetTokens uses neither a description
+// nor labels.
 func (s *store) selected(ctx context.Context, like tokenstore.Token) (tokens []tokenstore.Token, all bool, unreadable, err error) {
 	if c, ok := s.TokenStore.(searcher); ok && like.UserName+like.ClientID != "" {
 		tokens, unreadable, err = s.search(ctx, c, like)
@@ -118,8 +118,8 @@ func (s *store) search(ctx context.Context, c searcher, like tokenstore.Token) (
 	return tokens, listError(kind, errors.Join(causes...)), nil
 }
 
-// listError returns err in the form of an error from GetTokens. kind is the name of the store in
-// the error. If err is nil, listError returns nil.
+// listError returns err in the form of an error from GetTokens. The parameter kind is the name of
+// the store in the error. If err is nil, listError returns nil.
 func listError(kind string, err error) error {
 	var e *tokenstore.Error
 	if errors.As(err, &e) {

@@ -160,8 +160,8 @@ func TestSearchLacksKeys(t *testing.T) {
 	}
 }
 
-// TestSelectedWithoutSearch checks that a store without the method Search is listed, and that a
-// search without user and client lists any store.
+// TestSelectedWithoutSearch checks that selected lists the store if the store has no method Search,
+// or if neither user nor client is given.
 func TestSelectedWithoutSearch(t *testing.T) {
 	t.Parallel()
 	e := fileStoreEnv(t)

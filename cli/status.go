@@ -197,8 +197,8 @@ func (a *app) status(ctx context.Context, s *store, w *watching) error {
 
 // probed sends a probe for each record that is neither dead nor refused. With --client, probed
 // sends probes only for the records of that client. Afterwards, probed replaces the elements of
-// tokens with the current records, and returns the states of all records. failed joins the errors
-// from the probes, except errors that match initializer.ErrReauthRequired.
+// tokens with the current records, and returns the states of all records. The result failed joins
+// the errors from the probes, except errors that match initializer.ErrReauthRequired.
 func (a *app) probed(ctx context.Context, s *store, w *watching, from doctor.StatusReader, before []standing, tokens []tokenstore.Token) (all []standing, failed, err error) {
 	skip := map[string]bool{}
 	for _, r := range before {
@@ -235,8 +235,8 @@ func (a *app) probed(ctx context.Context, s *store, w *watching, from doctor.Sta
 	return all, problems(errs), err
 }
 
-// meant returns the record with the ID, the record of the user, or all records if neither an ID
-// nor a user is given. unreadable is the error about records that cannot be read.
+// meant returns the record with the ID, the record of the user, or all records if neither an ID nor
+// a user is given. The result unreadable is the error about records that cannot be read.
 func (a *app) meant(ctx context.Context, s *store, w *watching) (tokens []tokenstore.Token, unreadable, err error) {
 	if w.id == "" && w.user == "" {
 		return bulk.Readable(s.GetTokens(ctx))
@@ -309,7 +309,7 @@ func worst(all []standing) error {
 	return nil
 }
 
-// are returns "n records are", with the singular for one record.
+// are returns "n records are", or "1 record is" if n is 1.
 func are(n int) string {
 	if n == 1 {
 		return "1 record is"

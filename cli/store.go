@@ -117,7 +117,8 @@ func (a *app) exampleURL() string {
 	return form
 }
 
-// openScheme opens a store of the kind s. rest is the part of the URL after the colon.
+// openScheme opens a store of the kind s. The parameter rest is the part of the URL after the
+// colon.
 func (a *app) openScheme(ctx context.Context, s scheme.Scheme, rest string) (*store, error) {
 	if s.Slashes && !strings.HasPrefix(rest, "///") {
 		rest = strings.TrimPrefix(rest, "//")
@@ -134,8 +135,9 @@ func (a *app) openScheme(ctx context.Context, s scheme.Scheme, rest string) (*st
 	return a.opened(opened, s.Service)
 }
 
-// opened returns a store for o, the result of Scheme.Open. Errors do not begin with service, the
-// name of the service. If the keys cannot be used, opened closes o and returns a usage error.
+// opened returns a store for o, the result of Scheme.Open. The parameter service is the name of the
+// service, which is omitted at the beginning of errors. If the keys cannot be used, opened closes o
+// and returns a usage error.
 func (a *app) opened(o *scheme.Opened, service string) (*store, error) {
 	if o == nil || o.Driver == nil && o.Store == nil {
 		return nil, errors.New("this kind of store returned no store")
@@ -202,9 +204,9 @@ func (l limited) Properties() driver.Properties {
 	return p
 }
 
-// Fits returns, for each token, nil or an error that says why the store cannot hold the token. It
-// saves each token to a separate store in memory with the same options and the same maximum record
-// size.
+// Fits returns an element for each token: nil if the store can hold the token, or an error that
+// says why not. Fits saves each token to a separate store in memory with the same options and the
+// same maximum record size.
 func (s driverStore) Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error) {
 	errs := make([]error, len(tokens))
 	for i, t := range tokens {

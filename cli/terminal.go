@@ -89,7 +89,7 @@ func (a *app) readTyped(ctx context.Context, terminal *os.File, limit int64, wha
 		return nil, fmt.Errorf("read standard input: %w", err)
 	}
 	defer func() { _ = term.Restore(fd, before) }()
-	a.note("%s", what.ask) // in raw mode, so that the terminal does not show the answer
+	a.note("%s", what.ask) // printed in raw mode, so that the terminal does not show the answer
 	if isTerminal(a.errs) {
 		_, _ = io.WriteString(a.errs, "\r") // in raw mode, a newline does not return the cursor
 	}
@@ -169,9 +169,9 @@ type typedText struct {
 	canceled bool // by Ctrl-C or Ctrl-\
 }
 
-// add appends the characters of a part. It interprets the control characters that a terminal
-// interprets in other modes. After the end of the text, add ignores all characters except Ctrl-C
-// and Ctrl-\.
+// add appends the characters of a part. It interprets the control characters above, which a
+// terminal in raw mode does not interpret. After the end of the text, add ignores all characters
+// except Ctrl-C and Ctrl-\.
 func (t *typedText) add(part []byte) {
 	for _, c := range part {
 		switch {

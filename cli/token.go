@@ -100,7 +100,7 @@ func (a *app) token(ctx context.Context, s *store, f fetch) error {
 		fresh, err = client.Rejected(ctx, t.AccessToken)
 	}
 	if errors.Is(err, tokenstore.ErrNotPersisted) && fresh.AccessToken != "" {
-		a.note("%s", textOf(err)) // the token can be used
+		a.note("%s", textOf(err)) // despite the error, the token is usable
 		err = nil
 	}
 	if err != nil {

@@ -8,9 +8,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// fromRow returns the token in a row of a token file. The error matches errInput if damage, the
-// error about unreadable parts of the row, is not nil. If the token is invalid, the error matches
-// a class of package tokenstore.
+// fromRow returns the token in a row of a token file. The parameter damage is the error about
+// unreadable parts of the row, or nil. If damage is not nil, fromRow returns an error that matches
+// errInput. If the token is invalid, the error matches a class of package tokenstore.
 func fromRow(f codec.Fields, damage error) (tokenstore.Token, error) {
 	if damage != nil {
 		return tokenstore.Token{}, fmt.Errorf("%w: %w", errInput, damage)

@@ -10,9 +10,9 @@ var ErrFormat = errors.New("not a record")
 // A Codec turns the text of a record into the bytes that a store keeps, and back.
 // Implementations must be safe for concurrent use.
 type Codec interface {
-	// Seal returns the stored form of text, the text of the record with the given name.
-	// incarnation, a part of the text that is not secret, distinguishes the record from earlier
-	// and later records of the same name.
+	// Seal returns the stored form of text, the text of the record with the given name. The
+	// parameter incarnation, a part of the text that is not secret, distinguishes the record from
+	// earlier and later records of the same name.
 	Seal(name, incarnation string, text []byte) ([]byte, error)
 
 	// Open returns the text of the record that is stored under name. An error that matches
@@ -34,8 +34,8 @@ func (plain) Open(_ string, data []byte) ([]byte, error)    { return data, nil }
 type Placed interface {
 	Codec
 
-	// At returns the codec for a store whose driver.Properties.Place is place, which may be
-	// empty.
+	// At returns the codec for a store whose driver.Properties.Place equals the parameter place,
+	// which may be empty.
 	At(place string) Codec
 }
 

@@ -38,9 +38,10 @@ func ParseColumns(text []string) (f Fields, err error) {
 	return f, err
 }
 
-// SetColumns sets the fields of f that have a column. text is the text of each column in the order
-// of ColumnNames. SetColumns panics if text is shorter than ColumnNames. If it cannot parse the
-// expiry time, it makes the expiry time unknown and returns an error that does not quote text.
+// SetColumns sets the fields of f that have a column. The parameter text holds the text of each
+// column, in the order of ColumnNames. SetColumns panics if text is shorter than ColumnNames. If it
+// cannot parse the expiry time, it makes the expiry time unknown and returns an error that does not
+// quote text.
 func (f *Fields) SetColumns(text []string) (err error) {
 	for i := range sdkFields {
 		err = cmp.Or(err, sdkFields[i].Set(f, text[i]))
@@ -58,10 +59,10 @@ var (
 // exact. Spreadsheets round to six digits.
 const exactDigits = 7
 
-// parseExpiry returns the expiry time in the text of a token file or table, in milliseconds since
-// the epoch, or 0 if the text is empty. The text is a decimal number. parseExpiry also reads whole
-// numbers in floating-point notation, such as 1728765600000.0 or 1.7287656E+12, because some
-// programs write such numbers. The error does not quote the text.
+// parseExpiry parses an expiry time from a token file or table. It returns milliseconds since the
+// epoch, or 0 if the text is empty. Besides decimal integers, parseExpiry reads whole numbers in
+// floating-point notation, such as 1728765600000.0 or 1.7287656E+12, because some programs write
+// such numbers. The error does not quote the text.
 func parseExpiry(text string) (ms int64, err error) {
 	if text == "" {
 		return 0, nil

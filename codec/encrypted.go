@@ -64,11 +64,12 @@ func (o EncryptedOptions) MarshalText() ([]byte, error) { return []byte(o.String
 //
 // The associated data is the name of the secret, the place of the store and the record's
 // incarnation. A record copied from another name or another store cannot be decrypted: the error
-// matches ErrFormat. If one of the two stores has an empty place, a record copied from one store to
-// the other can be decrypted under its name. If Decrypt fails for any reason, such as a failure of
-// a key management service, the error from Open matches ErrFormat. The codec also reads records
-// from an earlier version of this package, whose associated data is only the name. Encryption does
-// not detect a rollback: an older ciphertext of the same record in the same store can be decrypted.
+// matches ErrFormat. As an exception, a record copied to another store can be decrypted under its
+// own name if the place of either store is empty. If Decrypt fails for any reason, such as a
+// failure of a key management service, the error from Open matches ErrFormat. The codec also reads
+// records from an earlier version of this package, whose associated data is only the name.
+// Encryption does not detect a rollback: an older ciphertext of the same record in the same store
+// can be decrypted.
 func Encrypted(inner Codec, key AEAD, opts *EncryptedOptions) (Codec, error) {
 	if inner == nil || key == nil {
 		return nil, errors.New("codec: Encrypted needs a codec and a key")
@@ -88,9 +89,8 @@ func Encrypted(inner Codec, key AEAD, opts *EncryptedOptions) (Codec, error) {
 	return e, nil
 }
 
-// An encrypted is the codec that Encrypted returns. Package fmt does not call Format for a value
-// in an unexported field. Therefore keys is a function, because package fmt prints only the address
-// of a function.
+// An encrypted is the codec that Encrypted returns. Package fmt does not call Format for a value in
+// an unexported field. So keys is a function: package fmt prints only its address.
 type encrypted struct {
 	inner      Codec
 	keys       func() []AEAD // the first key encrypts

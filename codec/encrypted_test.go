@@ -94,8 +94,7 @@ func reads(t *testing.T, what string, c Codec, name string, data, text []byte) {
 	}
 }
 
-// refused checks that Open has failed: err matches ErrFormat and quotes no secrets, and text is
-// nil.
+// refused checks that Open failed: err matches ErrFormat and quotes no secrets, and text is nil.
 func refused(t *testing.T, what string, text []byte, err error, secrets ...string) {
 	t.Helper()
 	if !errors.Is(err, ErrFormat) {

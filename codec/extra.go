@@ -173,12 +173,12 @@ func loneSurrogate(text string) bool {
 	return high
 }
 
-// ExtraSince compares an earlier object, was, with a later object, now. It returns an object with
-// the later object's members that the earlier object lacks, or for which it has another value.
-// ExtraSince compares values byte by byte, so both objects should be in canonical form. The result
-// is empty if there are no such members, or if the later text is not a JSON object or repeats a
-// member. If the earlier text is not a JSON object or repeats a member, the result has all members
-// of the later object.
+// ExtraSince compares an earlier object, was, with a later object, now. The result is an object
+// with the members of the later object that are missing from the earlier object or have another
+// value in the earlier object. ExtraSince compares values byte by byte, so both objects should be
+// in canonical form. The result is empty if there are no such members, or if the later text is not
+// a JSON object or repeats a member. If the earlier text is not a JSON object or repeats a member,
+// the result has all members of the later object.
 func ExtraSince(was, now string) string {
 	before, err := members.Split([]byte(was))
 	after, wrong := members.Split([]byte(now))

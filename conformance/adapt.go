@@ -138,8 +138,8 @@ func (a *adapter) corrupt(t testing.TB, s tokenstore.TokenStore, id string) {
 	}
 }
 
-// refuse makes reads of the record with the given ID fail with reason on all handles. A nil
-// reason ends the refusal.
+// refuse makes reads of the record with the given ID fail with the error reason on all handles. A
+// nil reason ends the refusal.
 func (a *adapter) refuse(_ testing.TB, s tokenstore.TokenStore, id string, reason error) {
 	log := a.of(s).log
 	log.mu.Lock()
@@ -147,8 +147,8 @@ func (a *adapter) refuse(_ testing.TB, s tokenstore.TokenStore, id string, reaso
 	log.refused[id] = reason
 }
 
-// stale reads the current state of the record with the given ID. After arm is called, the next
-// Get of the record returns that state.
+// stale captures the current state of the record with the given ID. After the returned function is
+// called, the next Get of the record returns the captured state.
 func (a *adapter) stale(t testing.TB, s tokenstore.TokenStore, id string) (arm func()) {
 	t.Helper()
 	d := a.of(s)
@@ -176,9 +176,8 @@ type observer struct {
 	log *observed
 }
 
-// observed is the state that the observers of all handles on a namespace share. observed holds
-// the records of writes, labels and notes, and the faults to inject. observed is safe for
-// concurrent use.
+// An observed holds the state that the observers of all handles on a namespace share: the recorded
+// writes, labels and notes, and the faults to inject. An observed is safe for concurrent use.
 type observed struct {
 	writes atomic.Int64
 	ahead  atomic.Int64 // time by which the clock of the stores was advanced

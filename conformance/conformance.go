@@ -101,8 +101,8 @@ type Store struct {
 	// the labels by which look-ups find the record.
 	Corrupt func(t testing.TB, s tokenstore.TokenStore, id string)
 
-	// Refuse makes reads of the record with the given ID, and only of that record, fail
-	// with reason on all handles. A call with a nil reason ends the refusal.
+	// Refuse makes reads of the record with the given ID, and only of that record, fail with the
+	// error reason on all handles. A call with a nil reason ends the refusal.
 	Refuse func(t testing.TB, s tokenstore.TokenStore, id string, reason error)
 
 	// Stale captures the current state of the record with the given ID. After the returned function
@@ -151,8 +151,7 @@ func RunStore(t *testing.T, b Store) {
 	run(t, "store", storeCases(), func(c control) *storeEnv { return newStoreEnv(c, b) })
 }
 
-// A testCase checks one statement of a clause. E is the type of the environment of the
-// case.
+// A testCase checks one statement of a clause. E is the type of the case's environment.
 type testCase[E any] struct {
 	clause string
 	name   string // a sentence

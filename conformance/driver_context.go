@@ -8,15 +8,15 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// A call is one call of a method, for cases that check all methods.
+// A call is one call of the method named op, for cases that check all methods.
 type call struct {
 	op string
 	do func(ctx context.Context) error
 }
 
-// calls returns one call of each method of driver.Secrets that takes a context. s is the state
-// of the named secret, and p is the payload to write. absent is the name of a secret that does
-// not exist.
+// calls returns one call of each method of driver.Secrets that takes a context. The named secret
+// has the state s, and p is the payload to write. The parameter absent is the name that the call of
+// Create uses.
 func calls(d driver.Secrets, name string, s driver.Secret, p driver.Payload, absent string) []call {
 	return []call{
 		{"Get", func(ctx context.Context) error { _, err := d.Get(ctx, name); return err }},

@@ -94,8 +94,8 @@ func (e *driverEnv) refused() (d driver.Secrets, name string, l driver.Label, wa
 	return d, name, l, want
 }
 
-// but returns nil if seq yields exactly the secrets in want and, with an error that matches one of
-// classes, the given name. If seq yields anything else, the result is an error.
+// but returns an error unless seq yields exactly the secrets in want, and the given name together
+// with an error that matches one of classes.
 func but(op string, seq iter.Seq2[driver.Named, error], want map[string]driver.Secret, name string, classes ...error) error {
 	var bad []string
 	got, err := gather(func(yield func(driver.Named, error) bool) {

@@ -76,10 +76,10 @@ var deleteCases = []testCase[*driverEnv]{
 	}},
 }
 
-// lives creates a secret, deletes the secret, and creates it again. After each write of the
-// second incarnation, lives calls the function write with each state of the first incarnation as
-// the base. lives checks that these calls fail and change nothing. One base results from as many
-// writes as the current state, so a driver whose versions only count writes must fail the case.
+// lives creates a secret, deletes the secret, and creates it again. After each write of the second
+// incarnation, lives calls the function write with each state of the first incarnation as the base.
+// lives checks that these calls fail and change nothing. Both incarnations have the same number of
+// writes, so a driver whose versions only count writes fails the case.
 func (e *driverEnv) lives(write func(h driver.Secrets, name string, base driver.Secret) error) {
 	d := e.open()
 	other := e.reopen(d)

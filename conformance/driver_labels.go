@@ -10,8 +10,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// kinds are keys of labels. The last two elements are one of the shortest and one of the longest
-// keys that a driver must accept. Package tokenstore uses the other keys.
+// kinds lists keys of labels. The last two keys have the minimum and the maximum length that a
+// driver must accept. Package tokenstore uses the other keys.
 var kinds = []string{"user", "client", "grant", "refresh", "access", "id", "a", "z0_" + strings.Repeat("9", 29)}
 
 var labelCases = []testCase[*driverEnv]{
@@ -250,9 +250,9 @@ func (e *driverEnv) broken(ctx context.Context, d driver.Secrets, name string, b
 	e.found(d, name, now, now.Labels...)
 }
 
-// left returns the state of the named secret after an interrupted update. written holds the
-// payloads that the secret may have, because an earlier request may commit late. If none of these
-// payloads has the data of the state, left ends the case.
+// left returns the state of the named secret after an interrupted update. The parameter written
+// holds all payloads that the secret may have. There are several, because an earlier request may
+// commit late. If none of these payloads has the data of the state, left ends the case.
 func (e *driverEnv) left(d driver.Secrets, name string, before driver.Secret, written []driver.Payload) driver.Secret {
 	e.TB.Helper()
 	e.lags(max(e.lag.ListLag, e.lag.ReadLag))

@@ -165,8 +165,8 @@ func (p *plain) save(t token) (token, error) {
 	return p.put(old, plan.Token), nil
 }
 
-// become removes the record with the given ID, and makes the ID an alias for the ID of the row
-// into. A store with a foreign format keeps no aliases. The caller must hold p.mu.
+// become removes the record with the given ID, and makes the ID an alias for the row in the
+// parameter into. A store with a foreign format keeps no aliases. The caller must hold p.mu.
 func (p *plain) become(id string, into *row) {
 	from := p.rows[id]
 	delete(p.rows, id)
@@ -270,7 +270,7 @@ func (p *plain) DeleteIfUnchanged(ctx context.Context, t token) error {
 	return nil
 }
 
-// Search yields the records that have the user, client, issuer and resource that like has.
+// Search yields the records with the user, client, issuer and resource of the token like.
 func (p *plain) Search(ctx context.Context, like token) iter.Seq2[token, error] {
 	return func(yield func(token, error) bool) {
 		found, err := p.search(ctx, like)

@@ -123,8 +123,8 @@ func (e *storeEnv) openRefusing() *watched {
 	return e.open()
 }
 
-// reports checks that err matches the class of reason, and contains an *UnreadableError with the
-// given ID that matches reason. The text of err must contain the ID and the text of reason.
+// reports checks that err matches the class of reason, and contains an *UnreadableError that has
+// the given ID and matches reason. The text of err must contain the ID and the text of reason.
 func (e *storeEnv) reports(op string, err error, id string, reason error) {
 	e.TB.Helper()
 	e.wants(op, err, classOf(reason))

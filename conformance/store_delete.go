@@ -7,7 +7,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// keys returns tokens by which FindToken finds record. earlier holds earlier states of record.
+// keys returns tokens by which FindToken finds record. The parameter earlier holds earlier states
+// of the record.
 func keys(record token, earlier ...token) map[string]token {
 	by := map[string]token{
 		"ID":            {ID: record.ID},
@@ -241,7 +242,7 @@ var deleteCasesOfStore = []testCase[*storeEnv]{
 					}
 					return
 				}
-				// If the deletion is first, the save fails with one of these errors.
+				// If the deletion comes first, the save can fail with any of these errors.
 				_, err := s.SaveToken(e.ctx, token{ID: code.ID, UserName: "ann"})
 				if err != nil && !errors.Is(err, tokenstore.ErrNotFound) && !errors.Is(err, tokenstore.ErrIDMismatch) && !errors.Is(err, tokenstore.ErrInvalidToken) {
 					e.Errorf("SaveToken: %v", err)

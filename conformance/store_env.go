@@ -148,7 +148,7 @@ func (e *storeEnv) of(user, client string) token {
 	}
 }
 
-// hour returns a fixed time in the year 2090 plus n hours.
+// hour returns the time n hours after a fixed time in the year 2090.
 func hour(n int) time.Time {
 	return time.Date(2090, 1, 1, 0, 0, 0, 123e6, time.UTC).Add(time.Duration(n) * time.Hour)
 }

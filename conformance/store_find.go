@@ -114,7 +114,7 @@ var table = []search{
 	{clause: "TS-10", name: "a grant token of two users is ambiguous", records: []token{{UserName: "ann", ClientID: "c1", GrantToken: "g1"}, {UserName: "bob", ClientID: "c1", GrantToken: "g1"}}, like: token{ClientID: "c1", GrantToken: "g1"}, err: several},
 }
 
-// nothing holds tokens of row 4 of the table. Such tokens describe no record.
+// nothing holds tokens to which row 4 of the table applies. Such tokens describe no record.
 var nothing = map[string]token{
 	"nothing":                           {},
 	"a client":                          {ClientID: "c1"},
@@ -146,7 +146,7 @@ func findCases() []testCase[*storeEnv] {
 	return cases
 }
 
-// find checks FindToken for one line of the table, on two handles.
+// find runs one search of the table on two handles.
 func (e *storeEnv) find(line search) {
 	s := e.open()
 	saved, like := e.lay(s, line)
@@ -174,7 +174,7 @@ func (e *storeEnv) find(line search) {
 	e.keeps(s, saved...)
 }
 
-// lay saves the records of a line, and returns the saved records and the token to search for.
+// lay saves the records of one search, and returns the saved records and the token to search for.
 func (e *storeEnv) lay(s *watched, line search) (saved []token, like token) {
 	e.TB.Helper()
 	made := map[tokenstore.Secret]tokenstore.Secret{"": ""}

@@ -33,8 +33,8 @@ func (e *storeEnv) take(s *watched, t token) token {
 	return got
 }
 
-// servers holds records of one user and one ClientID. The records have one of two issuers or no
-// issuer, and have a resource or no resource.
+// servers holds records of one user and one ClientID. Each record has a different combination of
+// issuer and resource, both of which can be empty.
 var servers = []token{
 	{UserName: "ann", ClientID: "c1", RefreshToken: "r1", GrantToken: "g1", AccessToken: "a1"},
 	{UserName: "ann", ClientID: "c1", Issuer: "https://one.example", RefreshToken: "r2", GrantToken: "g2", AccessToken: "a2"},
@@ -50,8 +50,8 @@ var twins = []token{
 	{UserName: "bob", ClientID: "c1", Issuer: "https://two.example", RefreshToken: "r1", GrantToken: "g1", AccessToken: "a2"},
 }
 
-// at returns a copy of the token like with the issuer and resource of the n-th element of servers,
-// counted from 1.
+// at replaces the issuer and resource in like with the values from the n-th element of servers,
+// counted from 1, and returns the result.
 func at(n int, like token) token {
 	like.Issuer, like.Resource = servers[n-1].Issuer, servers[n-1].Resource
 	return like
@@ -62,7 +62,7 @@ var (
 	anyOfAnns = token{UserName: "ann"}
 )
 
-// issuerTable is a continuation of table with the cases about issuers and resources.
+// issuerTable continues table with searches by issuer and resource.
 var issuerTable = []search{
 	{clause: "TS-44", name: "a user and client without an issuer find the record without one", records: servers, like: annsOfOne, found: 1},
 	{clause: "TS-44", name: "a user and client at an issuer find their record", records: servers, like: at(2, annsOfOne), found: 2},

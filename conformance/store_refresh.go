@@ -34,8 +34,7 @@ func (e *storeEnv) expired(s *watched) token {
 	return e.save(s, t)
 }
 
-// minted returns a new access token with its expiry, like a token response without a
-// refresh token.
+// minted returns a token that has only a new access token and an expiry time.
 func (e *storeEnv) minted() token {
 	return token{AccessToken: e.secret(), ExpiresAt: hour(2)}
 }
@@ -450,7 +449,7 @@ var refreshCases = []testCase[*storeEnv]{
 			t := e.expired(s)
 			e.lags(e.b.ReadLag)
 			saved := token{ID: t.ID, AccessToken: e.secret(), ExpiresAt: hour(1)}
-			brought := e.minted() // expires after saved
+			brought := e.minted() // expires later than the token in saved
 			want := tokenstore.Merge(t, saved)
 			if rotates {
 				brought.RefreshToken = e.secret()

@@ -22,10 +22,10 @@ func (e *storeEnv) answer(s *watched, code token, expires time.Time) token {
 	return e.save(s, token{ID: code.ID, RefreshToken: e.secret(), AccessToken: e.secret(), ExpiresAt: expires})
 }
 
-// one checks that record is the only record, and that look-ups by its ID, by its user and client,
-// and by its access token find record. Look-ups by the grant tokens of others must also find
-// record. Unless the store has a foreign format, look-ups by the IDs of others must find record,
-// too.
+// one checks that s contains only the given record, and that look-ups by the record's ID, by its
+// user and client, and by its access token find the record. Look-ups by the grant token of each
+// token in others must also find the record. If the format of the store is not foreign, look-ups by
+// the ID of each token in others must find the record as well.
 func (e *storeEnv) one(s *watched, record token, others ...token) {
 	e.TB.Helper()
 	e.keeps(s, record)

@@ -46,8 +46,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/vaultstore"
 )
 
-// atOnce is the maximum number of concurrent reads by a bare that lists secrets on Google Cloud
-// or Vault. On these services, one call returns one secret. The adapters have the same maximum.
+// atOnce is the maximum number of concurrent reads while a bare lists the secrets on Google Cloud
+// or Vault, where each read returns one secret. The adapters have the same maximum.
 const atOnce = 16
 
 // A meter counts the calls of a client by method, and delays each call.
@@ -168,7 +168,7 @@ const (
 
 // newBed starts a service whose clock is the function now; nil means the real clock. If quotas is
 // true, the fakes of AWS and Google Cloud enforce the documented quotas by that clock. Measurements
-// of times set quotas to false, because a list of 10,000 records would exceed the quotas.
+// of time set quotas to false, because a list of 10,000 records would exceed the quotas.
 func newBed(service string, now func() time.Time, quotas bool) (*bed, error) {
 	m := &meter{counts: map[string]int{}}
 	switch service {
@@ -384,8 +384,8 @@ func gcpBed(m *meter, now func() time.Time, quotas, direct bool) (*bed, error) {
 	}, nil
 }
 
-// gcpClient returns a client for server. The calls by the client go through the interceptor
-// counting. If direct is true, the calls use no socket.
+// gcpClient returns a client for server. Each call by the client goes through the interceptor in
+// the parameter counting. If direct is true, the calls use no socket.
 func gcpClient(server *fakegcp.Server, direct bool, counting grpc.UnaryClientInterceptor) (*secretmanager.Client, error) {
 	if !direct {
 		return secretmanager.NewClient(context.Background(), append(server.ClientOptions(), option.WithGRPCDialOption(grpc.WithChainUnaryInterceptor(counting)))...)

@@ -10,7 +10,8 @@ import (
 )
 
 // brokenServices maps the description of a bug to a function that adds the bug to a driver. The
-// checks must find each bug. Otherwise, a success of the checks on other services proves nothing.
+// checks must find each bug. Otherwise, the success of the checks on other services would prove
+// nothing.
 var brokenServices = map[string]func(d *memstore.Driver) driver.Secrets{
 	"ignores the base of an update": func(d *memstore.Driver) driver.Secrets { return blindUpdate{d} },
 	"answers reads from a cache":    func(d *memstore.Driver) driver.Secrets { return &cached{Driver: d, known: map[string]driver.Secret{}} },
@@ -18,7 +19,7 @@ var brokenServices = map[string]func(d *memstore.Driver) driver.Secrets{
 	"reports a lost write as done":  func(d *memstore.Driver) driver.Secrets { return careless{d} },
 }
 
-// startBroken returns a bed on a service in memory with the bug that mistake describes.
+// startBroken returns a bed whose service is in memory, and has the bug that mistake describes.
 func startBroken(mistake string) *bed {
 	memory := memstore.NewDriver()
 	return &bed{

@@ -170,8 +170,8 @@ func inBubble(t *testing.T, service string, quotas bool, f func(t *testing.T, on
 	synctest.Test(t, func(t *testing.T) { f(t, start(t)) })
 }
 
-// A source is the source of a migration. The value of a source is the number of tokens. Each
-// token belongs to a different user.
+// A source is a store from which a test migrates tokens. The value of a source is the number of
+// tokens. Each token belongs to a different user.
 type source int
 
 func (n source) GetTokens(context.Context) ([]tokenstore.Token, error) {
@@ -275,8 +275,8 @@ func TestMigrate_Quota(t *testing.T) {
 	}
 }
 
-// many returns a store with n records on the remote. The buckets of the quotas are full, and
-// the calls are counted from then on.
+// many returns a store with n records on the remote. When many returns, the buckets of the quotas
+// are full, and the counts of the calls are zero.
 func many(t *testing.T, on remote, n int) *tokenstore.Store {
 	t.Helper()
 	s := on.open()

@@ -131,11 +131,11 @@ func (w *world) isTimed(m measurement) bool {
 	return m.Operation == timedScan || !scans && (m.Operation != listAll || w.users <= timedList)
 }
 
-// warmUps is the number of times that count runs an operation with a reset function. Only the
+// warmUps is the number of times that count runs an operation that has a reset function. Only the
 // last run is counted, so that the count includes the cleanup after earlier runs.
 const warmUps = 3
 
-// count returns the number of calls in the last run of an operation. An operation with a reset
+// count returns the number of calls in the last run of an operation. An operation that has a reset
 // function runs warmUps times, and any other operation runs once.
 func (w *world) count(ctx context.Context, c contender, op string) (int, error) {
 	times := warmUps
@@ -181,7 +181,7 @@ type stampeded struct {
 // endpointTime is the response time of the authorization server.
 const endpointTime = 200 * time.Millisecond
 
-// stampedes runs a stampede of tokenkeep and one of perUser, with each of two authorization
+// stampedes runs two stampedes, one of tokenkeep and one of perUser, with each of two authorization
 // servers. One server follows Zoho's rules, and the other server rotates refresh tokens.
 func stampedes(ctx context.Context, service string, instances int, delay time.Duration) ([]stampeded, error) {
 	var all []stampeded

@@ -121,7 +121,7 @@ func (w *world) fill(ctx context.Context) error {
 	return err
 }
 
-// A row is a token as stored by a program without tokenkeep.
+// A row is a token in the form in which a program that does not use tokenkeep stores it.
 type row struct {
 	UserName     string    `json:"user_name"`
 	ClientID     string    `json:"client_id"`
@@ -196,8 +196,8 @@ func (w *world) contenders() []contender {
 	return all
 }
 
-// is returns err if err is not nil. Otherwise, the result is an error if t is not the wanted
-// record, and nil if t is the wanted record.
+// is checks the result of a search. It returns err if err is not nil, an error if t is not the
+// wanted record, and nil otherwise.
 func (w *world) is(t tokenstore.Token, err error) error {
 	if err == nil && t.ID != w.wanted.ID {
 		err = wrongAnswer("another record")
@@ -255,13 +255,14 @@ func (w *world) tokenkeep() contender {
 	return c
 }
 
-// next returns a token with a new access token, for a save into the wanted record.
+// next returns a token with a new access token, to save in the wanted record.
 func (w *world) next(expires time.Time) tokenstore.Token {
 	return tokenstore.Token{UserName: w.wanted.UserName, ClientID: w.wanted.ClientID, ExpiresAt: expires,
 		AccessToken: tokenstore.Secret(fmt.Sprintf("1000.access-saved-%d.0123456789abcdef0123456789abcdef", w.saves.Add(1)))}
 }
 
-// restore saves the access token by which the operations find the wanted record.
+// restore saves the original access token of the wanted record, by which the operations find the
+// record.
 func (w *world) restore(ctx context.Context) error {
 	_, err := w.store.SaveToken(ctx, tokenstore.Token{UserName: w.wanted.UserName, ClientID: w.wanted.ClientID, AccessToken: w.wanted.AccessToken, ExpiresAt: far})
 	return err
@@ -416,7 +417,7 @@ func (w *world) startBlob(ctx context.Context) error {
 	return w.isRow(r, w.putBlob(ctx, rows))
 }
 
-// matches reports whether each field that is set in the token like has the same value in r.
+// matches reports whether r matches like: each field that is set in like has the same value in r.
 func matches(r row, like tokenstore.Token) bool {
 	return (like.UserName == "" || r.UserName == like.UserName) &&
 		(like.ClientID == "" || r.ClientID == like.ClientID) &&

@@ -49,7 +49,7 @@ func (f fault) String() string {
 func (f fault) killed() bool { return f == killedBefore || f == killedAfter }
 func (f fault) waits() bool  { return f == timedOut || f == timedOutDone }
 
-// An effect describes the effect of a fault on a call, independently of the service.
+// An effect describes what a fault does to a call, independently of the service.
 type effect struct {
 	refused refusal
 	broken  bool          // the connection breaks

@@ -53,9 +53,9 @@ type output struct {
 	unknown bool   // whether the operation took effect is unknown
 }
 
-// register is the model of the record. The state of the model is the access token, or empty if
-// the record does not exist. An operation with an unknown outcome takes effect before it
-// returns, or never, because no fault delays a call.
+// register is the model of the record. The state of the model is the access token, or empty if the
+// record does not exist. An operation with an unknown outcome either takes effect before it returns
+// or never takes effect, because no fault delays a call.
 var register = porcupine.NondeterministicModel{
 	Init: func() []any { return []any{""} },
 	Step: func(state, in, out any) []any {
@@ -96,7 +96,7 @@ type unsound struct {
 	What string
 }
 
-// conditions holds the conditions of a history other than faults.
+// conditions holds the conditions, other than faults, under which a history runs.
 type conditions struct {
 	name string
 
@@ -112,7 +112,8 @@ type conditions struct {
 	clocks bool
 }
 
-// plain has no conditions other than faults. allConditions lists the other conditions.
+// In plain, no condition is set. allConditions sets each condition alone, and then all conditions
+// together.
 var (
 	plain         = conditions{name: "plain"}
 	allConditions = []conditions{
@@ -203,10 +204,10 @@ type recorder struct {
 	seen    map[string]bool // access tokens that operations have returned, including reads that the history omits
 }
 
-// behindRate is the fraction of calls with the fault readBehind under the condition behind.
+// behindRate is the fraction of calls that have the fault readBehind if conditions.behind is set.
 const behindRate = 0.3
 
-// roll draws the fault of a call, if any.
+// roll returns a random fault for a call, and reports whether the call has a fault.
 func (r *recorder) roll(dice *rand.Rand) (fault, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -321,9 +322,9 @@ type step struct {
 	output
 }
 
-// parts returns the steps of an operation for the model. asked reports whether the mint
-// function of a refresh was called. lost is the number of writes to the driver, by the operation,
-// whose outcome is unknown.
+// parts returns the steps of an operation for the model. asked reports whether the mint function of
+// a refresh was called. lost is the number of the operation's writes to the driver whose outcome is
+// unknown.
 //
 // The store repeats a write with an unknown outcome if another client has changed or deleted
 // the record in the meantime. Each attempt can have taken effect, so each attempt is a step.

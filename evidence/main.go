@@ -279,7 +279,8 @@ func (r *results) measure(ctx context.Context, kept string) error {
 	return nil
 }
 
-// scale measures the services sequentially, because scale measures the heap.
+// scale measures one service at a time, because a measurement of the heap must not include other
+// services.
 func (r *results) scale(ctx context.Context) error {
 	r.Scaled, r.Listed = map[string][]scaled{}, map[string]listed{}
 	for _, service := range services {

@@ -140,8 +140,8 @@ func prepare(ctx context.Context, s *tokenstore.Store, advance func(time.Duratio
 }
 
 // state returns the text of each record in s, by ID. state returns an error if the records cannot
-// be listed, if two records have the same user and client, or if a search by a key of a record
-// does not find the record.
+// be listed, or if two records have the same user and client. It also returns an error if a search
+// by a key of a record does not find the record.
 func state(ctx context.Context, s *tokenstore.Store) (map[string]string, error) {
 	tokens, err := s.GetTokens(ctx)
 	if err != nil {
@@ -324,7 +324,7 @@ func doubles(ctx context.Context, service string, runs int, seed uint64, inBubbl
 	return wrong, err
 }
 
-// countCalls returns the number of calls of an operation without faults.
+// countCalls returns the number of calls that an operation makes without faults.
 func countCalls(ctx context.Context, service string, op operation) (int, error) {
 	b, err := newBed(service, nil, false)
 	if err != nil {
@@ -494,8 +494,9 @@ func stale(plan []planned) bool {
 	return slices.ContainsFunc(plan, func(p planned) bool { return p.fault == staleRead })
 }
 
-// class checks that err matches a class that the documentation allows for the faults in plan.
-// A stale read also allows a wrong answer. class does not check the error of a killed process.
+// class returns an error unless err matches a class that the documentation allows for the faults in
+// plan. A stale read also allows a wrong answer. class does not check the error of a killed
+// process.
 func class(err error, plan []planned, dead bool) error {
 	if err == nil || dead {
 		return nil

@@ -28,8 +28,8 @@ type usage struct {
 	Records   int
 	Refreshes int
 	Refused   int            // number of calls that were refused because of a quota
-	Created   map[string]int // number of calls by method that created the records
-	Calls     map[string]int // number of calls by method that refreshed the records
+	Created   map[string]int // number of calls, by method, that created the records
+	Calls     map[string]int // number of calls, by method, that refreshed the records
 	Versions  float64        // average number of stored versions of a record
 	Most      int            // largest number of stored versions of a record
 }
@@ -100,11 +100,11 @@ type simulation struct {
 	kept, samples int // sum of the sampled numbers of versions, and number of samples
 }
 
-// month refreshes records once an hour for thirty days, on a service that enforces its
-// documented quotas. Groups of abreast records are spread over each hour. In each hour,
-// another process refreshes the records. That process has only the IDs and the expired tokens.
-// The records of a group are refreshed concurrently. month must run in a testing/synctest bubble,
-// because a refresh on Google Cloud first waits up to 100 ms.
+// month refreshes records once an hour for thirty days, on a service that enforces its documented
+// quotas. In each hour, another process refreshes the records, and has only the IDs and the expired
+// tokens. The process refreshes groups of records, spread over the hour. The records of a group are
+// refreshed concurrently, and abreast is the size of a group. month must run in a testing/synctest
+// bubble, because a refresh on Google Cloud first waits up to 100 ms.
 func month(ctx context.Context, service string, records int) (usage, error) {
 	s := &simulation{usage: usage{Service: service, Records: records}, start: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), tokens: make([]tokenstore.Token, records)}
 	s.clock.until(s.start)
@@ -146,8 +146,8 @@ func (s *simulation) each(h int, do func(store *tokenstore.Store, i int, at *ins
 	return nil
 }
 
-// group calls the function do concurrently for up to abreast records, starting with the record at
-// the index first.
+// group calls the function do concurrently for the records of one group. The parameter first is the
+// index of the first record in the group.
 func (s *simulation) group(h, first int, do func(i int, at *instant) error) error {
 	errs := make([]error, min(abreast, s.Records-first))
 	at := &instant{clock: &s.clock}

@@ -11,9 +11,9 @@ type interval struct{ Value, Low, High float64 }
 
 const resamples = 2000
 
-// ratioOf returns the ratio of the median of a to the median of b, and the 95 % confidence
-// interval of the ratio from a percentile bootstrap. The same measurements always have the same
-// interval, because the seed is fixed.
+// ratioOf returns the ratio of the median of a to the median of b. The 95 % confidence interval of
+// the ratio is from a percentile bootstrap. The same measurements always have the same interval,
+// because the seed is fixed.
 func ratioOf(a, b []time.Duration) interval {
 	r := rand.New(rand.NewPCG(1, 2))
 	draw := func(of []time.Duration) []time.Duration {

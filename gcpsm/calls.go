@@ -24,7 +24,7 @@ import (
 
 // A service makes calls about the secrets with a prefix. Each method makes at most one call, not
 // counting repetitions, with these exceptions: list makes one call for each page, and create and
-// add make a second call to undo a write that the server has not stored completely.
+// add make a second call to undo a write that the server did not store completely.
 type service struct {
 	client *secretmanager.Client
 	parent string
@@ -55,7 +55,7 @@ const (
 // The caller then gets the cause of the failure rather than a context error.
 type retryer struct {
 	codes   []codes.Code
-	none    bool // whether throttled calls are not repeated
+	none    bool // if true, throttled calls are not repeated
 	backoff gax.Backoff
 	until   time.Time
 }
@@ -72,8 +72,8 @@ func (r *retryer) Retry(err error) (time.Duration, bool) {
 	return pause, time.Now().Add(pause + leastTime).Before(r.until)
 }
 
-// reading and writing are the codes after which the driver repeats a read and a write,
-// respectively. The driver repeats a write only if the service has certainly not applied the write.
+// The driver repeats a read after the codes in the list reading, and a write after the codes in the
+// list writing. The driver repeats a write only if the service certainly did not apply the write.
 // The service would refuse the repetition of an applied write, and the driver would mistake that
 // refusal for the success of another writer.
 var (
@@ -92,7 +92,8 @@ func repeat(ctx context.Context, after []codes.Code) gax.CallOption {
 }
 
 // call makes one call about the secret with the given ID, and repeats the call if the error has one
-// of the given codes. sent is the payload in the request; the error does not quote sent.
+// of the given codes. The parameter sent is the data in the request, which the error does not
+// quote.
 func call[In, Out any](
 	ctx context.Context, method, id string, after []codes.Code,
 	do func(context.Context, In, ...gax.CallOption) (Out, error), in In, sent []byte,
@@ -154,8 +155,8 @@ func (s *service) describeVersion(ctx context.Context, name string, number int64
 	return v, err
 }
 
-// create creates a secret without a version. If the response shows that the server has not
-// stored all fields, create deletes the secret, and the error matches errDrops.
+// create creates a secret without a version. If the response shows that the server did not store
+// all fields, create deletes the secret, and the error matches errDrops.
 func (s *service) create(ctx context.Context, name string, m *secretmanagerpb.Secret) (metadata, error) {
 	const method = "CreateSecret"
 	made, err := call(ctx, method, s.prefix+name, writing, s.client.CreateSecret,
@@ -170,8 +171,8 @@ func (s *service) create(ctx context.Context, name string, m *secretmanagerpb.Se
 	return metadataOf(made), nil
 }
 
-// dropped returns the description of a field in fields that the server has not stored as sent, or
-// "" if the server has stored all these fields. dropped returns "etags" if the etag is empty or has
+// dropped returns the description of one of the given fields that the server did not store as sent,
+// or "" if the server stored all given fields. dropped returns "etags" if the etag is empty or has
 // not changed, because each write changes the etag.
 func dropped(sent, got *secretmanagerpb.Secret, fields ...string) string {
 	if got.GetEtag() == "" || got.GetEtag() == sent.GetEtag() {
@@ -199,9 +200,8 @@ func contains[V comparable](have, want map[string]V) bool {
 	return true
 }
 
-// errDrops means that the server emulates only a part of Secret Manager. The server has not
-// stored all fields of a write, has returned no number or etag for a version, or has accepted
-// an outdated etag.
+// errDrops means that the server emulates only a part of Secret Manager. The server did not store
+// all fields of a write, returned no number or etag for a version, or accepted an outdated etag.
 var errDrops = fmt.Errorf("%w: the server does not store everything that is written", driver.ErrRefused)
 
 func (s *service) drops(method, name, what string) error {
@@ -239,7 +239,7 @@ func (s *service) add(ctx context.Context, name string, payload []byte) (added, 
 
 // update replaces the given fields of a secret with the fields of m if the etag of m is current.
 // Otherwise the error matches ErrConflict. If the secret does not exist, the error matches
-// ErrNotFound. If the response shows that the server has not stored the fields, the error matches
+// ErrNotFound. If the response shows that the server did not store the fields, the error matches
 // errDrops.
 func (s *service) update(ctx context.Context, name string, m *secretmanagerpb.Secret, fields ...string) (metadata, error) {
 	const method = "UpdateSecret"

@@ -41,8 +41,8 @@
 //
 //	<parent>/secrets/<prefix>-<name>
 //
-// The state of the record is the version to which the alias "current" points; "latest" may point to
-// a version that was never committed. The payload of a version is the line
+// The state of the record is the version to which the alias "current" points. The alias "latest"
+// may point to a version that was never committed. The payload of a version is the line
 //
 //	tokenkeep1 <incarnation>
 //
@@ -81,9 +81,9 @@
 // A write destroys earlier versions only after its UpdateSecret, which proves that none of these
 // versions is the state. A commit also removes these versions from the annotation. A version
 // therefore remains if the process is killed between the commit and the destruction of the version,
-// if the response to the commit is lost, or if the destruction fails. In the last case, only the
-// next commit of the same process tries again. A remaining version costs as much as any active
-// version until an operator destroys the version or the record is deleted.
+// if the response to the commit is lost, or if the destruction fails. If the destruction fails,
+// only the next commit of the same process tries again. A remaining version costs as much as any
+// active version until an operator destroys the version or the record is deleted.
 //
 // A refresh of a record with a user takes its lease with one UpdateSecret of the annotation,
 // without a new version.
@@ -115,8 +115,8 @@
 // Concurrent writers and stale reads cause further calls.
 //
 // The driver repeats reads if the service is unavailable or a quota is exhausted. The driver
-// repeats writes only if a quota is exhausted. Pauses are random: the first takes at most 0.1
-// seconds, and later pauses take at most 3 seconds. Repetitions end after 20 seconds, or shortly
+// repeats writes only if a quota is exhausted. Pauses are random. The first pause is at most 0.1
+// seconds, and later pauses are at most 3 seconds. Repetitions end after 20 seconds, or shortly
 // before the deadline of the context. After the last repetition, the error matches
 // tokenstore.ErrUnavailable, or tokenstore.ErrThrottled for a quota. A refresh that waits for
 // another process does not repeat throttled reads, because the refresh soon reads again.
@@ -137,21 +137,21 @@
 // A record has at most 65,508 bytes: 64 KiB without the first line. Google Cloud allows at most 64
 // labels on a secret, including the labels in Options.Labels.
 //
-// According to https://cloud.google.com/secret-manager/quotas, a project has 90,000 accesses, 600
-// reads of metadata and 600 writes a minute. A secret accepts about 2 writes a second, and a
+// According to https://cloud.google.com/secret-manager/quotas, a project can make 90,000 accesses,
+// 600 reads of metadata and 600 writes a minute. A secret accepts about 2 writes a second, and a
 // regional secret 80. A refresh takes 4 writes (lease, version, commit, destruction of a version),
 // and 1 or 2 reads of metadata. A project can therefore make 150 refreshes a minute, enough for
 // 9,000 tokens with a lifetime of one hour. A look-up by user and client, or by an ID that
-// SaveToken has chosen, takes only accesses. Waiting for the refresh of another process also takes
-// only accesses. A search by user alone, or by token, takes one of the 600 reads of metadata.
-// GetTokens takes one read of metadata for each 25,000 secrets, and one access for each record.
+// SaveToken chose, takes only accesses. Waiting for the refresh of another process also takes only
+// accesses. A search by user alone, or by token, takes one of the 600 reads of metadata. GetTokens
+// takes one read of metadata for each 25,000 secrets, and one access for each record.
 //
 // # Consistency
 //
 // Secret Manager guarantees only that a version can be read by its number as soon as the version
 // has been added. Everything else, including the alias, the metadata and lists, "typically
 // converges within minutes, but may take a few hours"
-// (https://cloud.google.com/secret-manager/docs/consistency). Therefore ListLag and ReadLag are
+// (https://cloud.google.com/secret-manager/docs/consistency). ListLag and ReadLag are therefore
 // driver.Unbounded. Etags protect writes, because the service compares the etag of a write with the
 // etag of the newest state. The driver handles stale reads as follows:
 //
@@ -163,11 +163,11 @@
 //     reads the later state by number.
 //   - If the service returns no metadata, Fresh reads version 1 by number. Fresh then reports that
 //     the record does not exist only if there is no version 1.
-//   - Secret Manager refuses a write with the etag of stale metadata. The driver waits at most ten
-//     seconds for current metadata, and then returns an error matching ErrConflict.
+//   - Secret Manager refuses a write with the etag of stale metadata. The driver waits up to ten
+//     seconds for current metadata. If the metadata stay stale, the error matches ErrConflict.
 //
-// A lag causes waiting and repeated attempts, but never the loss of a record or an update, or a
-// second request to the authorization server.
+// A lag can cause waiting and further calls, but never the loss of a record or an update. A lag
+// also never causes a second request to the authorization server.
 //
 // # Errors
 //
@@ -200,8 +200,8 @@
 // An operator can roll a record back by moving the alias "current" to an earlier version. An Update
 // over the later version then fails with an error matching ErrConflict. A version that another tool
 // adds is not the state until the alias points to it. If the alias points to a version without the
-// line "tokenkeep1 <incarnation>", the error of a read matches ErrCorrupt. A record without the
-// alias is also unreadable; "tokenkeep doctor --repair" restores the alias.
+// line "tokenkeep1 <incarnation>", reads fail with an error matching ErrCorrupt. A record without
+// the alias is also unreadable; "tokenkeep doctor --repair" restores the alias.
 //
 // A record is also unreadable if an operator has disabled or destroyed the current version, or
 // disabled the key. The error matches ErrRefused and contains the service's text. If a permission

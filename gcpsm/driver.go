@@ -94,10 +94,10 @@ func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 }
 
 // Fresh implements driver.Secrets. Metadata may be stale, but a read of a version by its number
-// never lags. Fresh never returns a state older than the cached metadata or the argument than. A
-// secret without version 1 has no state. If than is zero and Get has just reported that the record
-// does not exist, Fresh reads version 1 first. If version 1 does not exist, Fresh does not read the
-// metadata.
+// never lags. Fresh never returns a state older than the caller's state or the state in the cached
+// metadata. A secret without version 1 has no state. If the caller has no state, and Get has just
+// reported that the record does not exist, Fresh reads version 1 first. If version 1 does not
+// exist, Fresh does not read the metadata.
 func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (driver.Secret, error) {
 	if than.Version == "" && s.missed.Take(name, time.Now()) {
 		if err := s.vanished(ctx, name); errors.Is(err, driver.ErrNotFound) {
@@ -116,8 +116,8 @@ func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (d
 // errBehind is the error that await returns if the metadata are still stale after catchUp.
 var errBehind = fmt.Errorf("%w: the metadata are behind", driver.ErrUnavailable)
 
-// await calls the function try until it returns true or an error, and returns that error. If
-// catchUp passes first, await returns errBehind. If ctx is done first, await returns ctx.Err().
+// await calls the function try until the function returns true or an error, and returns that error.
+// If catchUp passes first, await returns errBehind. If ctx is done first, await returns ctx.Err().
 func await(ctx context.Context, try func() (bool, error)) error {
 	lag := driverkit.Backoff{Pause: 10 * time.Millisecond, Longest: time.Second, Patience: catchUp}
 	done, err := lag.Until(ctx, try)
@@ -132,11 +132,11 @@ type newest struct {
 	*secrets
 	name    string
 	than    driver.Secret
-	known   state // parsed from than; known.number is 0 if the caller has no state
+	known   state // parsed from the field than; known.number is 0 if the caller has no state
 	begun   time.Time
 	found   driver.Secret
-	refused error // error of the last read of the version that the metadata name
-	asked   bool  // whether ask has tried to read value
+	refused error // error of the last attempt to read the version that the metadata name
+	asked   bool  // whether the method ask has tried to read value
 	value   state // the state to which the alias points; value.number is 0 if the state was not read
 }
 
@@ -186,7 +186,8 @@ func (n *newest) ask(ctx context.Context) (metadata, error) {
 }
 
 // missing returns an error matching ErrNotFound if the secret has no state, and nil if the secret
-// may have a state. created reports whether the service has returned metadata of the secret.
+// may have a state. The parameter created reports whether the service returned metadata of the
+// secret.
 func (n *newest) missing(ctx context.Context, created bool) error {
 	if created && time.Since(n.begun) > creation {
 		// The creator of the secret has had enough time to commit.
@@ -231,9 +232,9 @@ func (n *newest) current(ctx context.Context, m metadata) (bool, error) {
 	return false, nil
 }
 
-// closed returns the error of a search that finds a disabled or destroyed version, or nil if m may
-// be stale. refused is the error that a read of the version in m returned. A driver destroys a
-// committed version only if a later state exists, and never disables a version.
+// closed returns the error for a search that has found a disabled or destroyed version, or nil if m
+// may be stale. The parameter refused is the error that a read of the version in m returned. A
+// driver destroys a committed version only if a later state exists, and never disables a version.
 func (n *newest) closed(ctx context.Context, m metadata, refused error) error {
 	later, err := n.later(ctx, m)
 	if err != nil {
@@ -266,8 +267,8 @@ func (n *newest) later(ctx context.Context, m metadata) (bool, error) {
 	return true, nil
 }
 
-// stateOf returns the state of an unreadable version. If the text of refused does not name the
-// state, stateOf asks the service.
+// stateOf returns the state of an unreadable version. If the text of the given error does not name
+// the state, stateOf asks the service.
 func (n *newest) stateOf(ctx context.Context, number int64, refused error) secretmanagerpb.SecretVersion_State {
 	for _, state := range []secretmanagerpb.SecretVersion_State{secretmanagerpb.SecretVersion_DISABLED, secretmanagerpb.SecretVersion_DESTROYED} {
 		if strings.Contains(text(refused), state.String()) {
@@ -291,9 +292,9 @@ func (s *secrets) foreign(name string, m metadata) error {
 	return fmt.Errorf("%w: %q: %s", driver.ErrCorrupt, s.prefix+name, why)
 }
 
-// have returns the state want with its data if that version is still readable. have returns the
-// zero state if the version does not exist, is disabled or destroyed, or differs from want. An
-// error means that the read failed for another reason.
+// have returns the wanted state with its data if that version is still readable. have returns the
+// zero state if the version does not exist, is disabled or destroyed, or differs from the wanted
+// state. An error means that the read failed for another reason.
 func (s *secrets) have(ctx context.Context, name string, want state) (state, error) {
 	st, err := s.readNumber(ctx, name, want.number)
 	switch {
@@ -408,10 +409,10 @@ func (s *secrets) Update(ctx context.Context, name string, base driver.Secret, p
 	return s.point(ctx, name, m, v, p, again)
 }
 
-// based returns metadata that show base as the state of the secret, and whose etag differs from
-// refused. refused is an etag that the service has refused, or "". If base is not the state, or if
-// the metadata stay stale for catchUp, the error matches ErrConflict. If the secret does not exist,
-// the error matches ErrNotFound.
+// based returns metadata that show base as the state of the secret. The parameter refused is an
+// etag that the service has refused, or "". The metadata that based returns have another etag. If
+// base is not the state, or if the metadata stay stale for catchUp, the error matches ErrConflict.
+// If the secret does not exist, the error matches ErrNotFound.
 func (s *secrets) based(ctx context.Context, name string, base driver.Secret, refused string) (metadata, error) {
 	want, ok := parse(base.Version)
 	if !ok {
@@ -439,7 +440,7 @@ func (s *secrets) based(ctx context.Context, name string, base driver.Secret, re
 	return found, err
 }
 
-// errLate means that the metadata were still stale after catchUp.
+// errLate means that the metadata for a write were still stale after catchUp.
 var errLate = fmt.Errorf("%w: the metadata are behind", driver.ErrConflict)
 
 func (s *secrets) conflict(name string) error {
@@ -447,7 +448,7 @@ func (s *secrets) conflict(name string) error {
 }
 
 // replaced returns an error if base is certainly not the state of the secret, and nil if the
-// metadata may be stale. m and err are the results of look.
+// metadata may be stale. m and err are the results of the method look.
 func (s *secrets) replaced(ctx context.Context, name string, base state, m metadata, err error) error {
 	switch {
 	case err != nil && !errors.Is(err, driver.ErrNotFound):
@@ -464,8 +465,8 @@ func (s *secrets) replaced(ctx context.Context, name string, base state, m metad
 	return cmp.Or(s.vanished(ctx, name), s.conflict(name))
 }
 
-// commit adds a version with p, and makes that version the state of the secret. See point for the
-// parameters and the error.
+// commit adds a version with p, and makes that version the state of the secret. See the method
+// point for the parameters and the error.
 func (s *secrets) commit(ctx context.Context, name string, m metadata, p driver.Payload, again func(refused string) (metadata, error)) (driver.Version, error) {
 	v, err := s.add(ctx, name, encode(m.account.Incarnation, p.Data))
 	if err != nil {
@@ -475,9 +476,9 @@ func (s *secrets) commit(ctx context.Context, name string, m metadata, p driver.
 }
 
 // point makes the version v the state of the secret with the metadata m. If the service refuses the
-// etag of m, point passes the etag to the function named again, and makes another attempt with the
-// metadata that this function returns. If the function returns an error, point returns that error.
-// If the error matches ErrConflict, point destroys v. point also destroys v if the service denies
+// etag of m, point passes the etag to the callback again, and makes another attempt with the
+// metadata that the callback returns. If the callback returns an error, point returns that error.
+// If that error matches ErrConflict, point destroys v. point also destroys v if the service denies
 // the update, or refuses the update for a reason other than the etag. After any other failure, v
 // may become the state, or the next commit lists v as due.
 func (s *secrets) point(ctx context.Context, name string, m metadata, v added, p driver.Payload, again func(refused string) (metadata, error)) (driver.Version, error) {
@@ -518,12 +519,12 @@ func (s *secrets) discard(ctx context.Context, name string, v added) {
 	_ = s.destroy(ctx, name, v.number, v.etag)
 }
 
-// due returns two lists: over holds the versions to destroy after the next commit, and pending
-// holds the versions that remain due. The first list contains only versions whose etags are in the
-// account. The update that stored such an etag carried the etag of the secret, so the version
-// belongs to this incarnation. due requests unknown etags, and leaves out versions that do not
-// exist or are already destroyed. The next commit stores these etags, and a later commit destroys
-// the versions.
+// due returns two lists. The list over holds the versions to destroy after the next commit. This
+// list contains only versions whose etags are in the account. The update that stored such an etag
+// carried the etag of the secret, so the version belongs to this incarnation. The list pending
+// holds the versions that remain due. due requests the etags that the account lacks, and leaves out
+// versions that do not exist or are already destroyed. The next commit stores the new etags, and a
+// later commit destroys the versions.
 func (s *secrets) due(ctx context.Context, name string, m metadata, now time.Time) (over, pending []due) {
 	work, pending := m.ripe(now, driverkit.Width)
 	var unknown []due
@@ -542,9 +543,9 @@ func (s *secrets) due(ctx context.Context, name string, m metadata, now time.Tim
 }
 
 // sweep destroys the given versions, and returns the versions that could not be destroyed. The next
-// commit of this driver tries these versions again. The caller must have committed an update, which
-// proves that none of these versions is the state. Before such an update, the metadata may be
-// stale, and another tool may have moved the alias back to one of the versions.
+// commit of this driver tries to destroy these versions again. The caller must have committed an
+// update, which proves that none of these versions is the state. Before such an update, the
+// metadata may be stale, and another tool may have moved the alias back to one of the versions.
 func (s *secrets) sweep(ctx context.Context, name string, over []due) []due {
 	return s.each(ctx, over, func(ctx context.Context, d *due) (left bool) {
 		err := s.destroy(ctx, name, d.Number, d.Etag)
@@ -556,8 +557,8 @@ func (s *secrets) sweep(ctx context.Context, name string, over []due) []due {
 }
 
 // Sweep implements driver.Sweeper. Sweep destroys due versions whose etags are known. The caller
-// has just called Note. The service has accepted the etag of the update by Note, so the cached
-// metadata are current.
+// has just called Note. The service accepted the etag with which Note made its update, so the
+// cached metadata are current.
 func (s *secrets) Sweep(ctx context.Context, name string, base driver.Secret) {
 	now, ok := parse(base.Version)
 	m, known := s.seen.get(name)
@@ -582,7 +583,7 @@ func (s *secrets) Sweep(ctx context.Context, name string, base driver.Secret) {
 }
 
 // each calls the function step concurrently for all given entries, and returns the entries for
-// which step returns true. The context of these calls ends after the time cleanup at the latest.
+// which step returns true. The context of the calls has the timeout cleanup.
 func (s *secrets) each(ctx context.Context, some []due, step func(context.Context, *due) (left bool)) []due {
 	ctx, cancel := context.WithTimeout(ctx, cleanup)
 	defer cancel()
@@ -659,15 +660,15 @@ func (s *secrets) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 	return s.fetch(ctx, s.all(), func(map[string]string) bool { return true })
 }
 
-// A listed is a secret in a list, without the metadata, because the metadata of a long list would
-// take much memory.
+// A listed describes a secret in a list. A listed omits the metadata, because the metadata of a
+// long list would take much memory.
 type listed struct {
 	name string
 	ours bool
 }
 
-// fetch reads and yields the secrets that the service lists for filter, if match returns true for
-// their labels.
+// fetch yields the secrets that the service lists for filter. fetch leaves out secrets for whose
+// labels the function match returns false.
 func (s *secrets) fetch(ctx context.Context, filter string, match func(labels map[string]string) bool) iter.Seq2[driver.Named, error] {
 	return driverkit.Seq(func(yield func(driver.Named, error) bool) error {
 		var found []listed

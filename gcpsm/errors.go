@@ -181,7 +181,7 @@ func text(err error) string {
 }
 
 // code returns the code of an error. Over REST, several codes share one HTTP status, so the
-// function reads the code from the body of the response.
+// function code reads the body of the response.
 func code(err error) codes.Code {
 	var answer *googleapi.Error
 	if errors.As(err, &answer) {
@@ -199,7 +199,7 @@ func code(err error) codes.Code {
 }
 
 // callError converts an error from the client to an error of the driver, as driverkit.CallError
-// does. The result does not quote the data in sent.
+// does. The result does not quote sent, the data in the request.
 func callError(ctx context.Context, method, id string, err error, sent []byte) error {
 	if driverkit.Repeats(err.Error(), sent) {
 		err = status.Error(code(err), "(text not shown)")

@@ -35,8 +35,8 @@ type Options struct {
 	Replicas []Replica
 
 	// Labels holds up to 24 labels that every save of a record adds to the secret, for billing
-	// reports and policies. A label must not have the form of a record's label; see Storage in the
-	// package documentation.
+	// reports and policies. A label must not have the form of a record's label; see "Storage" in
+	// the package documentation.
 	Labels map[string]string
 }
 
@@ -46,18 +46,18 @@ type Replica struct {
 	KMSKey   string // key in Location, or "" for a key that Google manages; set in all replicas or in none
 }
 
-// New returns a store that keeps each record in a secret of parent. parent has the form
-// "projects/p" or "projects/p/locations/l". The IDs of the secrets begin with prefix and '-'.
-// prefix consists of 1 to 128 ASCII letters, digits, '-' and '_'. Encrypted records are bound to
-// parent, so all programs that share a store must pass the same parent: either with the project's
-// ID or with the project's number.
+// New returns a store that keeps each record in a secret. parent is the project or the location of
+// the secrets, in the form "projects/p" or "projects/p/locations/l". The IDs of the secrets begin
+// with prefix and '-'. prefix consists of 1 to 128 ASCII letters, digits, '-' and '_'. Encrypted
+// records are bound to parent, so all programs that share a store must pass the same parent. A
+// parent with the project's number differs from a parent with the project's ID.
 //
 // Secrets in a location are regional secrets. For regional secrets, client must use the
 // endpoint of the location:
 //
 //	secretmanager.NewClient(ctx, option.WithEndpoint("secretmanager.europe-west1.rep.googleapis.com:443"))
 //
-// New does no I/O, and returns an error only if an argument is invalid. client must not be nil, and
+// New does no I/O, and returns an error only if a parameter is invalid. client must not be nil, and
 // opts may be nil. The store uses the endpoint, credentials and interceptors of client, and never
 // closes client.
 func New(client *secretmanager.Client, parent, prefix string, opts *Options) (*tokenstore.Store, error) {
@@ -68,8 +68,9 @@ func New(client *secretmanager.Client, parent, prefix string, opts *Options) (*t
 	return tokenstore.New(d, cmp.Or(opts, &Options{}).Store)
 }
 
-// NewDriver returns the driver that New uses, for decorators and tests. The driver is a
-// driver.Sweeper and a driver.Inspector. See New for the parameters and the error.
+// NewDriver returns the driver that New passes to tokenstore.New. NewDriver is for decorators and
+// tests. The driver implements driver.Sweeper and driver.Inspector. See New for the parameters and
+// the error.
 func NewDriver(client *secretmanager.Client, parent, prefix string, opts *Options) (driver.Secrets, error) {
 	if client == nil {
 		return nil, errors.New("gcpsm: the client is nil")

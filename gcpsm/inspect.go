@@ -71,7 +71,7 @@ func (s *secrets) faults(name string, m metadata) []driver.Fault {
 	}
 }
 
-// ripe returns how many of the given versions became due at least grace before the time now.
+// ripe returns the number of versions that became due at least grace before the given time.
 func ripe(all []due, now time.Time) (n int64) {
 	for _, d := range all {
 		if d.ripe(now) {
@@ -110,12 +110,13 @@ func (s *secrets) realias(ctx context.Context, name string, m metadata) error {
 	return s.put(ctx, name, next, "annotations", "version_aliases")
 }
 
-// sweeps is the maximum number of rounds of destroyDue, with driverkit.Width versions each. A
-// version with an unknown etag takes two rounds.
+// sweeps is the maximum number of rounds that destroyDue makes, each with at most driverkit.Width
+// versions. A version with an unknown etag takes two rounds.
 const sweeps = 100
 
-// destroyDue destroys the versions that are due, in at most sweeps rounds. If more versions are
-// due, the error matches ErrConflict. If a destruction failed, the error matches ErrUnavailable.
+// destroyDue destroys the versions that are due, in at most sweeps rounds. If versions are still
+// due after the last round, the error matches ErrConflict. If a destruction failed, the error
+// matches ErrUnavailable.
 func (s *secrets) destroyDue(ctx context.Context, name string) error {
 	for range sweeps {
 		m, err := s.describe(ctx, name)
@@ -146,8 +147,8 @@ func (s *secrets) destroyDue(ctx context.Context, name string) error {
 	return fmt.Errorf("%w: %q has more versions that are due", driver.ErrConflict, s.prefix+name)
 }
 
-// stillDue replaces the list of due versions with pending if the metadata are still equal to m.
-// Otherwise the error matches ErrConflict.
+// stillDue replaces the list of due versions with the list pending if the metadata m are still
+// current. Otherwise the error matches ErrConflict.
 func (s *secrets) stillDue(ctx context.Context, name string, m metadata, pending []due) error {
 	a := m.account
 	a.Due = fewer(pending)

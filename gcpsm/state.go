@@ -100,9 +100,9 @@ const annotation = "tokenkeep"
 type account struct {
 	Incarnation string `json:"life"`
 	Writes      int64  `json:"writes"`            // number of changes to the account; orders the metadata of one incarnation
-	Current     int64  `json:"current,omitempty"` // the version that the last commit made the state; 0 if there is none yet
-	Digest      string `json:"digest,omitempty"`  // digest of the data of that version
-	Etag        string `json:"etag,omitempty"`    // etag of that version
+	Current     int64  `json:"current,omitempty"` // number of the last committed version; 0 before the first commit
+	Digest      string `json:"digest,omitempty"`  // digest of the data of the version Current
+	Etag        string `json:"etag,omitempty"`    // etag of the version Current
 	Note        string `json:"note,omitempty"`    // see driver.Leaser
 	Due         []due  `json:"due,omitempty"`     // sorted by number
 }
@@ -256,7 +256,7 @@ func fewer(all []due) []due {
 	return some
 }
 
-// ripe reports whether d became due at least grace before the time now. Lagging readers may use a
+// ripe reports whether d became due at least grace before the given time. Lagging readers may use a
 // version until grace has passed.
 func (d due) ripe(now time.Time) bool { return now.Sub(time.Unix(d.Since, 0)) >= grace }
 
@@ -283,10 +283,11 @@ func (m metadata) ripe(now time.Time, most int) (work, pending []due) {
 }
 
 // inKey is the number of characters of a digest in the key of a label. The key of a label is
-// "<kind>_<24 characters of the digest>", and the value is the other 8 characters. Keys have at
-// most 63 characters, and the documented filters of ListSecrets compare values. Nonces are not
-// stored: labels change together with the state, so no writer removes a label that another writer
-// needs.
+// "<kind>_<24 characters of the digest>", and the value is the other 8 characters. A key has at
+// most 63 characters, too few for the longest kind, which has 32 characters, and the whole digest.
+// A label needs a value, because the documented filters of ListSecrets compare values. Nonces are
+// not stored: labels change together with the state, so no writer removes a label that another
+// writer needs.
 const inKey = 24
 
 func labelFor(l driver.Label) (key, value string) {
@@ -302,8 +303,7 @@ var (
 // records.
 func ours(key, value string) bool { return ourKey().MatchString(key) && ourValue().MatchString(value) }
 
-// labelsOf returns the labels of a secret by which records are found. The nonces of these labels
-// are empty, because the driver does not store nonces.
+// labelsOf returns the labels of a record, without nonces, from the labels of the record's secret.
 func labelsOf(labels map[string]string) []driver.Label {
 	var found []driver.Label
 	for _, k := range slices.Sorted(maps.Keys(labels)) {
@@ -318,8 +318,9 @@ func labelsOf(labels map[string]string) []driver.Label {
 // from the cache in the same way as an etag that was just read. The cache saves the read before a
 // write, and shows whether a read lags behind this process's own writes.
 //
-// If many secrets are written concurrently, the metadata that one write has read must not displace
-// those of another. A cache therefore keeps at least the last maxCached/2 secrets that were used.
+// If many secrets are written concurrently, the metadata for one write must not displace the
+// metadata for another. A cache therefore keeps at least the maxCached/2 most recently used
+// secrets.
 type cache struct {
 	mu     sync.Mutex
 	recent map[string]metadata

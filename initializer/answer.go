@@ -119,7 +119,7 @@ func decodeObject(text []byte, f func(name string, value json.RawMessage)) bool 
 // if text has blanks, quotes or angle brackets.
 func decodeForm(text string, f func(name string, value json.RawMessage)) bool {
 	if strings.ContainsAny(text, " \t\r\n<>\"") {
-		return false // an HTML page is not a form, although its links might have a parameter access_token
+		return false // an HTML page is not a form, even if a link in it has a parameter access_token
 	}
 	// ParseQuery returns the valid pairs even if it returns an error.
 	values, _ := url.ParseQuery(text)
@@ -240,7 +240,7 @@ func (m members) field(name string) (text string, whole bool) {
 	case raw == nil || string(raw) == "null":
 		return "", true
 	case name == "scope" && json.Unmarshal(raw, &list) == nil:
-		text = strings.Join(list, " ") // Twitch
+		text = strings.Join(list, " ") // Twitch sends a list
 	default:
 		text, whole = m.text(name), true
 	}

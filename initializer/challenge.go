@@ -44,7 +44,7 @@ func parseChallenges(field string) (list []challenge) {
 	return list
 }
 
-// A lexer consumes a field from its beginning.
+// A lexer reads a field from its beginning, and keeps the remaining text in rest.
 type lexer struct{ rest string }
 
 // skip skips leading characters that are in set, and reports whether it skipped any.
@@ -85,7 +85,7 @@ func (l *lexer) token68() bool {
 }
 
 // value consumes an equals sign and the token or quoted string after it. It returns false if the
-// value is missing or its quoted string is not closed.
+// value is missing or the quoted string is not closed.
 func (l *lexer) value() (string, bool) {
 	l.rest = l.rest[1:]
 	l.skip(" \t")

@@ -246,7 +246,7 @@ func TestRefusalText(t *testing.T) {
 }
 
 // TestRefusalOfTheClient checks that a Client does not send a request at each use after the server
-// has refused the client.
+// refused the client.
 func TestRefusalOfTheClient(t *testing.T) {
 	t.Parallel()
 	eachKind(t, func(t *testing.T, w *world, old tokenstore.Token, conf initializer.Config) {

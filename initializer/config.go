@@ -51,10 +51,10 @@ type Config struct {
 	// without an issuer is used only if Issuer is empty or NoIssuer: see "Owners of records" in the
 	// package documentation. Stores compare issuers byte by byte.
 	//
-	// If Issuer is empty, Token.Issuer is used. If Token.Issuer is also empty, the issuer for
-	// OAuth2 is the URL that IssuerOf returns for the token endpoint. In that case, records for
-	// Environment have no issuer. To use and create records without an issuer for OAuth2, set
-	// Issuer to NoIssuer.
+	// If Issuer is empty, Token.Issuer is used. If Token.Issuer is also empty, records for OAuth2
+	// have the issuer that IssuerOf returns for the token endpoint, and records for Environment
+	// have no issuer. To use and create records without an issuer for OAuth2, set Issuer to
+	// NoIssuer.
 	Issuer string
 
 	// Resource identifies the API that the tokens are for: an absolute URI without a fragment (RFC
@@ -75,11 +75,11 @@ type Config struct {
 	// Hosts lists hosts to which tokens may be sent, such as "crm.example.com" or
 	// "crm.example.com:8443". The default port is 443.
 	//
-	// In an Environment with a server of Zoho, tokens may be sent to Zoho's domains, to the
-	// servers of Environment and to Hosts. In any other Environment and with OAuth2, an empty
-	// Hosts allows every host. If Hosts is not empty, tokens may be sent only to Hosts and to
-	// the servers of Environment. Tokens are sent over https, or over http on the loopback
-	// interface, which is always allowed.
+	// In an Environment with a server of Zoho, tokens may be sent to Zoho's domains, to the servers
+	// of Environment and to Hosts. In any other Environment, and with OAuth2, an empty Hosts allows
+	// every host. If Hosts is not empty, tokens may be sent only to Hosts and to the servers of
+	// Environment. Tokens are sent over https, or over http on the loopback interface, which is
+	// always allowed.
 	Hosts []string
 
 	// Refusals maps error codes of the authorization server to error classes. Refusals takes

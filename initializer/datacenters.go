@@ -105,8 +105,8 @@ func (e Environment) complete() (Environment, error) {
 	return e, nil
 }
 
-// withoutEndpoint returns path without the Zoho OAuth endpoint at its end, or path if it does not
-// end with an endpoint. Some users configure the URL of an endpoint in place of the base URL.
+// withoutEndpoint returns path without the Zoho OAuth endpoint, if any, at its end. Some users
+// configure the URL of an endpoint in place of the base URL.
 func withoutEndpoint(path string) string {
 	for _, endpoint := range []string{"/oauth/v2/token/revoke", "/oauth/v2/token", "/oauth/v2/auth", "/oauth/v2"} {
 		if before, ok := strings.CutSuffix(path, endpoint); ok {
@@ -116,7 +116,7 @@ func withoutEndpoint(path string) string {
 	return path
 }
 
-// known reports whether both servers of e, which must be complete, are Zoho's.
+// known reports whether both servers of e are Zoho's.
 func (e Environment) known() bool { return e.ofZoho() == 2 }
 
 // partly reports whether at least one of the servers of e is Zoho's.

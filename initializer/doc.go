@@ -1,5 +1,5 @@
 // Package initializer provides access tokens to programs that call Zoho's CRM, or another API with
-// OAuth 2.0. It does the work of the classes Initializer and OAuthToken in Zoho's SDKs. It finds
+// OAuth 2.0. The package replaces the classes Initializer and OAuthToken of Zoho's SDKs: it finds
 // the token of a user in a store, obtains a token if the store has none, and refreshes expired
 // tokens.
 //
@@ -25,8 +25,8 @@
 //
 // While the token in memory is stored and does not expire soon (Config.EarlyExpiry), Client.Token
 // neither accesses the store nor allocates memory. New reads the store once, or at most twice if
-// Config.Token has both a user and a one-time code or refresh token. If New finds no record of the
-// issuer, New looks for a record without an issuer, which takes up to four more reads.
+// Config.Token has a user as well as a one-time code or a refresh token. If New finds no record
+// with the issuer, New looks for a record without an issuer, which takes up to four more reads.
 //
 // Several goroutines and processes might find the same token expired, or start with the same
 // one-time code. If the store is a tokenstore.Refresher, exactly one of these goroutines sends a
@@ -60,8 +60,8 @@
 // refusal without sending a request.
 //
 // If the server permanently refuses the code in Token, New uses the record of the user
-// Token.UserName, if there is one. If the server permanently refuses the tokens of a user's record,
-// New uses the refresh token in Token, if there is one. New stores other fields of Token, such as
+// Token.UserName, if that record exists. If the server permanently refuses the tokens of a user's
+// record, New uses Token.RefreshToken, if it is set. New stores other fields of Token, such as
 // AccessToken and APIDomain, only in a new record. If Token has the ClientID of the record, the
 // ClientSecret in Token takes precedence over the stored secret.
 //
@@ -76,9 +76,9 @@
 //
 // A store can contain records for OAuth2 without an issuer. If Config.Issuer is empty and no record
 // with the default issuer exists, New uses the record without an issuer. New refuses such a record
-// if the record is Zoho's. New also refuses the record if Config.Token has a one-time code or
-// another refresh token, which might belong to another server. The error contains the ID of the
-// record. To use the refused record, set Config.Issuer to NoIssuer.
+// if its API domain is Zoho's. New also refuses the record if Config.Token has a one-time code, or
+// a refresh token other than the record's: the code or token might belong to another server. The
+// error contains the ID of the record. To use the refused record, set Config.Issuer to NoIssuer.
 //
 // Client.HTTPClient sends a token with the scheme for its token_type: Bearer or Zoho-oauthtoken.
 // Requests with a token of any other type fail with ErrTokenType, unless Config.TokenTypes has a
@@ -96,13 +96,14 @@
 // Config might match none of these classes. Errors contain no secret, and no text from a server
 // except error codes and token types.
 //
-//   - The store is unavailable: a Client uses the token in memory until the token expires. Then
-//     Token fails with tokenstore.ErrUnavailable. Token sends no request to the authorization
+//   - The store is unavailable: a Client uses the token in memory until the token expires. After
+//     that, Token fails with tokenstore.ErrUnavailable. Token sends no request to the authorization
 //     server, because other processes could not use the response.
-//   - The store throttles calls: if the token has expired, Token keeps reading the store for the
-//     store's LeaseTTL, because another process might store a new token. Then Token fails with an
-//     error that matches tokenstore.ErrThrottled and tokenstore.ErrUnavailable. While the token in
-//     memory is valid, Token waits at most two seconds for the store or for another process.
+//   - The store throttles calls: if the token has expired, Token repeats its reads for the duration
+//     of the store's LeaseTTL, because another process might store a new token. After that time,
+//     Token fails with an error that matches tokenstore.ErrThrottled and tokenstore.ErrUnavailable.
+//     While the token in memory is valid, Token waits at most two seconds for the store or for
+//     another process.
 //   - The store becomes unavailable during a refresh: Token returns the new token, which can be
 //     used, and an error that matches tokenstore.ErrNotPersisted. Later calls of Token try again to
 //     store the token, at most once a second.

@@ -98,9 +98,9 @@ func (c *Client) classOf(err error) error {
 }
 
 // unreachable returns an error that matches ErrServer, for a request that failed with err and has
-// no response. It leaves out the URL, which might contain a secret. It leaves out err if the text
-// of err contains one of the secrets, for example because the caller's transport quotes the
-// request.
+// no response. The error leaves out the URL, which might contain a secret. If the text of err
+// contains one of the secrets, for example because the caller's transport quotes the request, the
+// error also leaves out that text.
 func unreachable(err error, secrets ...string) error {
 	var u *url.Error
 	if errors.As(err, &u) {
@@ -112,9 +112,9 @@ func unreachable(err error, secrets ...string) error {
 	return fmt.Errorf("%w: %w", ErrServer, err)
 }
 
-// holdsAny reports whether text contains one of the secrets, unchanged or in the encoding of a
-// form, because a transport might quote the form. A short secret counts only as a separate
-// word, because a secret such as "r" occurs in almost every text.
+// holdsAny reports whether text contains one of the secrets, either unchanged or encoded as in a
+// form, which a transport might quote. A short secret counts only as a separate word, because a
+// secret such as "r" occurs in almost every text.
 func holdsAny(text string, secrets []string) bool {
 	for _, s := range secrets {
 		if s != "" && (holds(text, s) || holds(text, url.QueryEscape(s))) {

@@ -12,8 +12,8 @@ import (
 // A gate decides to which hosts access tokens may be sent. It checks the API domains in
 // records, responses and the configuration, and the URLs of callers' requests.
 //
-// The loopback interface is always allowed, because its traffic does not leave the machine, and
-// test servers and proxies use it.
+// A gate always allows the loopback interface, which test servers and proxies use. Traffic on that
+// interface does not leave the machine.
 type gate struct {
 	zoho  bool     // Zoho's domains are allowed
 	hosts []string // other allowed hosts; without zoho, an empty list allows every host
@@ -35,7 +35,7 @@ func (g gate) check(u *url.URL) error {
 }
 
 // base parses a base URL, such as the API domain of a record. The error matches ErrUntrustedURL if
-// text is not a base URL, or if tokens must not be sent to it.
+// text is not a base URL, or if tokens must not be sent to that URL.
 func (g gate) base(text string) (*url.URL, error) {
 	u, err := parseBase(text)
 	if err != nil {
@@ -46,9 +46,9 @@ func (g gate) base(text string) (*url.URL, error) {
 
 var errNotBase = errors.New("not a base URL")
 
-// parseBase parses a base URL, which may have no scheme, a host in upper case, or final slashes. It
-// returns the URL in normalized form. The error is errNotBase if text is not a URL, has a query or
-// a fragment, or is not secure.
+// parseBase parses a base URL, and returns the URL in normalized form. The scheme may be missing,
+// the host may be in upper case, and final slashes are ignored. The error is errNotBase if text is
+// not a URL, has a query or a fragment, or is not secure.
 func parseBase(text string) (*url.URL, error) {
 	text = strings.TrimRight(strings.TrimSpace(text), "/")
 	if !strings.Contains(text, "://") {
@@ -88,7 +88,7 @@ func loopback(host string) bool {
 	return strings.EqualFold(host, "localhost") || err == nil && addr.IsLoopback()
 }
 
-// authority returns the host of u in lower case, and the port unless the port is the default port
+// authority returns the host of u in lower case, with the port unless the port is the default port
 // of https.
 func authority(u *url.URL) string {
 	host := strings.ToLower(u.Host)

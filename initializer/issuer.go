@@ -12,9 +12,9 @@ import (
 )
 
 // identify completes Issuer and Resource in c and c.Token. Together with the user and the client,
-// Issuer and Resource identify a record. If c and c.Token have different values, the error
-// matches tokenstore.ErrIDMismatch. identify also returns an error if Resource is not an absolute
-// URI without a fragment.
+// Issuer and Resource identify a record. If c and c.Token have different values, the error matches
+// tokenstore.ErrIDMismatch. identify also returns an error if Resource is not an absolute URI, or
+// has a fragment.
 func (c *Config) identify() error {
 	t := &c.Token
 	if differ(t.Issuer, c.Issuer) || differ(t.Resource, c.Resource) {
@@ -110,7 +110,7 @@ func (c *Client) unissued(ctx context.Context) (tokenstore.Token, error) {
 // adoptable reports whether New may use a record that open refused with err because the record has
 // no issuer. New must not use the record if the configuration has an issuer, a one-time code, or a
 // refresh token other than the record's. Such a code or token might belong to another server. A
-// record of Zoho is not adoptable.
+// record with an API domain of Zoho is not adoptable.
 func (c *Client) adoptable(ctx context.Context, err error) bool {
 	like := c.conf.Token
 	if !c.conf.derived || !errors.Is(err, errNoIssuer) || like.GrantToken != "" {

@@ -30,8 +30,9 @@ type flow struct {
 	section string
 	run     func(w *world, c *callStore)
 
-	// store and http are the expected calls. A nil list stands for the recorded calls, and the list
-	// none means that no calls are expected. why is the heading that explains the difference.
+	// store and http hold the expected calls. A nil list stands for the recorded calls, and the
+	// list none means that no calls are expected. The field why holds the heading that explains the
+	// difference.
 	store []string
 	http  []string
 	why   string

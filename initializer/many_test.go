@@ -194,8 +194,8 @@ func TestTwoConsentsAtOnceAreOneRecord(t *testing.T) {
 	}
 }
 
-// TestWhoWaitsDoesNotGiveUpWithTheOther checks that a goroutine does not get the error of another
-// goroutine's context while it waits for the refresh in that goroutine.
+// TestWhoWaitsDoesNotGiveUpWithTheOther checks that a goroutine that waits for a refresh in another
+// goroutine does not get the error from the other goroutine's context.
 func TestWhoWaitsDoesNotGiveUpWithTheOther(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -37,8 +37,8 @@ func (m *memory) counts(t tokenstore.Token, now time.Time) error {
 	return &e
 }
 
-// keep stores err if err is a refusal of the credentials of t. If err is nil or any other
-// error, keep removes the last refusal.
+// keep stores err if err is a refusal of the credentials of t. Otherwise, keep removes the last
+// refusal.
 func (m *memory) keep(err error, t tokenstore.Token, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -90,8 +90,8 @@ func mayBeOfClient(v *verdict) bool { return v.definite && v.meaning != meansCon
 
 // styles returns the styles of client authentication to try, in order. If the style is unknown,
 // styles returns the header, which every server must support (RFC 6749, 2.3.1), and then the body.
-// bodyFirst reverses the order, for example for a client without a secret, which identifies itself
-// in the body (3.2.1).
+// If bodyFirst is true, the body comes first. A client without a secret identifies itself in the
+// body (3.2.1).
 func (s *standard) styles(bodyFirst bool) []oauth2.AuthStyle {
 	known := oauth2.AuthStyle(s.style.Load())
 	switch {
@@ -103,11 +103,11 @@ func (s *standard) styles(bodyFirst bool) []oauth2.AuthStyle {
 	return []oauth2.AuthStyle{oauth2.AuthStyleInHeader, oauth2.AuthStyleInParams}
 }
 
-// ask sends a request with the first of the styles. If again returns true for the refusal, ask
-// repeats the request with the second style. ask stores the style that the server accepts in
-// s.style. ask does not use the detection of x/oauth2, which repeats every failed request. If a
-// response with a rotated refresh token is lost, repeating the request can make the server revoke
-// all tokens.
+// ask sends a request with the first of the styles. If the server refuses the request and the
+// function again returns true, ask repeats the request with the second style. If the server accepts
+// a style, ask stores that style in s.style. ask does not use the detection of x/oauth2, which
+// repeats every failed request. If a response with a rotated refresh token is lost, repeating the
+// request can make the server revoke all tokens.
 func (s *standard) ask(ctx context.Context, t tokenstore.Token, do request, styles []oauth2.AuthStyle, again func(*verdict) bool) (tokenstore.Token, error) {
 	minted, first, err := s.askWith(ctx, t, styles[0], do)
 	switch {
@@ -169,7 +169,7 @@ func (s *standard) askWith(ctx context.Context, t tokenstore.Token, style oauth2
 	minted := s.minted(ctx, *tap.reply, m, t)
 	lifetime := m.lifetime("expires_in")
 	if m["expires_in"] == nil {
-		lifetime = m.lifetime("expires") // Deezer
+		lifetime = m.lifetime("expires") // Deezer uses this name
 	}
 	if lifetime > 0 {
 		minted.ExpiresAt = asked.Add(lifetime)

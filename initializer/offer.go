@@ -9,8 +9,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Offer stores given as the token of the user, client, issuer and resource of c, unless the store
-// has a newer token. Offer returns the resulting record, and sends no request to the authorization
+// Offer stores a given token for the user, client, issuer and resource in c, unless the store has a
+// newer token. Offer returns the resulting record, and sends no request to the authorization
 // server. c.Token must have a UserName and, with an Environment, a ClientID; otherwise the error
 // matches tokenstore.ErrInvalidToken. If c has an issuer but the user's only record has none, the
 // error matches tokenstore.ErrIDMismatch. Offer ignores the tokens in c.Token.
@@ -78,7 +78,8 @@ func (c *Client) offer(ctx context.Context, given tokenstore.Token) (tokenstore.
 	return c.save(ctx, kept, given)
 }
 
-// save stores given without the members of Extra that do not fit into kept, the stored record.
+// save stores the given token, but leaves out members of Extra that do not fit into the stored
+// record kept.
 func (c *Client) save(ctx context.Context, kept, given tokenstore.Token) (tokenstore.Token, error) {
 	fitting, left := extra.Fit(string(kept.Extra), string(given.Extra))
 	if left > 0 {
@@ -88,8 +89,9 @@ func (c *Client) save(ctx context.Context, kept, given tokenstore.Token) (tokens
 	return c.conf.Store.SaveToken(ctx, given)
 }
 
-// first stores given in a new record. If the store has a record without an issuer for the user or
-// the credential in Config.Token, first returns an error matching tokenstore.ErrIDMismatch instead.
+// first stores the given token in a new record. If the store has a record without an issuer for the
+// user or the credential in Config.Token, first returns an error matching tokenstore.ErrIDMismatch
+// instead.
 func (c *Client) first(ctx context.Context, given tokenstore.Token) (tokenstore.Token, error) {
 	switch t, err := c.unissued(ctx); {
 	case err == nil:
@@ -112,15 +114,15 @@ func (c *Client) had(ctx context.Context, record tokenstore.Token, refresh token
 	return err == nil && t.ID == record.ID, err
 }
 
-// later reports whether given has an access token that differs from the access token of kept and
-// expires later. It returns false if the access token of kept has no expiry time.
+// later reports whether the given token has an access token that differs from the stored access
+// token and expires later. If the stored access token has no expiry time, later returns false.
 func later(given, kept tokenstore.Token) bool {
 	return given.AccessToken != "" && given.AccessToken != kept.AccessToken && given.ExpiresAt.After(kept.ExpiresAt) &&
 		(kept.AccessToken == "" || !kept.ExpiresAt.IsZero())
 }
 
-// newer reports whether given replaces kept. The caller has checked that given does not have the
-// refresh token of kept.
+// newer reports whether the given token must replace the stored token. The caller must have handled
+// the case that both tokens have the same refresh token.
 func (c *Client) newer(given, kept tokenstore.Token) bool {
 	switch {
 	case given.AccessToken == "":

@@ -33,7 +33,7 @@ func TestOffer(t *testing.T) {
 		givenRefresh            string
 		wantAccess, wantRefresh string
 	}{
-		// The given token is older than the stored token, is equal to it, or has no access
+		// The given token is older than the stored token, equals the stored token, or has no access
 		// token.
 		{"an earlier refresh token", "new", "old", soon, past, "kept", rotates, "new", "kept"},
 		{"an earlier refresh token, lifetimes unknown", "new", "old", never, never, "kept", rotates, "new", "kept"},

@@ -9,7 +9,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// A source finds or creates the record that a Token describes. Its error matches
+// A source finds or creates the record that a Token describes. The error matches
 // tokenstore.ErrNotFound if there is no record.
 type source func(context.Context, tokenstore.Token) (tokenstore.Token, error)
 
@@ -50,7 +50,7 @@ func (c *Client) open(ctx context.Context) (*session, error) {
 	like := c.conf.Token
 	var refused error
 	tried := map[string]bool{}
-	ctx = handover.Context(ctx) // so that c.use need not read again the record that a source returned
+	ctx = handover.Context(ctx) // so that c.use does not read the same record again
 	for _, from := range c.sources(like) {
 		t, err := from(ctx, like)
 		if errors.Is(err, tokenstore.ErrNotFound) {
@@ -107,9 +107,9 @@ func (c *Client) byAccess(ctx context.Context, like tokenstore.Token) (tokenstor
 }
 
 // begin creates a record from a one-time code or a refresh token before the request to the
-// authorization server. Programs that start with the same credential share this record, in which
-// the response is then stored. The record has no user, so that an existing record of the user keeps
-// its tokens until the server issues new tokens.
+// authorization server. Programs that start with the same credential share this record. The
+// response is stored in the same record. The record has no user, so that an existing record of the
+// user keeps its tokens until the server issues new tokens.
 //
 // For a refresh token, begin fails with tokenstore.ErrIDMismatch if the user or the token has
 // a record without an issuer. The given refresh token might be an earlier token of that record, and
@@ -123,7 +123,7 @@ func (c *Client) begin(ctx context.Context, like tokenstore.Token) (tokenstore.T
 }
 
 // beginWithAccess creates a record from an access token alone. It looks up the user before it
-// stores the token. A failure in between loses no token, because the caller has the token.
+// stores the token. A failure during the look-up loses no token, because the caller has the token.
 func (c *Client) beginWithAccess(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	like.APIDomain = cmp.Or(like.APIDomain, c.conf.Environment.APIURL)
 	like.UserName = cmp.Or(like.UserName, c.who(ctx, like))

@@ -20,7 +20,7 @@ import (
 )
 
 // Environment variables of these tests. With instanceEnv, the test binary runs as a program that a
-// test has started. With fullEnv, the tests start a hundred processes instead of a few.
+// test started. With fullEnv, the tests start a hundred processes instead of a few.
 const (
 	instanceEnv = "TOKENKEEP_TEST_INSTANCE"
 	fullEnv     = "TOKENKEEP_FULL"

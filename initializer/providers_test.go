@@ -224,9 +224,9 @@ func (k *keeper) open(ctx context.Context, tok *oauth2.Token) (err error) {
 
 func (k *keeper) HTTPClient(context.Context) *http.Client { return k.http }
 
-// Token returns the record if the record has the access token of k.ts. If the HTTP client has
-// replaced the access token in the record, Token first replaces k.ts. If the access tokens still
-// differ, Token returns a record with only the token of k.ts.
+// Token returns the record if the record has the access token of k.ts. If the HTTP client replaced
+// the access token in the record, Token first replaces k.ts. If the access tokens still differ,
+// Token returns a record with only the token of k.ts.
 func (k *keeper) Token(ctx context.Context) (tokenstore.Token, error) {
 	tok, err := k.ts.Token()
 	if err != nil {
@@ -476,9 +476,9 @@ func (s *stage) kills(dying *outages) <-chan struct{} {
 	return asked
 }
 
-// codeComesTwice checks that another application cannot use an exchanged code. If the server then
-// revokes the tokens of the first application, the user of that application must also consent
-// again.
+// codeComesTwice checks that another application cannot use an exchanged code. If the attempt makes
+// the server revoke the tokens of the first application, the user of that application must also
+// consent again.
 func codeComesTwice(s *stage) {
 	like := tokenstore.Token{GrantToken: tokenstore.Secret(s.Code())}
 	c := s.start(like)
@@ -596,7 +596,7 @@ func answerIsLost(s *stage) {
 }
 
 // copied restores a backup of the user's record in another application, after this application
-// has refreshed the record.
+// refreshed the record.
 func copied(s *stage) (here client, other *stage) {
 	s.t.Helper()
 	here = s.consented()

@@ -18,10 +18,11 @@ const (
 	patience    = 2 * time.Second  // maximum wait for other processes while the token is valid
 )
 
-// renew returns a session whose access token differs from stale. If stale is still valid and cannot
-// be replaced yet, the session may have stale itself. rejected reports whether the API has rejected
-// stale. One goroutine of a Client renews the session for all goroutines. If renew returns both a
-// session and an error, the error matches tokenstore.ErrNotPersisted.
+// renew returns a session with an access token other than the parameter stale. If the access token
+// in stale is still valid and cannot be replaced yet, the session may have that token. The
+// parameter rejected reports whether the API rejected that token. One goroutine of a Client renews
+// the session for all goroutines. If renew returns both a session and an error, the error matches
+// tokenstore.ErrNotPersisted.
 func (c *Client) renew(ctx context.Context, stale tokenstore.Secret, rejected bool) (*session, error) {
 	if s := c.current.Load(); s != nil && s.replaces(stale, c.conf.Now()) {
 		return s, nil
@@ -128,9 +129,9 @@ func (s *session) retryAt(t time.Time) *session {
 }
 
 // refresh calls the Refresh method of the store to replace the token of s. minted reports whether
-// that method chose this Client to ask the authorization server. In that case, refresh calls begun
-// before the request. If refresh returns both a session and an error, the error matches
-// tokenstore.ErrNotPersisted.
+// that method chose this Client to ask the authorization server. In that case, refresh calls the
+// function begun before the request. If refresh returns both a session and an error, the error
+// matches tokenstore.ErrNotPersisted.
 func (c *Client) refresh(ctx context.Context, s *session, begun func()) (next *session, minted bool, err error) {
 	if err := c.refused.counts(s.token, c.conf.Now()); err != nil {
 		return nil, false, err
@@ -171,8 +172,8 @@ func (c *Client) refresh(ctx context.Context, s *session, begun func()) (next *s
 	return next, m.minted, err
 }
 
-// keep stores err in c.refused if err is a refusal of the client. If err is nil or any other error,
-// keep removes the refusal in c.refused.
+// keep stores err in c.refused if err is a refusal of the client. Otherwise, keep removes the
+// refusal in c.refused.
 func (c *Client) keep(used tokenstore.Token, err error) {
 	if refused, ok := errors.AsType[*tokenstore.RefreshError](err); ok && !refused.Client {
 		err = nil // the store keeps this refusal
@@ -200,12 +201,12 @@ type minter struct {
 	begun   func()
 	minted  bool
 	used    tokenstore.Token
-	failed  error // the error of a refresh that returned only a new refresh token
+	failed  error // the error from a refresh that returned only a new refresh token
 }
 
 // mint requests an access token for record. It uses the refresh token or, if the record has neither
-// a refresh token nor an access token, the one-time code. If the record has no such credential,
-// mint returns a permanent *tokenstore.RefreshError without a request.
+// a refresh token nor an access token, the one-time code. If mint can use neither of these, it
+// returns a permanent *tokenstore.RefreshError without a request.
 func (m *minter) mint(ctx context.Context, record tokenstore.Token) (tokenstore.Token, error) {
 	if err := m.belongs(record); err != nil {
 		return tokenstore.Token{}, err
@@ -269,9 +270,9 @@ func (c *Client) configured(t tokenstore.Token) tokenstore.Token {
 	return t
 }
 
-// outlast returns a context for a request whose response might be the only copy of a refresh
-// token. The context ends when the duration grace has passed since ctx was canceled, but no later
-// than the deadline of ctx.
+// outlast returns a context for a request whose response might be the only copy of a refresh token.
+// After ctx is canceled, the returned context continues for the duration grace, but not beyond the
+// deadline of ctx.
 func outlast(ctx context.Context) (context.Context, context.CancelFunc) {
 	long, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	until := func() {}

@@ -49,7 +49,8 @@ func (j judge) minted(ctx context.Context, r reply, m members, record tokenstore
 
 // rule returns the members of a successful response, or the refusal in any other response. If a
 // successful response is truncated or has no usable access token, rule returns the members and a
-// refusal. secrets are the secrets in the request, which the code of a refusal must not contain.
+// refusal. The parameter secrets lists the secrets in the request. The code of a refusal must not
+// contain them.
 func (j judge) rule(r reply, secrets []string) (members, *verdict) {
 	m, ok := r.members()
 	code, meaning := j.page(r)
@@ -243,9 +244,9 @@ var codeForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(
 
 // code returns the error code of a response and its meaning. It returns a known code in the
 // spelling that look returns. If no known code is specific (see isVague), but a message says that
-// the credential is invalid, code returns codeInvalidGrant. Errors and records contain the code.
-// Therefore code returns an unknown code only if it has the usual form and contains no secret, and
-// otherwise codeUnknown. If the response has no code, the status determines the result.
+// the credential is invalid, code returns codeInvalidGrant. Errors and records contain the result,
+// so code returns an unknown code only if it has the usual form and contains no secret. Otherwise,
+// code returns codeUnknown. If the response has no code, the status determines the result.
 func (f *findings) code(secrets []string) (string, meaning) {
 	vague := ""
 	for _, c := range f.codes {

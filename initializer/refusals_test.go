@@ -411,7 +411,7 @@ func TestExchangeStoreDown(t *testing.T) {
 }
 
 // TestNotPersistedSuperseded checks that a token that could not be stored does not replace tokens
-// that another process has stored later.
+// that another process stored later.
 func TestNotPersistedSuperseded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -7,13 +7,13 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Rejected returns the record with an access token other than the token in rejected, which the API
-// refused before its expiry. If the Client or the store already has another valid access token,
-// Rejected sends no request to the authorization server. Otherwise, one process refreshes the token
-// for all processes. Client.HTTPClient replaces rejected tokens automatically.
+// Rejected returns the record with an access token other than the parameter rejected, a token that
+// the API refused before its expiry. If the Client or the store already has another valid access
+// token, Rejected sends no request to the authorization server. Otherwise, one process refreshes
+// the token for all processes. Client.HTTPClient replaces rejected tokens automatically.
 //
-// If the token in rejected itself replaced a rejected token less than a minute ago, the error
-// matches ErrThrottled. If the new token could not be stored, Rejected returns the record together
+// The error matches ErrThrottled if the rejected token itself replaced another rejected token less
+// than a minute ago. If the new token could not be stored, Rejected returns the record together
 // with an error matching tokenstore.ErrNotPersisted.
 func (c *Client) Rejected(ctx context.Context, rejected tokenstore.Secret) (tokenstore.Token, error) {
 	s, err := c.session(ctx)

@@ -23,8 +23,8 @@ func EnvironmentOf(apiDomain string) (Environment, bool) {
 // RevokeToken revokes the refresh token of t at the authorization server of c, or the access token
 // if t has no refresh token. RevokeToken requests no new token and does not use the store: c.Store
 // may be nil. A token that the server does not know counts as revoked. If t has no token, the error
-// is nil. If the Issuer or Resource of t differs from that of c, RevokeToken sends no request, and
-// the error matches tokenstore.ErrIDMismatch.
+// is nil. If the Issuer or Resource of t differs from the value in c, RevokeToken sends no request,
+// and the error matches tokenstore.ErrIDMismatch.
 func RevokeToken(ctx context.Context, c Config, t tokenstore.Token) error {
 	c.Token = t
 	c.Token.Issuer, c.Token.Resource = "", "" // belongs compares t with c

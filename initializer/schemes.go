@@ -41,8 +41,8 @@ func (s schemes) of(t tokenstore.Token) (string, error) {
 	return "", fmt.Errorf("%w: its token_type is %q", ErrTokenType, t.TokenType)
 }
 
-// constrained reports whether tokens of the type kind require a proof of possession (RFC 9449,
-// RFC 9200) or are not access tokens (RFC 8693).
+// constrained reports whether tokens of the given type require a proof of possession (RFC 9449, RFC
+// 9200) or are not access tokens (RFC 8693).
 func constrained(kind string) bool {
 	return slices.Contains([]string{"dpop", "mac", "pop", "n_a"}, strings.ToLower(kind))
 }

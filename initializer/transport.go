@@ -152,9 +152,9 @@ func (t *transport) send(req *http.Request, u *url.URL, body io.ReadCloser, s *s
 	return res, err
 }
 
-// replace returns a session with a new token in place of the token of s, which the API has
-// rejected. It returns nil without an error if there is no other token, or if the token of s
-// replaced a rejected token less than rejectPause ago.
+// replace returns a session whose token replaces the token of s, which the API rejected. It returns
+// nil without an error if there is no other token, or if the token of s replaced a rejected token
+// less than rejectPause ago.
 func (c *Client) replace(ctx context.Context, s *session) (*session, error) {
 	if !s.rejected.IsZero() && c.conf.Now().Sub(s.rejected) < rejectPause {
 		return nil, nil

@@ -81,8 +81,8 @@ func (z *zoho) ask(ctx context.Context, t tokenstore.Token, form url.Values) (to
 
 // apiDomain returns the new API domain for the record t. The parameter said is the domain in the
 // response. If tokens may be sent to that domain, apiDomain returns it without final slashes.
-// Otherwise, apiDomain returns "" so that t keeps its API domain, or the APIURL of the Environment
-// if t has no API domain.
+// Otherwise, apiDomain returns "", so that t keeps its API domain. If t has no API domain,
+// apiDomain returns the APIURL of the Environment instead.
 func (z *zoho) apiDomain(said string, t tokenstore.Token) string {
 	if _, err := z.gate.base(said); said != "" && err == nil {
 		return strings.TrimRight(said, "/")

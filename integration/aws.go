@@ -180,8 +180,8 @@ func awsClient(ctx context.Context, endpoint string, options ...func(*secretsman
 	}, options...), nil
 }
 
-// emulated is the configuration of clients for emulators. The environment does not affect this
-// configuration. Emulators accept any values.
+// emulated is the configuration of clients for emulators, which accept any values. The
+// configuration does not depend on the environment.
 var emulated = struct{ region, key, secret string }{"us-east-1", "test", "test"}
 
 // Query returns the query part of a store URL for the command tokenkeep, including the "?". For

@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// A Backend is a kind of server on which the suites run, with the outcomes of the cases. Its
-// methods are safe for concurrent use.
+// A Backend is a kind of server on which the suites run. It also records the outcomes of the cases.
+// Its methods are safe for concurrent use.
 type Backend struct {
 	// Name is the name of the backend in TOKENKEEP_REQUIRE, such as "vault".
 	Name string
@@ -24,7 +24,7 @@ type Backend struct {
 	shared                  *Server // nil unless the shared server is available
 	err                     error   // why the shared server is not available
 	ran                     string  // server on which the cases ran
-	why                     string  // why the first test without a server found none
+	why                     string  // reason from the first call of Unavailable
 	passed, failed, skipped int
 	absent                  int      // number of tests that found no server
 	cannot                  []string // cases that the server cannot pass, as "case: reason"
@@ -72,8 +72,8 @@ func (b *Backend) Unavailable(t testing.TB, reason string) {
 	t.Skipf("no %s: %s", b.Name, reason)
 }
 
-// must ends the test if err is not nil. If err contains an absentError, must calls Unavailable;
-// otherwise, must fails the test.
+// must ends the test if err is not nil: it calls Unavailable if err contains an absentError, and
+// otherwise fails the test.
 func (b *Backend) must(t testing.TB, err error) {
 	t.Helper()
 	if reason := (*absentError)(nil); errors.As(err, &reason) {
@@ -101,7 +101,7 @@ func (b *Backend) sharedServer(t testing.TB, start func(ctx context.Context) (*S
 	return server
 }
 
-// ranOn records that cases ran on s, unless a server is recorded already.
+// ranOn records that cases ran on s, unless a server is already recorded.
 func (b *Backend) ranOn(s *Server) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

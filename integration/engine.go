@@ -194,7 +194,7 @@ func (e *engine) buildOf(ctx context.Context, repository string, key []file, mak
 	if _, err := io.Copy(io.Discard, answer); err != nil {
 		return "", fmt.Errorf("import %s: %w", ref, err)
 	}
-	if _, err := e.ImageInspect(ctx, ref); err != nil { // errors are only in the text of the response, which is not parsed
+	if _, err := e.ImageInspect(ctx, ref); err != nil { // a failed import is reported only in the text of the response, so check the image
 		return "", fmt.Errorf("import %s: %w", ref, err)
 	}
 	return ref, e.removeOthers(ctx, kind, ref)

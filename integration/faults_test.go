@@ -373,7 +373,7 @@ var breakages = []struct {
 	{"answers that are cut later", "limit_data", "downstream", map[string]any{"bytes": 200}, false},
 }
 
-// brokenConnections saves the records of a victim during each of breakages, and checks the
+// brokenConnections saves the records of a victim during each of the breakages, and checks the
 // records afterwards.
 func brokenConnections(t *testing.T, backend *Backend, newServer func(t *testing.T) (upstream string, victim func(t *testing.T, p *Proxy) *victim)) {
 	for _, b := range breakages {

@@ -129,7 +129,7 @@ func (e *engine) buildReleased(ctx context.Context, t *testing.T, program string
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := e.ImageInspect(ctx, ref); err != nil { // errors are only in the text of the response, which is not parsed
+	if _, err := e.ImageInspect(ctx, ref); err != nil { // a failed build is reported only in the text of the response, so check the image
 		t.Fatalf("%v\n%s", err, log)
 	}
 	t.Cleanup(func() {

@@ -197,8 +197,8 @@ func (k *Kubernetes) Namespace(t testing.TB) string {
 }
 
 // Account creates a service account with the permissions of the Role in document, which is YAML.
-// The Role must allow get on Secrets. Account returns a token of the service account after the
-// server has applied the Role.
+// The Role must allow get on Secrets. Account waits until the server has applied the Role, and
+// returns a token of the service account.
 func (k *Kubernetes) Account(t testing.TB, namespace, document string) string {
 	t.Helper()
 	var role rbac.Role

@@ -299,9 +299,10 @@ func walk(from, to string) ([]file, error) {
 	return files, err
 }
 
-// supervisor is a shell script that runs the server in its arguments. If the script reads a line
-// from standard input, the script kills the server. At the end of standard input, the script stops
-// the server. The server therefore ends with the tests, even if the tests are killed.
+// supervisor is a shell script that runs a server. The arguments of the script are the command of
+// the server. If the script reads a line from standard input, the script kills the server. At the
+// end of standard input, the script stops the server. The server therefore ends with the tests,
+// even if the tests are killed.
 const supervisor = `exec 3<&0
 "$@" </dev/null & pid=$!
 { if read -r _; then kill -KILL $pid; else kill $pid; fi; } <&3 >/dev/null 2>&1 &

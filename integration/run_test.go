@@ -35,8 +35,8 @@ func runTests(ctx context.Context, pattern string, env ...string) *exec.Cmd {
 // started matches the line that reports the start of a container.
 var started = regexp.MustCompile(`container ([0-9a-f]{12}) of \S+ started`)
 
-// TestRunContainerKilled checks that a suite fails within a minute after its container is
-// killed, prints the container's output, and leaves no containers, networks and volumes.
+// TestRunContainerKilled checks that a suite fails within a minute after its container is killed,
+// prints the container's output, and leaves no containers, networks or volumes.
 func TestRunContainerKilled(t *testing.T) {
 	t.Parallel()
 	e, err := docker()

@@ -17,7 +17,7 @@ import (
 
 const (
 	startTimeout = 5 * time.Minute  // time for a server to become ready on a busy machine
-	stopTimeout  = 10 * time.Second // time for a server to end after a request to stop
+	stopTimeout  = 10 * time.Second // time for a server to end after it is told to stop
 	callTimeout  = 30 * time.Second // time for one call that prepares a test or cleans up after a test
 )
 
@@ -80,7 +80,8 @@ func (s *Server) Watch(t testing.TB) {
 		t.Fatal(s.obituary())
 	}
 	t.Cleanup(func() {
-		// The test can fail before dead reports the crash.
+		// The test may fail before s.dead reports the crash, so this checks whether the server
+		// still runs.
 		if t.Failed() && !s.run.running(context.Background()) {
 			t.Log(s.obituary())
 		}
@@ -277,8 +278,8 @@ func (p *process) address(ctx context.Context, first <-chan string) (string, err
 	}
 }
 
-// ending marks the end of the process as expected. ending returns the command, the command's
-// standard input, and a channel that is closed after the process has ended.
+// ending records that the process is about to be stopped on purpose. ending returns the command,
+// the command's standard input, and a channel that is closed after the process has ended.
 func (p *process) ending() (*exec.Cmd, io.WriteCloser, chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -388,8 +388,8 @@ func expect(t *testing.T, what string, got answer, status int, text string) {
 	}
 }
 
-// TestPolicy checks that policies limit a token, that create does not include update, and
-// that a policy for data does not apply to metadata.
+// TestPolicy checks that policies limit a token, that the capability create does not include
+// update, and that a policy for data does not apply to metadata.
 func TestPolicy(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, n node) {

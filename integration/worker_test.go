@@ -34,7 +34,7 @@ type job struct {
 	// Savers are the tokens that the process saves concurrently.
 	Savers []plainToken
 
-	// Refresh is the ID of a record whose access token Stale has expired.
+	// Refresh is the ID of a record to refresh. Stale is the expired access token of the record.
 	Refresh, Stale string
 	Accounts       string // URL of the accounts server that makes new access tokens
 

@@ -138,13 +138,13 @@ func (s *secrets) carrying(ctx context.Context, key string) (found []*object, er
 	return found, err
 }
 
-// list calls the function use for each Secret that options select, until the function returns
+// list passes each Secret that options select to the callback use, until the callback returns
 // false. list skips Secrets of other programs and prefixes.
 //
 // The pages show the state at a single point in time for as long as etcd keeps that state: five
-// minutes by default. After that time, the server continues after the last name with the current
-// state. A Secret that exists from the beginning to the end of the list is listed, and no name is
-// listed twice.
+// minutes by default. After that time, the server continues with the current state, after the last
+// name that it listed. A Secret that exists from the beginning to the end of the list is listed,
+// and no name is listed twice.
 func (s *secrets) list(ctx context.Context, options metav1.ListOptions, use func(*object) bool) error {
 	options.Limit = page
 	for {

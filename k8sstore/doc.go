@@ -40,20 +40,19 @@
 //
 //	<digest>.tokenkeep.dev/<kind>.label
 //
-// The annotation tokenkeep.dev/incarnation binds an encrypted record to its Secret. Names
-// and labels contain digests. If tokenstore.Options has keys, the digests are keyed. Names and
-// labels never contain a token or a user name. Labels are metadata and appear in the audit
-// log.
+// The annotation tokenkeep.dev/incarnation binds an encrypted record to its Secret. Names and
+// labels appear in the audit log. They contain digests, but never a token or a user name. The
+// digests are keyed with the NameKey and IndexKeys of tokenstore.Options, if these keys are set.
 //
-// An update is a merge patch with the UID and resource version of the expected state. The
-// server applies the patch only to that state. If several writers have read the same state,
-// only the first write succeeds. Data and labels change together. The server preserves all
-// parts of the Secret that the patch does not mention, such as labels, owners and finalizers of
-// other programs. A deletion has the same preconditions.
+// An update is a merge patch with the UID and resource version of the expected state. The server
+// applies the patch only to that state. If several writers have read the same state, only the first
+// write succeeds. Data and labels change together. The server preserves all parts of the Secret
+// that the patch does not mention, such as labels, owners and finalizers of other programs. A
+// deletion also contains the UID and resource version of the expected state.
 //
-// Options.Owner makes an object in the namespace the owner of the Secrets that a store creates.
-// Kubernetes deletes these Secrets together with the owner. Do not choose a Deployment that is
-// deleted and created again during updates.
+// If Options.Owner names an object, that object owns the Secrets that a store creates. Kubernetes
+// deletes these Secrets together with the owner. Do not choose a Deployment that is deleted and
+// created again during updates.
 //
 // # Who can read a record
 //
@@ -100,11 +99,11 @@
 //
 // # Limits
 //
-// The size of a record is limited to 64 KiB, so that the record can move to the other services.
+// The size of a record is limited to 64 KiB, so that most records can move to the other services.
 // Kubernetes accepts 1 MiB for all data of a Secret. The storage of etcd limits the number of
 // records; etcd recommends at most 8 GiB for the whole cluster. A ResourceQuota may set a lower
-// limit. A record takes 2 KiB to 4 KiB with its labels. Kubernetes is not designed for millions
-// of objects: use another service for more than about ten thousand records.
+// limit. A record takes 2 KiB to 4 KiB with its labels. Kubernetes is not designed for millions of
+// objects: use another service for more than about ten thousand records.
 //
 // # Consistency
 //
@@ -116,7 +115,7 @@
 // record that exists from the beginning to the end of the list is listed once.
 //
 // A version consists of the UID of the Secret and the revision of etcd, which is a counter for the
-// whole cluster. After etcd was restored from a backup, the revision continues from the backup, and
+// whole cluster. After etcd is restored from a backup, the revision continues from the backup, and
 // the same revisions occur again. Stop the programs during the restoration, or restore with
 // "etcdutl snapshot restore --bump-revision".
 //
@@ -126,7 +125,7 @@
 //	401  ErrDenied with ErrCredentials
 //	403  ErrDenied; ErrRefused for a quota, or for a namespace that is being deleted
 //	404  ErrNotFound; ErrRefused if the namespace does not exist, or for the response of a proxy
-//	409  ErrExists for a name in use, ErrConflict for another state; ErrUnavailable if the
+//	409  ErrExists if the name is in use; ErrConflict if the state has changed; ErrUnavailable if the
 //	     conflict is about another object, or for the response of a proxy
 //	429  ErrThrottled
 //	408, 410 and 5xx
@@ -136,7 +135,7 @@
 // address or the certificate is wrong. If the client's own rate limit refuses a request, the error
 // matches ErrThrottled. If a plug-in could not fetch credentials, the error matches ErrUnavailable
 // and ErrCredentials. Reads cannot distinguish a missing namespace from a namespace without
-// records. The creation of a record reports the missing namespace.
+// records. Creating a record in a missing namespace fails with an error that matches ErrRefused.
 //
 // # Other programs
 //

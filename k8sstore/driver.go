@@ -17,8 +17,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// maxSize is the maximum size of a record, in bytes. It is the smallest limit of the supported
-// services, so that records can move between services. Kubernetes itself accepts 1 MiB.
+// maxSize is the maximum size of a record, in bytes. It equals the limit of AWS Secrets Manager, so
+// that records can move between services. (On Google Cloud, a record can have 28 bytes fewer.)
+// Kubernetes itself accepts 1 MiB.
 const maxSize = 64 << 10
 
 // patience is the maximum time for which Create waits while an earlier Secret with the same name is
@@ -92,7 +93,7 @@ func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (v 
 }
 
 // unknown returns an error matching ErrUnavailable for a write that the server refused after the
-// client had repeated it. An earlier attempt may have been applied, and another process may then
+// client repeated the write. An earlier attempt may have been applied, and another process may then
 // have changed or deleted the Secret.
 func (s *secrets) unknown(name string) error {
 	return fmt.Errorf("%w: Secret %q: whether the write was applied before it was repeated cannot be seen", driver.ErrUnavailable, s.full(name))
@@ -149,8 +150,8 @@ func present(err error) error {
 	return err
 }
 
-// Lookup implements driver.Secrets. A label selector cannot select Secrets that have any one of
-// several keys, so each label requires a separate list.
+// Lookup implements driver.Secrets. A label selector cannot select the Secrets that have at least
+// one of several keys, so each label requires a separate list.
 func (s *secrets) Lookup(ctx context.Context, any []driver.Label) iter.Seq2[driver.Named, error] {
 	return driverkit.Seq(func(yield func(driver.Named, error) bool) error {
 		if err := ctx.Err(); err != nil {

@@ -99,7 +99,7 @@ func caused(s metav1.Status, cause metav1.CauseType) bool {
 var errUnreadable = errors.New("the answer is not in Kubernetes' form")
 
 // callError converts an error from the client to an error of the driver, as driverkit.CallError
-// does. The result quotes neither the data in sent nor stored data.
+// does. The result quotes neither sent, the data in the request, nor stored data.
 func callError(ctx context.Context, call string, err error, sent []byte) error {
 	class := classify(err)
 	var answer apierrors.APIStatus

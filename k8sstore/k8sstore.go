@@ -50,10 +50,10 @@ type SecretsGetter[S Secrets] interface {
 }
 
 // New returns a store that keeps each record in a Secret in the namespace. The names of the
-// Secrets begin with prefix and '-'. The namespace must be a DNS label, such as "crm-tokens".
+// Secrets begin with prefix and "-". The namespace must be a DNS label, such as "crm-tokens".
 // The prefix must be a DNS subdomain of at most 188 characters, such as "oauth-crm".
 //
-// New does no I/O, and returns an error only if an argument is invalid. client must not be nil, and
+// New does no I/O, and returns an error only if a parameter is invalid. client must not be nil, and
 // opts may be nil. The store uses the credentials, rate limit and retries of client.
 func New[S Secrets](client SecretsGetter[S], namespace, prefix string, opts *Options) (*tokenstore.Store, error) {
 	d, err := NewDriver(client, namespace, prefix, opts)
@@ -63,8 +63,8 @@ func New[S Secrets](client SecretsGetter[S], namespace, prefix string, opts *Opt
 	return tokenstore.New(d, cmp.Or(opts, &Options{}).Store)
 }
 
-// NewDriver returns the driver that New uses, for decorators and tests. The driver is a
-// driver.Inspector. See New for the parameters and the error.
+// NewDriver returns the driver that New passes to tokenstore.New. NewDriver is for decorators and
+// tests. The driver implements driver.Inspector. See New for the parameters and the error.
 func NewDriver[S Secrets](client SecretsGetter[S], namespace, prefix string, opts *Options) (driver.Secrets, error) {
 	if client == nil {
 		return nil, errors.New("k8sstore: the client is nil")
@@ -116,9 +116,9 @@ func (o *Options) check() error {
 	return nil
 }
 
-// Policy returns the Role that a store in the namespace needs, with the given name, as input
-// for "kubectl apply". Bind the Role to the program's service account. Roles cannot match the
-// prefixes of names, so the account can read every Secret in the namespace.
+// Policy returns the Role that a store in the given namespace needs, as input for "kubectl apply".
+// The parameter name is the name of the Role. Bind the Role to the program's service account. Roles
+// cannot match the prefixes of names, so the account can read every Secret in the namespace.
 func Policy(namespace, name string) string {
 	return strings.NewReplacer("{namespace}", namespace, "{name}", name).Replace(policy)
 }

@@ -20,7 +20,7 @@ type object = v1.Secret
 // The type, annotation and data item of a record's Secret.
 const (
 	secretType  = "tokenkeep.dev/record"      //nolint:gosec // a name, not a credential
-	incarnation = "tokenkeep.dev/incarnation" // annotation: Payload.Incarnation of Create
+	incarnation = "tokenkeep.dev/incarnation" // annotation with the Payload.Incarnation that was passed to Create
 	fieldRecord = "record"                    // the only data item
 )
 
@@ -101,7 +101,7 @@ func (s *secrets) named(o *object) (driver.Named, error) {
 	return named, err
 }
 
-// full returns the Kubernetes name of the Secret of the named record.
+// full returns the Kubernetes name of the named record's Secret.
 func (s *secrets) full(name string) string { return s.prefix + "-" + name }
 
 // short returns the name of the record in the Secret with the given Kubernetes name. short returns

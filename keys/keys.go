@@ -269,7 +269,7 @@ func (d *document) codec() codec.Codec {
 		}
 		aead, err := codec.AESGCM(key)
 		if err != nil {
-			panic("keys: " + err.Error()) // check has checked the size
+			panic("keys: " + err.Error()) // cannot happen: check verifies the size
 		}
 		aeads = append(aeads, aead)
 	}
@@ -283,7 +283,7 @@ func (d *document) codec() codec.Codec {
 		Place:      d.Place,
 	})
 	if err != nil {
-		panic("keys: " + err.Error()) // the codec and its keys are not nil
+		panic("keys: " + err.Error()) // cannot happen: the codec and its keys are not nil
 	}
 	return c
 }

@@ -39,7 +39,7 @@ type Keeper struct {
 	conf  *initializer.Config // a pointer, because package fmt prints a nested pointer as an address
 }
 
-// New returns a Keeper for the token that is identified by as. New does not call store.
+// New returns a Keeper for the token that the parameter as identifies. New does not call store.
 func New(store tokenstore.TokenStore, as As) *Keeper {
 	return &Keeper{store: store, as: as, conf: &initializer.Config{}}
 }
@@ -72,9 +72,9 @@ func (k *Keeper) config(ctx context.Context, conf *oauth2.Config) (initializer.C
 // times.
 //
 // If no token is kept, or the server permanently refuses the kept token, the error matches
-// ErrReauthRequired. TokenSource refreshes an expired token before it returns. As in x/oauth2,
-// the returned source uses ctx for all requests, and the HTTP client that ctx has under the key
-// oauth2.HTTPClient.
+// ErrReauthRequired. TokenSource refreshes an expired token before it returns. As in x/oauth2, the
+// returned source uses ctx for all requests, and sends them with the HTTP client that ctx has under
+// the key oauth2.HTTPClient.
 //
 // The tokens of the source have no refresh token, so that no other code refreshes the tokens. The
 // Extra method of these tokens works as in x/oauth2; see initializer.Client.TokenSource.

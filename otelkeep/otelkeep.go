@@ -14,7 +14,7 @@
 //	tokenkeep.refresh.adoption.lag        histogram, s         time from a commit to its adoption
 //	tokenkeep.call.duration               histogram, s         duration of a store's call to its backend
 //
-// The request of a refresh is the request to the authorization server. If a refresh makes no
+// The request is the one that a refresh sends to the authorization server. If a refresh sends no
 // request, its wait is the duration of the whole refresh. The adoption lag is the time from the
 // commit of a token by another process until this process finds the token in the store.
 //
@@ -154,8 +154,8 @@ func (w *watcher) call(ctx context.Context, c observe.Call) (context.Context, fu
 	}
 }
 
-// failed returns attributes and, unless class is empty, the attribute error.type with the value
-// class.
+// failed returns the given attributes. If class is not empty, failed adds class as the attribute
+// error.type.
 func failed(class observe.Class, attributes ...attribute.KeyValue) []attribute.KeyValue {
 	if class == "" {
 		return attributes
@@ -163,8 +163,8 @@ func failed(class observe.Class, attributes ...attribute.KeyValue) []attribute.K
 	return append(attributes, keyError.String(string(class)))
 }
 
-// end adds attributes to a span, and ends the span. class is the class of the operation's
-// error, or "" if the operation succeeded.
+// end adds attributes to a span, and ends the span. The parameter class is the class of the
+// operation's error, or "" if the operation succeeded.
 func end(span trace.Span, class observe.Class, attributes ...attribute.KeyValue) {
 	span.SetAttributes(failed(class, attributes...)...)
 	switch class {

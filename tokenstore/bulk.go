@@ -15,15 +15,15 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// Create saves t as SaveToken does if t describes no record, and reports whether it created a
-// record. If t describes a record, Create changes nothing, and returns the zero Token and
-// false without an error. The errors are those of SaveToken. If t has no access, refresh or
-// grant token, the error may match ErrNotFound even if t describes a record.
+// Create saves t as SaveToken does, but only if t describes no record. The result created reports
+// whether Create created a record. If t describes a record, Create changes nothing, and returns
+// the zero Token and false without an error. The errors are those of SaveToken. If t has no
+// access, refresh or grant token, the error may match ErrNotFound even if t describes a record.
 //
 // Create is meant for programs that save many records. If t has a UserName and a ClientID
 // but no ID, and Options.OtherNameKeys is empty, Create does not search for the record
-// first. For five seconds after a check that the keys of s fit the store, Create saves such
-// tokens without another check.
+// first. After Create has checked that the keys of s fit the store, it saves such tokens for
+// five seconds without another check.
 func (s *Store) Create(ctx context.Context, t Token) (saved Token, created bool, err error) {
 	f, created, err := s.createNew(ctx, t.Fields())
 	return FromFields(f), created, s.error("create", t.ID, err)
@@ -94,7 +94,7 @@ func (s *saver) createIfNew(ctx context.Context, v *ledger.View) (codec.Fields, 
 	return saved, err == nil, err
 }
 
-// FindTokens returns every record that is described by a token in like, and possibly other
+// FindTokens returns every record that a token in the slice like describes, and possibly other
 // records. The result is ordered by ID. FindTokens may miss a write that returned less than
 // ListLag ago.
 //

@@ -23,7 +23,7 @@ type exercise struct {
 	do    func(*bench) error
 
 	faults map[string]verb         // by kind of call: the fault of the first call
-	before map[string]func(*bench) // by kind of call: runs before the first call continues
+	before map[string]func(*bench) // by kind of call: a function to run before the first call
 
 	notes bool // the driver is a driver.Leaser
 	lag   bool // the driver declares that reads and searches may lag
@@ -87,8 +87,8 @@ func (b *bench) other() *tokenstore.Store {
 
 func (b *bench) save(t token) token { return saved(b.T, b.other(), t) }
 
-// pick chooses the first waiting call, with the fault that the exercise defines for the first
-// call of this kind. pick first runs the function that the exercise defines for this call.
+// pick chooses the first waiting call, with the fault that b.faults defines for the first
+// call of this kind. pick first runs the function that b.before defines for this call.
 func (b *bench) pick(options []option) option {
 	o := option{options[0].call, proceed}
 	kind, _, _ := strings.Cut(o.call.text, " ")

@@ -37,8 +37,8 @@ type recording struct {
 	steps  bool // leave out reads of the marker of keys, which have no fixed order
 }
 
-// of returns a driver that records the calls of process on d. If r is nil, the result is d
-// itself.
+// of returns a driver like d that records its calls as those of the named process. If r is nil,
+// of returns d itself.
 func (r *recording) of(process string, d driver.Secrets) driver.Secrets {
 	if r == nil {
 		return d
@@ -190,8 +190,7 @@ func (r recorder) Fresh(ctx context.Context, name string, than driver.Secret) (d
 	return s, err
 }
 
-// newer returns the text of a call, with the version of the parameter than if that version is
-// not empty.
+// newer returns the text of a call. If than.Version is not empty, newer adds it to the text.
 func newer(call string, than driver.Secret) string {
 	if than.Version == "" {
 		return call

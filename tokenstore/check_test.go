@@ -645,7 +645,7 @@ func TestRekeyDryRun(t *testing.T) {
 	}
 }
 
-// A listener is a driver that calls the function list at each call of List.
+// A listener is a driver whose method List first calls the function in the field list.
 type listener struct {
 	driver.Secrets
 	list func()
@@ -678,8 +678,8 @@ func TestRekeyWritersWithOldKeys(t *testing.T) {
 	}
 }
 
-// An unanswered is a driver that calls the function before at each write of the marker, and loses
-// the response to the write if before returns true.
+// An unanswered is a driver that calls u.before at each write of the marker. If u.before returns
+// true, the driver loses the response to the write.
 type unanswered struct {
 	driver.Secrets
 	before func() bool
@@ -695,8 +695,8 @@ func (u *unanswered) Update(ctx context.Context, name string, base driver.Secret
 }
 
 // TestRekeyLostResponse checks that Rekey passes over all records once more after it has removed
-// the old keys from the marker, even if it does not get the response to that write. Another
-// process has created a record under the old keys just before the write.
+// the old keys from the marker, even if it does not get the response to that write. In
+// the test, another process creates a record under the old keys just before the write.
 func TestRekeyLostResponse(t *testing.T) {
 	t.Parallel()
 	ctx, d := t.Context(), memstore.NewDriver()

@@ -17,7 +17,7 @@ func (s *Store) DeleteToken(ctx context.Context, id string) error {
 }
 
 // delete deletes the record with the given ID, and returns nil if no record has the ID. If
-// check is not nil, delete first calls check with the newest state of the record that the
+// check is not nil, delete first calls check with the record, in the newest state that the
 // driver can prove. If check returns an error, delete returns that error and does not change
 // the record.
 func (s *Store) delete(ctx context.Context, id string, check func(codec.Fields) error) error {

@@ -15,7 +15,7 @@ import (
 type burying struct {
 	driver.Secrets
 	fail int  // number of further deletions whose second step fails
-	left bool // the data that the second step removes still exists
+	left bool // whether the data that the second step removes still exists
 }
 
 func (b *burying) Delete(ctx context.Context, name string, base driver.Secret) error {

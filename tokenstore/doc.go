@@ -13,10 +13,10 @@
 //
 // # Matching
 //
-// FindToken and SaveToken look for the record that a token describes. The first row of this
-// table that applies to the token decides: the search never continues with a later row. A
-// token has a field if that field is not empty. In the rules, "like" stands for the token that
-// the caller passes to FindToken or Search.
+// FindToken and SaveToken look for the record that a token describes. The first row of the
+// table below that applies to the token decides: the search never continues with a later row.
+// A token has a field if that field is not empty. In the rules, "like" stands for the token
+// that the caller passes to FindToken or Search.
 //
 //	#  the token has                                    it describes a record with
 //	0  ID                                               that ID, and the UserName and client that the token has
@@ -101,7 +101,7 @@
 //     expire later. A search by any ID that the record has had finds the record until the
 //     record is deleted. (After a merge, stores with a foreign format keep only the ID of the
 //     user's record.)
-//   - [TS-21] A caller can choose the ID of a record that it creates, a string of at most 255
+//   - [TS-21] A caller can choose the ID of a record that it creates. An ID has at most 255
 //     bytes. SaveToken refuses an unknown ID in the form of a derived ID with ErrInvalidToken.
 //     A store that cannot hold an ID refuses the ID with ErrInvalidToken, and writes nothing.
 //     The store looks for another record with the caller's ID, but the backend does not
@@ -111,11 +111,11 @@
 //     reports both records. Stores with a foreign format never keep both records.
 //   - [TS-22] SaveToken refuses an invalid token before the first write. It fails with
 //     ErrInvalidToken for invalid UTF-8, control characters, an ID over 255 bytes, an
-//     ExpiresAt out of range and the text of a redacted Secret. It fails with ErrTooLarge for
+//     ExpiresAt out of range or the text of a redacted Secret. It fails with ErrTooLarge for
 //     a field or record that is too large.
 //   - [TS-23] ExpiresAt is stored in UTC, truncated to the millisecond.
 //   - [TS-46] Scope, TokenType, IDToken and Extra are kept like the other fields. The members
-//     of a new Extra replace members of the stored Extra with the same names, and all other
+//     of a new Extra replace the stored members with the same names, and all other stored
 //     members are kept. Extra is stored in its canonical form. If Extra is not a JSON object,
 //     or repeats a member, SaveToken fails with ErrInvalidToken. If Extra is too large, alone
 //     or merged with the record's Extra, SaveToken fails with ErrTooLarge. If the merged Extra
@@ -148,9 +148,9 @@
 // Stores that have a method DeleteIfUnchanged follow one more rule:
 //
 //   - [TS-43] DeleteIfUnchanged removes the record if each field of the record equals the same
-//     field of the argument. Otherwise, DeleteIfUnchanged changes nothing, and the error
-//     matches ErrConflict. A concurrent save is never lost. If the record does not exist, the
-//     error is nil.
+//     field of the token that the caller passes. Otherwise, DeleteIfUnchanged changes nothing,
+//     and the error matches ErrConflict. A concurrent save is never lost. If the record does
+//     not exist, the error is nil.
 //
 // Stores that have a method Search follow one more rule:
 //

@@ -18,7 +18,7 @@ import (
 )
 
 // An earlier holds the secrets that a version of this module without the field Token.Issuer
-// has written, and the records in these secrets.
+// wrote, and the records in these secrets.
 type earlier struct {
 	Secrets []struct {
 		Name, Data, Incarnation string
@@ -82,7 +82,7 @@ func keysOf(r token) map[string]token {
 }
 
 // TestEarlier checks that a Store can read, search, refresh and write the records that a
-// version of this module without the field Token.Issuer has written.
+// version of this module without the field Token.Issuer wrote.
 func TestEarlier(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"plain.json", "keyed.json"} {

@@ -52,7 +52,7 @@ func ExampleStore_FindToken() {
 	}
 	for _, like := range []tokenstore.Token{
 		{UserName: "ann@example.com:6001", ClientID: "1000.CLIENT"}, // reads the record by its name
-		{ID: "crm-sync"}, // searches for the record, as do the next two; searches may lag
+		{ID: "crm-sync"}, // needs a search, like the next two tokens; searches may lag
 		{ClientID: "1000.CLIENT", RefreshToken: "1000.refresh"},
 		{AccessToken: "1000.access"},
 		{UserName: "bob@example.com:6001", AccessToken: "1000.access"},

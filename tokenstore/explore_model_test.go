@@ -20,16 +20,17 @@ import (
 
 // The processes of a scenario take most of the time of a run. A search therefore runs a process
 // only to learn what the process does next: which calls it makes after certain answers, or how
-// its operation ends. An automaton keeps what it has learned, and a model puts automata in the
-// place of the processes of a world. The rest of the world works as in a run with processes,
-// except that its memory is a shelf, which can be cloned. A world with a model is a value that
-// can be cloned, so a search continues from any earlier decision.
+// its operation ends. An automaton keeps what the search has learned about one process, and a
+// model replaces the processes of a world with automata. The rest of the world works as in a run
+// with processes, except that its memory is a shelf, which can be cloned. A world with a model is
+// a value that can be cloned, so a search continues from any earlier decision.
 //
 // An automaton can stand for a process because the answers determine what the process does. The
 // nonces come from a counter. No process waits so often that the random length of a pause
-// matters, see Steadily. Each process has its own clock. If the clock of the stores has advanced
-// before an answer, so has the clock of the process. An automaton fails the test if a process
-// makes other calls after the same answers or, in a scenario with deadlines, at another time.
+// matters, see Steadily. Each process has its own clock. If the clock of the stores advances
+// before an answer, the clock of the process advances too. An automaton fails the test if a
+// process makes other calls after the same answers or, in a scenario with deadlines, at another
+// time.
 
 // models returns the world in which a search begins its runs: the processes have started, and
 // models stand for them.
@@ -145,7 +146,7 @@ type automaton struct {
 	fresh  func() scenario
 	faults budgets
 	writer int
-	start  *world // when the process starts
+	start  *world // the world in which the process starts
 
 	states map[situation]*localState
 	idle   map[situation]*actor // processes that wait for an answer, by their states

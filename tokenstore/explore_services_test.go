@@ -341,7 +341,7 @@ func perLabel(ctx context.Context, h *handle, any []driver.Label, find func(*han
 func (k kube) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 	return func(yield func(driver.Named, error) bool) {
 		for last, more := "", true; more; {
-			from := last // the call can be executed again after last has changed
+			from := last // last can change before a repeated execution of the call
 			page, err := step(ctx, k.handle, "list after "+from, false, "", func(h *handle) ([]driver.Named, error) { return kube{h}.after(ctx, from) }, nil)
 			if err != nil {
 				yield(driver.Named{}, err)

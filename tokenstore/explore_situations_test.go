@@ -27,9 +27,9 @@ import (
 // sequence of answers represents the state of the process. A situation consists of the content of
 // the memory, the answers that each process has got, and any shared state outside the memory,
 // such as that of the authorization server. A prospect adds the faults that may still happen, and
-// the results of stale reads. Equal prospects have the same continuations. A prospect that
-// permits more faults also has the continuations of a prospect of the same situation that permits
-// fewer. The explorer therefore skips an option of a prospect if it has taken the option in a
+// the results of stale reads. Equal prospects have the same continuations. Of two
+// prospects of the same situation, the prospect that permits more faults has all continuations of
+// the other. The explorer therefore skips an option of a prospect if it has taken the option in a
 // prospect that includes this prospect. In a situation:
 //
 //   - the first write that stored a random nonce represents the nonce, and the number of a
@@ -45,8 +45,8 @@ import (
 //
 // Calls that commute. Calls of two processes commute if both read, or if they concern
 // different names and neither is a search. Two faults do not commute, because both may need
-// the same budget. A crash before a call commutes with all calls of the other process. The
-// explorer takes options that commute in only one order, by means of sleep sets (Godefroid,
+// the same budget. A crash before a call commutes with all calls of the other process. If
+// options commute, the explorer takes them in only one order, by means of sleep sets (Godefroid,
 // Partial-Order Methods for the Verification of Concurrent Systems, chapters 5 and 6). An
 // option that a run has taken sleeps while other runs try its alternatives. A sleeping option
 // wakes when a run takes an option that does not commute with the sleeping option. If the
@@ -57,9 +57,9 @@ import (
 // then change nothing, because no run takes an hour. In a scenario with leases, the clock
 // stands still while a process can make progress. Once all processes are idle, the clock
 // advances by idleTime before each call, so that leases lapse. In a scenario with deadlines,
-// the clock runs while a process pauses instead. Except in scenarios without leases, the time
-// is part of a situation and of each answer. A call after which the clock has advanced, or a
-// process has asked the authorization server, commutes with no other call.
+// the clock instead runs while a process pauses. In each scenario with leases, the time is part
+// of a situation and of each answer. A call commutes with no other call if the clock advances,
+// or a process asks the authorization server, after the call.
 //
 // TestReduction compares the endings of the orders that are not skipped with the endings of
 // all orders.
@@ -157,8 +157,8 @@ type told struct {
 	began time.Time
 	world *world
 
-	// later, if not nil, gets each change instead of this told, and applies the change in another
-	// world.
+	// If later is not nil, changes of the recorded answers go to later, which applies them to
+	// the told of another world.
 	later func(func(*told))
 
 	mu        sync.Mutex
@@ -251,9 +251,9 @@ func (t *told) labelled(name string, labels []driver.Label) {
 	}
 }
 
-// carried updates t for the writer of data: it adds which nonces in data were stored, and the
-// labels in data. If the write moved a record, carried also adds the target. lost means that
-// the writer got no answer to the write.
+// carried updates t for the writer of data: it records which nonces in data were stored, and the
+// labels in data. If the write moved a record, carried also records the target. The parameter
+// lost means that the writer got no answer to the write.
 func (t *told) carried(writer int, data []byte, lost bool) {
 	if !t.of(writer) || t.brief {
 		return
@@ -282,8 +282,8 @@ func (t *told) carried(writer int, data []byte, lost bool) {
 	}
 }
 
-// forgets discards the recorded answers of the writer, except the labels that the writer has
-// written and the target of its move. why names the reason.
+// forgets discards the recorded answers of the writer. It keeps the labels that the writer has
+// written, and the target of its move. The parameter why names the reason.
 func (t *told) forgets(writer int, why string) {
 	if t.later != nil {
 		t.later(func(t *told) { t.forgets(writer, why) })
@@ -555,7 +555,7 @@ func compare(t *testing.T, fresh func() scenario, b budgets) {
 }
 
 // A sloppy is a driver that breaks a promise of the driver that it wraps. Each function that
-// is not nil replaces the method with its name. get also replaces Fresh.
+// is not nil replaces the method of the same name. The function get also replaces Fresh.
 type sloppy struct {
 	driver.Secrets
 	properties func(driver.Properties) driver.Properties

@@ -199,7 +199,7 @@ func (w *world) elapsed() time.Duration {
 	return w.clock
 }
 
-// passes advances the clock of the stores, which stands still, by d.
+// passes advances the clock of the stores by d. Without passes, the clock stands still.
 func (w *world) passes(d time.Duration) {
 	if w.clock += d; w.model == nil {
 		<-time.After(d)
@@ -212,8 +212,8 @@ func (w *world) runs() { w.began, w.timed = time.Now().Add(-w.elapsed()), true }
 // begins ends the preparation of the scenario. Further calls wait for the scheduler.
 func (w *world) begins(sc scenario) { w.free, w.clock, w.timed = false, w.elapsed(), sc.timed() }
 
-// becomes returns the delivery of c under the verb v. The verb of the delivery is proceed if a
-// fault has changed nothing.
+// becomes returns the delivery of c under the verb v. The verb of the delivery is proceed if the
+// fault changed nothing.
 func (h *handle) becomes(c *call, v verb) delivery {
 	d := delivery{verb: v}
 	do := c.do
@@ -560,8 +560,8 @@ type operation struct {
 	within  bool // the operation limits the time of its calls
 }
 
-// all executes o and the operations that follow o, and calls the function begins before each
-// operation.
+// all executes o and the operations that follow o. Before each operation, all calls the
+// parameter begins.
 func (o operation) all(ctx context.Context, s *tokenstore.Store, begins func(operation)) error {
 	begins(o)
 	if err := o.do(ctx, s); err != nil || o.then == nil {
@@ -600,7 +600,7 @@ type decision struct {
 	in    prospect
 	left  []string // names of the options to try
 	taken int
-	saved *snapshot // if further runs can begin with the decision
+	saved *snapshot // the state before the decision, if further runs can begin there
 }
 
 // An option is a possible next step: a call, and the verb for the call.
@@ -698,8 +698,9 @@ func (r *run) choose(options []option) (option, bool) {
 	return taken, true
 }
 
-// sleep updates r.asleep for a step with the option taken. sleep adds the options that earlier
-// runs took in this situation, and removes the options that do not commute with taken.
+// sleep updates r.asleep for a step that takes the option in the parameter taken. sleep adds the
+// options that earlier runs took in this situation, and removes the options that do not commute
+// with the option of the step.
 func (r *run) sleep(d decision, options []option, taken option) {
 	for _, o := range options {
 		if slices.Contains(d.left[:d.taken], o.String()) && !r.tried.noisy[choice{d.in, o.String()}] {
@@ -876,9 +877,9 @@ func (w *world) options(b budgets, ready []*call) []option {
 	return options
 }
 
-// once removes the crash of a process before a write other than its first write. Such a
-// crash has the same effect as a crash just after the previous write. Between two writes, a
-// process that does not call mint only reads.
+// once removes the options in which a process that has already made a write crashes before its
+// next write. Such a crash has the same effect as a crash just after the previous write: between
+// two writes, a process that does not call mint only reads.
 func once(options []option, last []*call) []option {
 	return slices.DeleteFunc(options, func(o option) bool {
 		return o.verb == crashBefore && slices.ContainsFunc(last, func(c *call) bool { return c.write && c.writer == o.call.writer })
@@ -1356,8 +1357,8 @@ func remove(id string) operation {
 	return operation{name: "delete " + id[:1], forgets: true, do: func(ctx context.Context, s *tokenstore.Store) error { return s.DeleteToken(ctx, id) }}
 }
 
-// replace returns an operation that deletes the record with the given ID, and then does what
-// the operation by does.
+// replace returns an operation that deletes the record with the given ID. The parameter by is the
+// next operation of the process.
 func replace(id string, by operation) operation {
 	o := remove(id)
 	o.name, o.then = "replace", &by
@@ -1389,8 +1390,7 @@ func scenarios() []scenario {
 		}
 		must(s.SaveToken(ctx, tokenstore.Token{UserName: user, ClientID: client, RefreshToken: "refresh5", AccessToken: "access5", ExpiresAt: at(50)}))
 	}
-	// redirected leaves a redirect that is so old that the next write of the user's record
-	// removes the redirect.
+	// redirected leaves an old redirect, which the next write of the user's record removes.
 	redirected := func(ctx context.Context, s *tokenstore.Store) {
 		annExists(ctx, s)
 		must(s.SaveToken(ctx, tokenstore.Token{ID: consent(ctx, s, "1", 20), UserName: user}))

@@ -150,7 +150,7 @@ func each[T any](f *faulty, op string, seq iter.Seq2[T, error]) iter.Seq2[T, err
 
 func (f *faulty) Close() error { return nil }
 
-// nth returns a function that returns kind in its nth call, and fine in all other calls.
+// nth returns a function whose nth call returns kind. All other calls return the fault fine.
 func nth(n int, kind fault) func(op, name string) fault {
 	var mu sync.Mutex
 	return func(string, string) fault {
@@ -163,8 +163,8 @@ func nth(n int, kind fault) func(op, name string) fault {
 	}
 }
 
-// of returns a function that returns kind for the first call of op, and fine for all other
-// calls.
+// of returns a function that returns kind for the first call of op. For all other calls, the
+// function returns the fault fine.
 func of(op string, kind fault) func(op, name string) fault {
 	first := nth(1, kind)
 	return func(o, name string) fault {

@@ -72,7 +72,7 @@ type recall struct{ past, access bool }
 // recalls may apply to an operation.
 var recalls = []recall{{}, {past: true}, {past: true, access: true}}
 
-// candidates returns the records of the list as candidates in a search for like.
+// candidates returns the records of the list as candidates in a search for the token like.
 func (l list) candidates(like token, m recall) []candidate {
 	var all []candidate
 	for _, r := range l {
@@ -260,8 +260,7 @@ func FuzzIndexes(f *testing.F) {
 	})
 }
 
-// finds reports whether got and err are permitted as the result of a search for like in the
-// list.
+// finds reports whether a search of the list for the token like may return got and err.
 func (l list) finds(like, got token, err error) bool {
 	for _, m := range recalls {
 		candidates := l.candidates(like, m)

@@ -74,7 +74,7 @@ func TestNoAccessLabel(t *testing.T) {
 	}
 }
 
-// TestNoAccessLabelIsNamed checks that the error of a search by access token mentions the
+// TestNoAccessLabelIsNamed checks that the error from a search by access token mentions the
 // missing labels.
 func TestNoAccessLabelIsNamed(t *testing.T) {
 	t.Parallel()

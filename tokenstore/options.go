@@ -40,10 +40,11 @@ type Options struct {
 
 	// NoAccessLabel omits the label of the access token from records. On AWS and Vault, a
 	// refresh then takes three calls, one of them after the response of the authorization
-	// server. FindToken and SaveToken then cannot find a record by its access token alone
-	// if the record has a user, grant token or refresh token. A change of the option takes
-	// effect on a record at its next save or refresh. All programs that share a store
-	// should use the same value. Check and Rekey do not apply a change of the option.
+	// server. With this option, FindToken and SaveToken cannot find a record by its access
+	// token alone if the record has a user, grant token or refresh token. A change of the
+	// option takes effect on a record at the next save or refresh of that record. All
+	// programs that share a store should use the same value. Check and Rekey do not apply a
+	// change of the option.
 	NoAccessLabel bool
 
 	// Now returns the current time. Nil means time.Now.

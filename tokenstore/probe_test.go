@@ -156,9 +156,9 @@ func TestCheckRemovesAProbe(t *testing.T) {
 	})
 }
 
-// A careless is the driver of a server that does not compare the base with the current state
-// before a write, if the field for that kind of write is set. If drop is set, the server
-// confirms updates but does not make them.
+// A careless is the driver of a faulty server. If create, update or remove is set, the server
+// makes that kind of write without comparing the base with the current state. If drop is set,
+// the server confirms updates but does not make them.
 type careless struct {
 	*memstore.Driver
 	create, update, remove, drop bool

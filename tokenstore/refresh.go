@@ -35,13 +35,13 @@ import (
 // the lease how long the lease has been watched. A series of short calls can therefore also
 // outlast a lease.
 //
-// The context that is passed to mint ends before the lease does, by a sixth of LeaseTTL but at
-// most five seconds. The lease of a caller with a deadline ends no later than the deadline.
-// The context of mint then ends before the deadline, by a sixth of the remaining time but at
-// most one second. Refresh does not call mint in the last half second before the deadline. For
-// a call that begins less than 1.5 seconds before the deadline, the last third of that time
-// replaces the half second. A request that begins later could be interrupted after the server
-// has replaced the refresh token.
+// The context that is passed to mint ends earlier than the lease, by five seconds or a sixth of
+// LeaseTTL, whichever is shorter. If the caller has a deadline, the lease ends no later than the
+// deadline, and the context of mint ends earlier than the deadline, by one second or a sixth of
+// the remaining time, whichever is shorter. Refresh does not call mint in the last half second
+// before the deadline or, if Refresh was called less than 1.5 seconds before the deadline, in
+// the last third of that time. A request that begins so late could be interrupted after the
+// server has replaced the refresh token.
 //
 // A process may be suspended just after mint has checked its context. If the lease ends
 // meanwhile, two processes may call the authorization server. No store can prevent the

@@ -16,7 +16,7 @@ import (
 )
 
 // untilFresh calls Refresh repeatedly until a call returns a fresh token, and returns the total
-// duration of the calls. Each call uses the Store that open returns, and has the time deadline.
+// duration of the calls. Each call uses a Store that open returns, and times out after deadline.
 func untilFresh(t *testing.T, open func() *tokenstore.Store, id string, deadline time.Duration) time.Duration {
 	t.Helper()
 	begun := time.Now()
@@ -158,8 +158,8 @@ func TestLeaseWords(t *testing.T) {
 	})
 }
 
-// counted returns a driver like d that increments the counter writes after each successful
-// call of Note or, if d is not a driver.Leaser, of Update.
+// counted returns a driver like d that counts its writes in *writes. The driver counts the
+// successful calls of Note or, if d is not a driver.Leaser, the successful calls of Update.
 func counted(d driver.Secrets, writes *atomic.Int64) driver.Secrets {
 	if l, ok := d.(driver.Leaser); ok {
 		return countedNotes{l, writes}
@@ -276,8 +276,8 @@ func TestLeaseClockSetBack(t *testing.T) {
 	}
 }
 
-// A slowWrites is a driver whose first write is slow. The field takes holds the duration of
-// that write. After this time, the write calls the function during.
+// A slowWrites is a driver whose first write is slow: it waits for the duration in the field takes,
+// calls the function in the field during, and then takes effect.
 type slowWrites struct {
 	driver.Secrets
 	takes  time.Duration

@@ -324,8 +324,8 @@ func (p *proc) asks(ctx context.Context) error {
 	return err
 }
 
-// answer returns the authorization server's response to a request with the refresh token
-// used.
+// answer returns the authorization server's response to a request. The parameter used is the
+// refresh token in the request.
 func (p *proc) answer(used tokenstore.Secret) (tokenstore.Token, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -430,7 +430,7 @@ func (p *proc) run(stale tokenstore.Secret) {
 }
 
 // saved reports whether Refresh may return t without storing t, because saves of other
-// processes have used up the daily writes while mint ran. If so, saved excuses the loss of
+// processes used up the daily writes while mint ran. If so, saved excuses the loss of
 // the refresh token in t.
 func (p *proc) saved(t tokenstore.Token) bool {
 	p.mu.Lock()
@@ -443,9 +443,9 @@ func (p *proc) saved(t tokenstore.Token) bool {
 	return true
 }
 
-// disturbed returns how long ago a call began if the call may have failed to store that
-// duration in the lease, and otherwise 0. The call may have failed to store the duration if a
-// request has failed or a process has written the record since the call began.
+// disturbed returns the duration of a call that began at begun, or 0 if the call stored that
+// duration in the lease. disturbed assumes that the call stored the duration unless a request
+// failed, or a process wrote the record, after the call began.
 func (p *proc) disturbed(begun time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -515,7 +515,8 @@ func (h *history) round() {
 	h.fresh(stale, procs, full < h.stats.full)
 }
 
-// fill saves the record until the number of states within a day reaches most.
+// fill saves the record until the number of states in the last 24 hours reaches the parameter
+// most.
 func (h *history) fill(most int) {
 	s, err := tokenstore.New(link{&proc{history: h, killed: make(chan struct{})}}, nil)
 	if err != nil {

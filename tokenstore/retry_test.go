@@ -31,8 +31,8 @@ func (b *busy) Update(ctx context.Context, name string, base driver.Secret, p dr
 	return b.faulty.Update(ctx, name, base, p)
 }
 
-// contended returns a store that holds Ann's record, and the driver of the store. The number
-// lose says how many of the next updates of the driver fail with ErrConflict.
+// contended returns a store that holds Ann's record, and the driver of the store. The parameter
+// lose is the number of further updates of the driver that fail with ErrConflict.
 func contended(t *testing.T, lose int64, opts *tokenstore.Options) (*tokenstore.Store, *busy) {
 	t.Helper()
 	b := &busy{faulty: newFaulty()}

@@ -61,8 +61,8 @@ func Select(like Token, records []Candidate) (int, error) {
 // SaveToken merge a token into a record in this way. A new access token does not inherit the
 // expiry of the old access token. Merge keeps the ID of record and, if record has a user, its
 // UserName, ClientID, Issuer and Resource. If record has no user, Merge replaces its Issuer or
-// Resource only if that field is empty. The members of t.Extra replace members of record.Extra
-// with the same names, and all other members are kept.
+// Resource only if that field is empty. The members of t.Extra replace those members of
+// record.Extra that have the same names, and all other members of record.Extra are kept.
 func Merge(record, t Token) Token {
 	return FromFields(rules.Merge(record.Fields(), canonical(t)))
 }
@@ -139,13 +139,15 @@ func (p RefreshPlan) Format(f fmt.State, verb rune) {
 }
 
 // PlanRefresh returns the plan for a record after a call of mint, by the rules in the package
-// documentation under "Refreshing". The parameter used is the record that was passed to mint, and
-// now is the record with the same ID after the call. The parameter minted is the token that mint
-// returned, stale is the access token that the caller of Refresh does not accept, and at is the
-// current time.
+// documentation under "Refreshing". The parameters are:
+//   - used: the record that was passed to mint
+//   - now: the record with the same ID after the call
+//   - minted: the token that mint returned
+//   - stale: the access token that the caller of Refresh does not accept
+//   - at: the current time
 //
-// The plan keeps each field that was saved while mint ran, but keeps such an access token only
-// if Fresh(now, stale, at) returns true.
+// The plan keeps each field that was saved while mint ran. The plan keeps an access token that
+// was saved in that time only if Fresh(now, stale, at) returns true.
 func PlanRefresh(used, now, minted Token, stale Secret, at time.Time) RefreshPlan {
 	p := rules.PlanRefresh(used.Fields(), now.Fields(), canonical(minted), string(stale), at)
 	return RefreshPlan{Token: FromFields(p.Fields), Changed: p.Changed, Again: p.Again}

@@ -91,7 +91,7 @@ func (s *saver) plan(v *ledger.View, records []ledger.Entry) (rules.Plan, error)
 }
 
 // checkNames checks the names that derive from f, the fields of a record to create. It returns
-// an error if a record in records was created under such a name and later got a user or
+// an error if one of the records was created under such a name and later got a user or
 // another client. The error matches ErrIDMismatch, or is ledger.ErrLookAgain if v does not
 // read the newest states.
 func (s *saver) checkNames(v *ledger.View, records []ledger.Entry, f codec.Fields) error {
@@ -200,8 +200,8 @@ func (s *saver) giveUser(ctx context.Context, v *ledger.View, records []ledger.E
 	return s.Promote(ctx, v, records[plan.Gives], plan.Fields)
 }
 
-// unleased returns the records that do not hold a lease. The parameter among holds the indices
-// of the records to choose from. A record with a lease must not be merged, because the process
+// unleased returns the records that do not hold a lease. It considers only the records whose
+// indices are in the parameter among. A record with a lease must not be merged, because the process
 // that refreshes the record could not find the record afterwards.
 func unleased(records []ledger.Entry, among []int) []ledger.Entry {
 	var free []ledger.Entry

@@ -16,7 +16,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/memstore"
 )
 
-// searched returns the records that Search yields for like, and fails the test after an error.
+// searched returns the records that Search yields for the token like, and fails the test after
+// an error.
 func searched(t *testing.T, s *tokenstore.Store, like token) []token {
 	t.Helper()
 	var found []token
@@ -29,8 +30,8 @@ func searched(t *testing.T, s *tokenstore.Store, like token) []token {
 	return found
 }
 
-// searchError returns the error of the only result of a search for like. If the search has
-// another number of results, the error says so.
+// searchError searches for the token like, and returns the error of the only result. If the
+// search does not have exactly one result, the error says how many results the search has.
 func searchError(ctx context.Context, s *tokenstore.Store, like token) (err error) {
 	n := 0
 	for _, err = range s.Search(ctx, like) {

@@ -76,8 +76,7 @@ func (s *Store) Close() error {
 	return s.error("close", "", s.driver.Close())
 }
 
-// error returns an *Error for err, which the operation op returned, or nil if err is nil. id
-// may be empty.
+// error returns err as an *Error of the operation op, or nil if err is nil. id may be empty.
 func (s *Store) error(op, id string, err error) error {
 	return NewError(op, s.ledger.Properties.Name, id, err)
 }
@@ -151,8 +150,8 @@ func (s *Store) only(ctx context.Context, v *ledger.View, like codec.Fields) (le
 	return records[i], candidates[i], nil
 }
 
-// behind returns err, an error matching ErrNotFound. If a search for like may miss a record,
-// behind adds the reason to the text.
+// behind returns err, an error matching ErrNotFound. If a search for the token like may miss a
+// record, behind adds the reason to the text.
 func (s *Store) behind(like codec.Fields, err error) error {
 	if s.o.NoAccessLabel && rules.KeyOf(like) == rules.KeyAccess {
 		return fmt.Errorf("%w: records of this store have no labels of access tokens", err)
@@ -195,7 +194,7 @@ func (s *Store) matches(ctx context.Context, v *ledger.View, like codec.Fields) 
 }
 
 // furtherMatches returns the records that like may describe and that the first search
-// did not find. names are the names that the first search read.
+// did not find. The parameter names holds the names that the first search read.
 func (s *Store) furtherMatches(ctx context.Context, v *ledger.View, like codec.Fields, names []ledger.Name) (records []ledger.Entry, err error) {
 	if ledger.Name(like.ID).Derived() {
 		// The record may have been merged into another record or renamed by Rekey. A writer
@@ -253,7 +252,7 @@ func (s *Store) all(ctx context.Context) iter.Seq2[ledger.Entry, error] {
 	}
 }
 
-// listed returns the record in e, an entry of a list. The error matches ErrNotFound if e
+// listed returns the record in e, an entry from a list. The error matches ErrNotFound if e
 // holds no token yet. The error also matches ErrNotFound if e has moved, because the list
 // then yields the record under another name.
 func (s *Store) listed(ctx context.Context, e ledger.Entry) (ledger.Entry, error) {

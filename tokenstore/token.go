@@ -13,7 +13,7 @@ import (
 // A Token is an OAuth token record: the tokens that one client has for one user, and the data
 // needed to use the tokens. The zero value of a field means that the value is unknown.
 type Token struct {
-	// ID identifies the record in its store, in at most 255 bytes. If a record is saved
+	// ID identifies the record in its store, and has at most 255 bytes. If a record is saved
 	// without an ID, the store derives an ID.
 	ID string
 
@@ -56,8 +56,8 @@ type Token struct {
 
 	// Extra is a JSON object with the other members of token responses. SaveToken stores
 	// Extra in the form that codec.CanonicalExtra returns. This form may have at most
-	// codec.MaxExtra bytes. The members of a new Extra replace members of the stored Extra
-	// with the same names. All other members are kept.
+	// codec.MaxExtra bytes. The members of a new Extra replace the stored members with
+	// the same names. All other stored members are kept.
 	Extra Secret
 }
 
@@ -132,8 +132,8 @@ func (t Token) Format(f fmt.State, verb rune) {
 	printAs(f, verb, plain(t), "Token")
 }
 
-// printAs prints v, a value of a local type plain without a Format method, to f. In the
-// output, name replaces the type name plain.
+// printAs prints v to f. The type of v is a local type with the name plain and without a Format
+// method. In the output, the parameter name replaces the type name plain.
 func printAs(f fmt.State, verb rune, v any, name string) {
 	text := fmt.Sprintf(fmt.FormatString(f, verb), v)
 	_, _ = io.WriteString(f, strings.Replace(text, "tokenstore.plain{", "tokenstore."+name+"{", 1))

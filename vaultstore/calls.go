@@ -52,7 +52,7 @@ type vault struct {
 // call would log in again, and Vault might lock the user out.
 const loginPause = 5 * time.Second
 
-// tokenPause is the time for which the token of a login counts as valid even though the server
+// tokenPause is the time for which a token from a login counts as valid even though the server
 // denies calls. tokenPause applies if the responses do not distinguish an invalid token from a
 // missing permission. A new login helps only if the token is invalid.
 const tokenPause = 30 * time.Second
@@ -102,8 +102,8 @@ func (v *vault) do(ctx context.Context, q request, out any) error {
 		return err
 	}
 	if err = v.send(ctx, token, q, out); errors.Is(err, driver.ErrDenied) && errors.Is(v.lookUp(ctx, token), driver.ErrDenied) {
-		// Vault does not allow even a new token to look itself up. The token may still have a
-		// policy named "default", which an operator has changed.
+		// Vault denies the look-up even to a new token. An operator may have changed the policy
+		// "default".
 		v.blind.Store(true)
 	}
 	return err
@@ -138,7 +138,8 @@ func (v *vault) sendOnce(ctx context.Context, token string, q request, out any) 
 	if err != nil {
 		return err
 	}
-	// The client derives a context with its timeout, and never cancels that context.
+	// The client never cancels the context that it derives for its timeout. The cancellation of
+	// inner releases that context.
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
 	answer, err := v.counted(inner, r, q.applied)
@@ -147,7 +148,7 @@ func (v *vault) sendOnce(ctx context.Context, token string, q request, out any) 
 	}
 	if err != nil {
 		if answer != nil && answer.StatusCode == http.StatusNotFound && out != nil {
-			_ = json.NewDecoder(answer.Body).Decode(out) // a deleted version has a body
+			_ = json.NewDecoder(answer.Body).Decode(out) // the response for a deleted version has a body
 		}
 		return callError(ctx, err, q.secret)
 	}
@@ -166,8 +167,9 @@ func (v *vault) sendOnce(ctx context.Context, token string, q request, out any) 
 	return nil
 }
 
-// counted sends r. Unless applied is nil, counted increases applied by the number of requests that
-// Vault may have applied. A node applies no request that it denies or redirects to another node.
+// counted sends r. Unless the parameter applied is nil, counted adds to it the number of requests
+// that Vault may have applied. A node applies no request that it denies or redirects to another
+// node.
 func (v *vault) counted(ctx context.Context, r *api.Request, applied *atomic.Int64) (*api.Response, error) {
 	var sent atomic.Int64
 	if applied != nil {
@@ -315,7 +317,7 @@ func (v *vault) authenticate(ctx context.Context) (*api.SecretAuth, error) {
 		err = fmt.Errorf("log in: %w", callError(ctx, err, nil))
 		var answer *api.ResponseError
 		if errors.As(err, &answer) && answer.StatusCode == http.StatusBadRequest {
-			err = fmt.Errorf("%w: log in: %w", errCredentials, unclassed(err)) // Vault's refusal of a wrong secret ID
+			err = fmt.Errorf("%w: log in: %w", errCredentials, unclassed(err)) // Vault sends 400 for a wrong secret ID
 		} else if errors.Is(err, driver.ErrDenied) && !errors.Is(err, driver.ErrCredentials) {
 			err = fmt.Errorf("%w: log in: %w", errCredentials, unclassed(err))
 		}
@@ -337,12 +339,13 @@ func (s *secrets) do(ctx context.Context, q request, out any) error {
 }
 
 // An engine records what the driver has found out about the secrets engine at a mount. KV version 1
-// answers reads and lists as an empty engine of version 2 does, and stores any write unchanged.
-// Therefore the driver writes records only after a response has shown the version. Until then, the
-// driver reports that a record does not exist only if the token's permissions hide the version.
+// answers reads and lists as an empty engine of version 2 does, and stores any write unchanged. The
+// driver therefore writes records only after a response has shown the version. Before such a
+// response, the driver reports that a record does not exist only if the token's permissions hide
+// the version.
 type engine struct {
 	turn   chan struct{}          // held during an inspection
-	proved atomic.Pointer[string] // the result of where for the server whose engine is KV version 2
+	proved atomic.Pointer[string] // the result of the method where for the server whose engine is KV version 2
 	hidden atomic.Bool            // whether the token may read neither the mount nor its configuration
 }
 
@@ -350,7 +353,8 @@ type engine struct {
 // engine. The caller may change the namespace and the address of the client at any time.
 func (s *secrets) where() string { return s.client.Namespace() + " " + s.client.Address() }
 
-// prove records that the engine of a server is KV version 2. The parameter identifies the server.
+// prove records that the engine of a server is KV version 2. The parameter where identifies the
+// server.
 func (s *secrets) prove(where string) {
 	if !s.proved() {
 		s.engine.proved.Store(&where)
@@ -542,8 +546,8 @@ func (s *secrets) write(ctx context.Context, name string, number int, f field) (
 	return v, err
 }
 
-// commit is like write, but also returns the number of requests for the write that Vault may have
-// applied. The client repeats failed requests, so applied can be more than 1.
+// commit is like write, but also returns the number of write requests that Vault may have applied.
+// The client repeats failed requests, so this count can be more than 1.
 func (s *secrets) commit(ctx context.Context, name string, number int, f field) (v driver.Version, applied int64, err error) {
 	if err := s.writes(ctx); err != nil {
 		return "", 0, err
@@ -553,8 +557,8 @@ func (s *secrets) commit(ctx context.Context, name string, number int, f field) 
 	return v, count.Load(), err
 }
 
-// put is like write, but does not check the version of the engine first. Unless applied is nil,
-// put increases applied by the number of requests that Vault may have applied.
+// put is like write, but does not check the version of the engine first. Unless the parameter
+// applied is nil, put adds to it the number of requests that Vault may have applied.
 func (s *secrets) put(ctx context.Context, name string, number int, f field, applied *atomic.Int64) (driver.Version, error) {
 	var answer struct {
 		Data metadata `json:"data"`
@@ -609,8 +613,8 @@ type versions struct {
 	} `json:"versions"`
 }
 
-// kept returns, in ascending order, the numbers of all versions that are lower than before and
-// not destroyed.
+// kept returns the numbers of the versions that are not destroyed, in ascending order. kept returns
+// only numbers below the parameter before.
 func (v versions) kept(before int) []int {
 	var kept []int
 	for n, at := range v.Versions {
@@ -637,9 +641,9 @@ func (s *secrets) destroy(ctx context.Context, name string, versions ...int) err
 	}, nil)
 }
 
-// list returns the names in a folder. A 404 means that the folder has no names or that the engine
-// is not KV version 2. In both cases, list returns no names, and the error that the method reads
-// returns.
+// list returns the names in a folder. Vault sends 404 if the folder is empty, and also if the
+// engine is not KV version 2. After a 404, list returns no names, and the error from the method
+// reads, which distinguishes the two cases.
 func (s *secrets) list(ctx context.Context, folder string) ([]string, error) {
 	var answer struct {
 		Data struct {

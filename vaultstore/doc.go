@@ -31,10 +31,10 @@
 // denied call, at most once every 30 seconds.
 //
 // A KV version 1 engine answers reads as an empty version 2 engine does, and stores any write
-// unchanged. Therefore a store checks the engine once: before the store first writes, or first
-// reports that a record does not exist. A response that only version 2 sends proves the version.
-// Without such a response, the store reads sys/internal/ui/mounts/<mount>, which a token with a
-// policy for the mount may read. If a proxy or a policy forbids that call, the store reads
+// unchanged. A store therefore checks the version of the engine once, before the store first writes
+// or first reports that a record does not exist. A response that only version 2 sends proves the
+// version. Without such a response, the store reads sys/internal/ui/mounts/<mount>, which a token
+// with a policy for the mount may read. If a proxy or a policy forbids that call, the store reads
 // <mount>/config. If that call is also forbidden, a store that is about to write first makes a
 // conditional write that version 2 refuses. If the mount has another engine or no engine, the error
 // matches ErrRefused. The first element of the prefix must not be "data" or another path element of
@@ -46,10 +46,10 @@
 //
 //	<mount>/data/<prefix>/tokens/<name>
 //
-// with one field, "record", or "record_base64" if the record is not valid UTF-8. The driver writes
-// the secret with check-and-set. If several writers have read the same version, at most one of
-// their writes succeeds. The driver finds a record by index entries, which are secrets with
-// metadata only:
+// The secret has one field: "record", or "record_base64" if the record is not valid UTF-8. The
+// driver writes the secret with check-and-set. If several writers have read the same version, at
+// most one of their writes succeeds. The driver finds a record by index entries, which are secrets
+// with metadata only:
 //
 //	<mount>/metadata/<prefix>/index/<kind>/<digest>/<name>.<nonce>
 //
@@ -102,19 +102,19 @@
 //
 // # Limits
 //
-// The size of a record is limited to 64 KiB, so that the record can move to the other services.
-// Vault stores the record as JSON, which is at most six times as long and fits the smallest
-// limit of a storage backend, 512 KiB. LIST has no pages: one response contains the names of
-// all records.
+// The size of a record is limited to 64 KiB, so that most records can move to the other services.
+// Vault stores the record as JSON, which is at most six times as long. The JSON fits the smallest
+// limit of a storage backend, 512 KiB. LIST has no pages: one response contains the names of all
+// records.
 //
 // # Consistency
 //
-// In Vault's Community Edition, the active node answers all requests: a write is visible
+// In Vault's Community Edition, the active node answers all requests, so a write is visible
 // immediately.
 //
-// The performance standbys of Vault Enterprise, and the standbys of OpenBao 2.5 and later unless
-// disable_standby_reads is set, answer reads themselves. Their responses may lag behind the active
-// node. There are three ways to handle that lag:
+// The performance standbys of Vault Enterprise answer reads themselves. The standbys of OpenBao 2.5
+// and later also do, unless disable_standby_reads is set. The responses of such standbys may lag
+// behind the active node. There are three ways to handle that lag:
 //
 //   - Give the client the address of the active node.
 //   - If Vault Enterprise is configured with allow_forwarding_via_header, let the client
@@ -122,11 +122,11 @@
 //     setting, Vault refuses such a request. OpenBao ignores the header.
 //   - Set ListLag and ReadLag to the maximum lag of a standby.
 //
-// If a lag is set, Fresh and all methods that write request the active node for their reads. These
-// requests have the header X-Vault-Forward until Vault refuses the header. If the server refuses or
-// ignores the header, Fresh waits up to ten seconds for the answering node to catch up with the
-// caller's state. Writes always go to the active node, which compares the version. A lag can cause
-// waiting and retries, but no lost record.
+// If a lag is set, Fresh and all methods that write ask the active node when they read. These reads
+// have the header X-Vault-Forward until Vault refuses the header. If the server refuses or ignores
+// the header, Fresh waits up to ten seconds for the answering node to catch up with the caller's
+// state. Writes always go to the active node, which compares the version. A lag can cause waiting
+// and further calls, but never the loss of a record or an update.
 //
 // # Errors
 //
@@ -134,7 +134,7 @@
 //	     engine is being upgraded
 //	401  ErrDenied with ErrCredentials
 //	403  ErrDenied; with ErrCredentials if Vault says that the token is not valid,
-//	     or if the client has none
+//	     or if the client has no token
 //	404  ErrNotFound; ErrRefused if the mount or the namespace does not exist
 //	429  ErrThrottled
 //	412, 423, 472, 473 and 5xx
@@ -148,8 +148,8 @@
 //
 // # Other programs
 //
-// Delete records with a store or with the command tokenkeep. If a writer has read the record
-// before a "vault kv delete", the next write of that writer restores the record. Do not set
+// Delete records with a store or with the command tokenkeep. If a writer read the record before a
+// "vault kv delete", the next write of that writer restores the record. Do not set
 // delete_version_after, which makes a record disappear. "tokenkeep doctor" reports the setting
 // while the record exists.
 //

@@ -15,14 +15,15 @@ import (
 )
 
 const (
-	// maxSize is the maximum size of a record, in bytes. It is the smallest limit of the supported
-	// services, so that records can move between services. Vault itself accepts larger records: a
-	// record of maxSize bytes takes at most 384 KiB as JSON, and a storage entry may take 512 KiB.
+	// maxSize is the maximum size of a record, in bytes. It equals the limit of AWS Secrets
+	// Manager, so that records can move between services. (On Google Cloud, a record can have 28
+	// bytes fewer.) Vault itself accepts larger records: a record of maxSize bytes takes at most
+	// 384 KiB as JSON, and a storage entry may take 512 KiB.
 	maxSize = 64 << 10
 
-	// fewVersions is the largest number of versions that destroyUpTo destroys without first
-	// reading which versions exist. A request with more numbers is expensive: Vault processes
-	// each number, even that of a version that does not exist.
+	// fewVersions is the largest number of versions that destroyUpTo destroys without first reading
+	// which versions exist. A request with more numbers is expensive: Vault processes each number,
+	// even the number of a version that does not exist.
 	fewVersions = 32
 
 	// cleanup is the maximum time for which a write waits for one removal of index entries.
@@ -66,9 +67,9 @@ func (s *secrets) Get(ctx context.Context, name string) (driver.Secret, error) {
 	return st.secret()
 }
 
-// Fresh implements driver.Secrets. The active node has the newest state. If a lagging standby
-// node answers instead, Fresh waits up to catchUp for that node to catch up with than. If the
-// node does not catch up, the error matches ErrUnavailable, or ErrNotFound if the node shows no
+// Fresh implements driver.Secrets. The active node has the newest state. If a lagging standby node
+// answers instead, Fresh waits up to catchUp for that node to catch up with the caller's state. If
+// the node does not catch up, the error matches ErrUnavailable, or ErrNotFound if the node shows no
 // version.
 func (s *secrets) Fresh(ctx context.Context, name string, than driver.Secret) (driver.Secret, error) {
 	st, ok, err := s.newest(ctx, name, func(st state) bool { return !st.behind(than.Version, s.readLag > 0) })
@@ -141,13 +142,13 @@ func (s *secrets) prepare(ctx context.Context, name string, labels []driver.Labe
 
 // won finds out whether Vault applied a write before it refused a repetition of that write. The
 // client or a proxy may have repeated the write after a failure. won returns the version that the
-// write created, or "" if the write was not applied. number is the number of the version that the
-// write creates. now is the newest state, or the zero state if the caller has not read the newest
-// state. sent is the count that commit returned.
+// write created, or "" if the write was not applied. The parameter number is the number of the
+// version that the write creates. The parameter now is the newest state, or the zero state if the
+// caller has not read the newest state. The parameter sent is the count that commit returned.
 //
-// If other writers have written in the meantime, Vault may have removed that version. In this case,
-// the write was not applied if sent is 1. Otherwise the outcome is unknown, and the error matches
-// ErrUnavailable.
+// If other writers have written in the meantime, Vault may have removed the version that the write
+// created. In this case, the write was not applied if the count is 1. Otherwise the outcome is
+// unknown, and the error matches ErrUnavailable.
 func (s *secrets) won(ctx context.Context, name string, number int, now state, sent int64, f field) (driver.Version, error) {
 	if now.number != number {
 		if now.number > number && sent == 1 {
@@ -247,7 +248,7 @@ func (s *secrets) Delete(ctx context.Context, name string, base driver.Secret) e
 	case mine == "":
 		return err
 	}
-	return s.clear(ctx, name, number, nil) // the next record may need the index entries
+	return s.clear(ctx, name, number, nil) // a later record with this name may need the index entries
 }
 
 // clear removes the index entries for labels of a deleted secret, and destroys the secret's

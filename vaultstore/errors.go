@@ -18,7 +18,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// Texts that distinguish errors from Vault with the same status, and errors from the client.
+// Texts that distinguish Vault's error responses with the same status, and the client's own errors.
 const (
 	textMismatch  = "check-and-set parameter did not match the current version"
 	textNoToken   = "missing client token"
@@ -30,8 +30,8 @@ const (
 	textMalformed = "Vault token contains non-printable characters"
 )
 
-// texts500 are the texts of responses with a 5xx status to requests that are too large for the
-// server or the storage backend.
+// texts500 are the texts by which a response with a 5xx status shows that a request was too large
+// for the server or the storage backend.
 var texts500 = []string{"too large", "exceeds allowed length"}
 
 // errCredentials is the class of an error about the token itself or the credentials of a
@@ -88,7 +88,7 @@ func classifyAnswer(answer *api.ResponseError) error {
 }
 
 // callError converts an error from the client to an error of the driver, as driverkit.CallError
-// does. The result does not quote the data in sent.
+// does. The result does not quote sent, the data in the request.
 func callError(ctx context.Context, err error, sent []byte) error {
 	var answer *api.ResponseError
 	if errors.As(err, &answer) {
@@ -151,8 +151,8 @@ func unclassed(err error) error {
 	return err
 }
 
-// errNotKV2 means that the mount has another engine. errNoEngine means that no engine is
-// mounted.
+// errNotKV2 means that an engine other than KV version 2 is mounted. errNoEngine means that no
+// engine is mounted.
 var (
 	errNotKV2   = fmt.Errorf("%w: not a KV version 2 secrets engine", driver.ErrRefused)
 	errNoEngine = fmt.Errorf("%w: no KV version 2 engine", driver.ErrRefused)
@@ -164,9 +164,9 @@ func wrongEngine(err error) bool { return errors.Is(err, errNotKV2) || errors.Is
 // errHidden means that a response does not show which engine is mounted.
 var errHidden = errors.New("it is not visible")
 
-// hidden returns errHidden if err matches ErrDenied, ErrNotFound or ErrRefused but not
-// ErrCredentials, and otherwise err. Errors of these classes do not show which engine is
-// mounted.
+// hidden returns errHidden if err does not show which engine is mounted. Such an err matches
+// ErrDenied, ErrNotFound or ErrRefused, but not ErrCredentials. hidden returns any other err
+// unchanged.
 func hidden(err error) error {
 	if errors.Is(err, driver.ErrCredentials) {
 		return err

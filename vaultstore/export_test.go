@@ -12,6 +12,6 @@ func SetClock(d driver.Secrets, now func() time.Time) { d.(*secrets).now = now }
 // LoginPause is the time for which a refused login is not retried.
 const LoginPause = loginPause
 
-// TokenPause is the time for which the token of a login counts as valid even though the server
+// TokenPause is the time for which a token from a login counts as valid even though the server
 // denies calls.
 const TokenPause = tokenPause

@@ -51,7 +51,7 @@ func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, erro
 	})
 }
 
-// allLabels returns the labels in the index, by the names of their secrets.
+// allLabels returns the labels in the index, grouped by the names of their secrets.
 func (s *secrets) allLabels(ctx context.Context) (map[string][]driver.Label, error) {
 	root := s.mount + "/metadata/" + s.prefix + "/index"
 	kinds, err := s.list(ctx, root)
@@ -242,10 +242,10 @@ func (s *secrets) Unlabel(ctx context.Context, name string, labels []driver.Labe
 	return driverkit.Each(ctx, labels, func(ctx context.Context, l driver.Label) error { return s.detach(ctx, name, l) })
 }
 
-// Probe implements driver.Inspector. Vault checks permissions before it looks for the secret.
-// Therefore most calls of Probe name a secret that does not exist, or have a base that Vault
-// refuses. Probe yields no results until a call is allowed. If no call is allowed, the token may be
-// invalid: OpenBao sends the same response for an invalid token and a missing capability.
+// Probe implements driver.Inspector. Vault checks permissions before it looks for the secret. Most
+// calls of Probe therefore name a secret that does not exist, or have a base that Vault refuses.
+// Probe yields no results until a call is allowed. If no call is allowed, the token may be invalid:
+// OpenBao sends the same response for an invalid token and a missing capability.
 func (s *secrets) Probe(ctx context.Context) iter.Seq2[driver.Probed, error] {
 	return driverkit.Seq(func(yield func(driver.Probed, error) bool) error {
 		if err := s.reads(ctx); err != nil {
@@ -296,7 +296,7 @@ func (s *secrets) unknown(ctx context.Context) error {
 	return nil
 }
 
-// probe returns the probe of a call that requires the given capability for the paths with the given
+// probe returns the probe of a call that requires the given capability on the paths with the given
 // class and folder.
 func (s *secrets) probe(call, capability, class, folder string, do func(context.Context) error) driverkit.Probe {
 	return driverkit.Probe{Call: call, Needs: fmt.Sprintf("the capability %q on %s/%s/%s/%s/*", capability, s.mount, class, s.prefix, folder), Do: do}

@@ -28,19 +28,21 @@ type Options struct {
 	Auth api.AuthMethod
 
 	// ListLag and ReadLag are for servers whose standby nodes answer reads. ListLag is the maximum
-	// time until lists on such a node show a write. ReadLag is the maximum time until reads show
+	// time until lists from such a node show a write. ReadLag is the maximum time until reads show
 	// the write. Each may be driver.Unbounded, and must not be negative. Zero means that the active
 	// node answers, as in Vault's Community Edition. See "Consistency" in the package
 	// documentation.
 	ListLag, ReadLag time.Duration
 }
 
-// New returns a store that keeps records under prefix in the KV version 2 secrets engine mounted at
-// mount. mount and prefix consist of path elements of ASCII letters, digits, '_', '-' and '.',
-// joined by '/', such as "secret" and "oauth/crm". Neither may contain ".." or the element ".". The
-// first element of prefix must not be a path element of the engine's API, such as "data".
+// New returns a store that keeps records in a KV version 2 secrets engine. mount is the path at
+// which the engine is mounted, and prefix is the path of the records in the engine. Both consist of
+// path elements joined by "/", such as "secret" and "oauth/crm". Each path element has at least one
+// character, and consists of ASCII letters, digits and the characters "_-.". Neither path may
+// contain ".." or the element ".". The first element of prefix must not be a path element of the
+// engine's API, such as "data".
 //
-// New does no I/O, and returns an error only if an argument is invalid. client must not be nil, and
+// New does no I/O, and returns an error only if a parameter is invalid. client must not be nil, and
 // opts may be nil. At each call, the store uses the current address, namespace, TLS configuration,
 // retries and headers of client. The store never modifies client.
 func New(client *api.Client, mount, prefix string, opts *Options) (*tokenstore.Store, error) {
@@ -51,8 +53,8 @@ func New(client *api.Client, mount, prefix string, opts *Options) (*tokenstore.S
 	return tokenstore.New(d, cmp.Or(opts, &Options{}).Store)
 }
 
-// NewDriver returns the driver that New uses, for decorators and tests. The driver is a
-// driver.Inspector. See New for the parameters and the error.
+// NewDriver returns the driver that New passes to tokenstore.New. NewDriver is for decorators and
+// tests. The driver implements driver.Inspector. See New for the parameters and the error.
 func NewDriver(client *api.Client, mount, prefix string, opts *Options) (driver.Secrets, error) {
 	if client == nil {
 		return nil, errors.New("vaultstore: the client is nil")
@@ -82,8 +84,8 @@ var apiPaths = []string{"data", "metadata", "delete", "undelete", "destroy", "su
 
 var pathElement = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_.-]+$`) })
 
-// checkPath returns an error if a mount or a prefix is invalid. Vault refuses ".." anywhere in
-// a path.
+// checkPath returns an error if path is not valid as a mount or a prefix. Vault refuses ".."
+// anywhere in a path.
 func checkPath(path string) error {
 	for element := range strings.SplitSeq(path, "/") {
 		switch {

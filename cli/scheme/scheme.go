@@ -114,7 +114,7 @@ type Opening struct {
 const EnvKeys = "TOKENKEEP_KEYS_FILE"
 
 // WithoutKeys prints a remark that a store cannot use keys. It prints nothing unless the
-// environment variable EnvKeys is set. kind describes the store, such as "a table".
+// environment variable EnvKeys is set. The parameter kind describes the store, such as "a table".
 func (o *Opening) WithoutKeys(kind string) {
 	if o.Getenv(EnvKeys) != "" {
 		o.Note("%s cannot use the keys of %s: its records are not encrypted", kind, EnvKeys)

@@ -6,8 +6,8 @@
 //	tokenkeep import sdk_tokens.txt --store …    save the records of a token file
 //	tokenkeep help                               list all commands
 //
-// Tokenkeep takes no secrets from arguments. Unless --reveal is given, all commands except
-// token mask the secrets that they print.
+// Tokenkeep takes no secrets from arguments. Unless --reveal is given, commands mask the secrets
+// that they print. The exception is the command token.
 package main
 
 import (

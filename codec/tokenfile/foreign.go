@@ -17,8 +17,8 @@ import (
 // This file handles input that no SDK writes: token files that spreadsheets, shells and other
 // programs have changed, and files of other kinds.
 
-// A foreignForm describes one kind of file that is not a token file. begins matches the beginning
-// of such a file, and text is the error for the file.
+// A foreignForm describes one kind of file that is not a token file. Such a file matches the
+// pattern in begins. The field text holds the error for the file.
 type foreignForm struct {
 	begins *regexp.Regexp
 	text   string

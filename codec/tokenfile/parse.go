@@ -18,10 +18,9 @@ import (
 // a row does not exist.
 type File struct {
 	// AnyID makes Set and Append accept every ID and value that this package can read back. Set
-	// AnyID if no SDK reads the file. Otherwise Set and Append refuse values that an SDK would
+	// AnyID if no SDK reads the file. Without AnyID, Set and Append refuse values that an SDK would
 	// misread, and new IDs that are not numbers from 1 to the limit of the SDKs. The limit is
-	// 9,999,999,999. For some SDKs, the limit is 2^31-2, because these SDKs cannot increment a
-	// larger number.
+	// 9,999,999,999, or 2^31-2 for SDKs that cannot increment a larger number.
 	AnyID bool
 
 	dialects  []dialect // the possible dialects of the file; new and changed rows are written in the first
@@ -72,8 +71,8 @@ func New(d codec.Dialect) (*File, error) {
 // Parse reads the files of all SDKs and versions, except a file in which the SDK for Scala joined
 // lines when it deleted a token. A row has nine or ten columns, which Parse reads by position. The
 // header can be missing. For a column that has two names, the header can have either name. Parse
-// accepts all line breaks, blank lines, and a byte order mark. The text "null" is an absent value
-// unless the text is quoted.
+// accepts any kind of line break, and allows blank lines and a byte order mark. The text "null" is
+// an absent value unless the text is quoted.
 //
 // Parse also reads files that other programs have changed unambiguously. Examples are UTF-16
 // with a byte order mark, and empty columns without a name at the ends of all lines. Parse
@@ -291,8 +290,8 @@ func breaks(text string) int {
 type specimen struct {
 	first, last line
 	rows        []line // without the header
-	quoted      bool   // some field is quoted
-	null, empty bool   // some field is the text null, or is empty
+	quoted      bool   // at least one field is quoted
+	null, empty bool   // null: a field is the text null; empty: a field is empty
 }
 
 // named reports whether the header uses the name for the i-th column. It also returns true if

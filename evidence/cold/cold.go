@@ -1,6 +1,6 @@
-// Package cold contains the common code of the programs in its subdirectories. Each program
-// gets one access token from a secret manager, and ends. A program whose name ends in "bare"
-// uses the SDK of the service and golang.org/x/oauth2. The other programs use this module.
+// Package cold contains the code shared by the programs in its subdirectories. Each program gets
+// one access token from a secret manager, and ends. A program whose name ends in "bare" uses the
+// SDK of the service and golang.org/x/oauth2. The other programs use this module.
 package cold
 
 import (
@@ -31,7 +31,7 @@ func Config() *oauth2.Config {
 	return &oauth2.Config{ClientID: Client, ClientSecret: "secret", Endpoint: oauth2.Endpoint{TokenURL: "https://id.example.com/token"}}
 }
 
-// Bare is the secret of a program without this module.
+// A Bare is the content of the secret that a program without this module reads.
 type Bare struct {
 	AccessToken  string    `json:"access_token"`
 	RefreshToken string    `json:"refresh_token"`

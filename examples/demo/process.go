@@ -154,9 +154,8 @@ func (p *child) ask(input any, wait func(), answer any) error {
 	return err
 }
 
-// end waits until the process ends, and returns err. If the process failed, end instead
-// returns an error with the exit status and the standard error of the process, because the
-// failure is the cause of err.
+// end waits until the process ends, and returns err. If the process failed, end instead returns an
+// error with the exit status and standard error of the process, which show the cause of err.
 func (p *child) end(err error) error {
 	if waitErr := p.cmd.Wait(); waitErr != nil {
 		return fmt.Errorf("%w: %s", waitErr, strings.TrimSpace(p.stderr.String()))

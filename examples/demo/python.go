@@ -13,7 +13,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// The numbers of machines that pythonStep simulates, and of processes on each machine.
+// The number of machines that pythonStep simulates, and the number of processes on each.
 const (
 	machines    = 2
 	eachMachine = 5

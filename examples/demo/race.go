@@ -84,8 +84,8 @@ func contributions() []tokenstore.Token {
 	return tokens
 }
 
-// complete reports whether got has the fields of the first four tokens of brought, and both
-// the access token and the expiry of one of the other tokens.
+// complete reports whether got has the fields of the first four tokens in brought, and the access
+// token and the expiry of a single other token.
 func complete(got tokenstore.Token, brought []tokenstore.Token) bool {
 	for _, last := range brought[4:] {
 		want := brought[0]

@@ -54,9 +54,9 @@ func serve(t *testing.T) (server *authservers.Server, url string) {
 	return server, s.URL
 }
 
-// TestRotation runs each program three times with the tokens of the same consent. The access
-// token has expired. The test checks that this program keeps each new refresh token, and that
-// the program in the directory before does not.
+// TestRotation runs each program three times with the tokens of the same consent. The access token
+// has expired. The test checks that this program keeps each new refresh token, and that the program
+// in the directory "before" does not.
 func TestRotation(t *testing.T) {
 	t.Parallel()
 	for program, keeps := range map[string]bool{"./before": false, ".": true} {

@@ -220,7 +220,7 @@ func (f failing) SaveToken(ctx context.Context, t tokenstore.Token) (tokenstore.
 func TestStoreFails(t *testing.T) {
 	t.Parallel()
 	a, _, server := start(t, filepath.Join(t.TempDir(), "tokens.csv"))
-	var refusals, issued int // the number of refusals that follow, once there are more requests than issued
+	var refusals, issued int // if there are more requests than issued, the store refuses as many saves as refusals
 	refused := func() {}     // is called after each refusal
 	requests := func() int { return server.Count(zohoaccounts.Exchange, zohoaccounts.Refresh) }
 	refuse := func(n int) { refusals, issued = n, requests() }

@@ -10,7 +10,7 @@ import (
 var answers embed.FS
 
 // Answers returns a token response of each of twenty providers, by the provider's name. The
-// responses have the form of the providers' public documentation, with made-up values.
+// responses have the form that the providers document, with made-up values.
 func Answers() map[string][]byte {
 	all := map[string][]byte{}
 	files, err := answers.ReadDir("testdata/answers")

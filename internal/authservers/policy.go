@@ -12,14 +12,14 @@ type Policy struct {
 	// 10 minutes for codes and one hour for access tokens.
 	CodeLife, AccessLife time.Duration
 
-	// Unstated leaves expires_in out of responses. Access tokens still expire.
+	// Unstated reports whether responses omit expires_in. Access tokens still expire.
 	Unstated bool
 
-	// RevokesCode makes the reuse of a code revoke the tokens that the server issued for the
-	// code. The reuse itself always fails.
+	// RevokesCode reports whether the reuse of a code revokes the tokens that the server issued for
+	// the code. The reuse itself always fails.
 	RevokesCode bool
 
-	// Rotates makes every refresh replace the refresh token.
+	// Rotates reports whether every refresh replaces the refresh token.
 	Rotates bool
 
 	// Grace is the time for which a replaced refresh token still works, unless one of its
@@ -28,11 +28,11 @@ type Policy struct {
 	Grace   time.Duration
 	Repeats bool
 
-	// Revokes makes a refused use of a replaced refresh token revoke the whole family: all
-	// refresh and access tokens of the consent.
+	// Revokes reports whether a refused use of a replaced refresh token revokes the whole family:
+	// all refresh and access tokens of the consent.
 	Revokes bool
 
-	// Supersedes makes a refresh invalidate the earlier access tokens of the consent.
+	// Supersedes reports whether a refresh invalidates the earlier access tokens of the consent.
 	Supersedes bool
 
 	// Idle is the time for which an unused refresh token stays valid; 0 means forever.

@@ -81,9 +81,9 @@ func literal(v reflect.Value) (json.RawMessage, error) {
 
 var errKind = fmt.Errorf("%w: a type that JSON does not have", tokenstore.ErrInvalidToken)
 
-// copied returns a copy of v that package json can marshal, because a value from an unexported
-// field cannot be passed to package json. If JSON does not have the kind of v or of a value in v,
-// the error is errKind.
+// copied returns a copy of v that package json can marshal. The copy is needed because v may come
+// from an unexported field, and v.Interface would then panic. If v, or a value in v, has a kind
+// that JSON lacks, the error is errKind.
 func copied(v reflect.Value) (any, error) {
 	switch v.Kind() {
 	case reflect.Invalid:

@@ -28,9 +28,9 @@ func (c *call) second() time.Time {
 	return c.now
 }
 
-// forget removes the oldest versions without a label, as LocalStack does after the addition of a
-// version. If isCurrent is set, forget keeps the newest maxVersions of the versions without a
-// label; otherwise, forget removes all of these versions (moto: fake_secret_reset_default_version,
+// forget removes the oldest versions without a label, as LocalStack does after it adds a version.
+// If isCurrent is set, forget keeps the newest maxVersions of the versions without a label;
+// otherwise, forget removes all of these versions (moto: fake_secret_reset_default_version,
 // fake_secret_remove_version_stages_from_old_versions).
 func (c *call) forget(x *secret, isCurrent bool) {
 	var unlabeled []*version

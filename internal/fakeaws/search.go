@@ -104,7 +104,7 @@ func words(text string) []string {
 	return all
 }
 
-// tagStart is the length in bytes of the prefixes of tag keys by which Service.tagged indexes
+// tagStart is the length, in bytes, of the tag key prefixes by which Service.tagged indexes
 // secrets.
 const tagStart = 32
 

@@ -83,8 +83,8 @@ type view struct {
 
 func (x *secret) is() view { return x.views[len(x.views)-1] }
 
-// was returns the state of the secret at a time. If the secret did not exist at that time, the
-// state is gone.
+// was returns the state of the secret at the given time. If the secret did not exist at that time,
+// the state is gone.
 func (x *secret) was(at time.Time) view {
 	for i := len(x.views) - 1; i >= 0; i-- {
 		if !x.views[i].from.After(at) {
@@ -126,7 +126,7 @@ func (v view) stagesOf(id string) []string {
 	return labels
 }
 
-// An input has the members of the requests of all operations.
+// An input holds the members that requests for any operation can have.
 type input struct {
 	Name, SecretId, Description, KmsKeyId, ClientRequestToken, VersionId, VersionStage string
 	SecretString                                                                       *string

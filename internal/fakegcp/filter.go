@@ -13,7 +13,7 @@ import (
 //	labels.environment=production AND NOT labels.team:*
 //	state:ENABLED
 //
-// Parentheses are allowed. The page does not define the precedence of AND and OR, so an
+// Parentheses are allowed. The documentation does not define the precedence of AND and OR, so an
 // expression with both must have parentheses.
 type filter func(field func(path string) (string, bool)) bool
 

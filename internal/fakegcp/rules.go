@@ -15,7 +15,7 @@ const (
 	maxLabels      = 64       // proto: Secret.labels
 	maxAliases     = 50       // proto: Secret.version_aliases
 	maxAnnotations = 16 << 10 // all keys and values together have fewer bytes (proto: Secret.annotations)
-	maxBytes       = 128      // of a key of a label or annotation, and of a value of a label
+	maxBytes       = 128      // bytes in a label key, a label value or an annotation key
 	maxPage        = 25000    // proto: ListSecretsRequest.page_size; a larger size counts as maxPage
 )
 

@@ -132,9 +132,9 @@ func (s *Server) find(name string) (*secret, error) {
 	return sec, nil
 }
 
-// see returns the state of the named secret for a read with the given lag, and the time that
-// the read shows. The error is NOT_FOUND if the secret did not exist at that time. The caller
-// holds s.mu.
+// see returns the state of the named secret for a read with the given lag, and the time that the
+// read shows. The error is NOT_FOUND if the secret did not exist at that time. The caller must hold
+// s.mu.
 func (s *Server) see(ctx context.Context, name string, lag time.Duration) (state, time.Time, error) {
 	if !secretName.MatchString(name) {
 		return state{}, time.Time{}, invalid("%q is not the name of a secret", name)
@@ -366,8 +366,8 @@ func target(st state, id string) *version {
 
 // locate finds the version that a resource name identifies by number or alias. It returns the name
 // of the secret, the version, and the state of the version. If strong is set and name contains a
-// number, the state is the current state. Otherwise, the secret, its aliases and the state are as a
-// read with the given lag shows them. The caller must hold s.mu.
+// number, the state is the current state. Otherwise, locate uses the secret, its aliases and the
+// state that a read with the given lag shows. The caller must hold s.mu.
 func (s *Server) locate(ctx context.Context, name string, lag time.Duration, strong bool) (string, *version, versionState, error) {
 	sec, id, ok := strings.Cut(name, "/versions/")
 	missing := status.Errorf(codes.NotFound, "Secret Version [%s] not found.", name)

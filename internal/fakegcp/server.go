@@ -272,7 +272,7 @@ func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerI
 	return answer, err
 }
 
-// stale is the key of a Fault's Stale in the context of its call.
+// stale is the context key under which a call carries the Stale of its Fault.
 type stale struct{}
 
 // resource returns the name of the resource in a request, or the name of the parent.
@@ -428,9 +428,9 @@ func (s *Server) Names() []string {
 	})
 }
 
-// Fill adds n copies of the named secret to the project or location in name. Copy i has the ID
-// id(i) and the labels labels(i), for i from 0. Fill returns an error if the named secret does not
-// exist, a copy exists already, or a label is invalid. Earlier copies remain.
+// Fill adds n copies of the named secret to the same project or location. Copy i has the ID id(i)
+// and the labels labels(i), for i from 0. Fill returns an error if the named secret does not exist,
+// a copy exists already, or a label is invalid. Earlier copies remain.
 func (s *Server) Fill(name string, n int, id func(i int) string, labels func(i int) map[string]string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

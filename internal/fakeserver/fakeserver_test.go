@@ -100,7 +100,7 @@ func TestQuotas(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		rate  fakeserver.Rate
-		taken []int // numbers of accepted calls, of twenty calls each after 0, 20, 40 and 60 seconds
+		taken []int // number of accepted calls out of twenty, after 0, 20, 40 and 60 seconds
 	}{
 		{"none", fakeserver.Rate{}, []int{20, 20, 20, 20}},
 		{"a bucket", fakeserver.PerMinute(6), []int{6, 2, 2, 2}},

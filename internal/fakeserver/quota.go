@@ -36,9 +36,9 @@ type Quotas struct {
 	periods map[string]time.Time // the start of the current period, for fixed rates
 }
 
-// Take takes one call at the time now from the quota with the given key, whose rate is r. It
-// reports whether the quota had a call left. The caller must always use the same Rate with a
-// key.
+// Take takes one call from the quota with the given key and the rate r, and reports whether the
+// quota had a call left. The parameter now is the time of the call. The caller must always use the
+// same Rate with a key.
 func (q *Quotas) Take(now time.Time, key string, r Rate) bool {
 	if r == (Rate{}) {
 		return true

@@ -238,8 +238,8 @@ func (m *mount) invalid(rest, operation string) *answer {
 	return a
 }
 
-// describe returns the metadata of a version in the form that responses to reads and writes of
-// data have.
+// describe returns the metadata of a version in the form that responses to reads and writes of data
+// contain.
 func (k *key) describe(n int) map[string]any {
 	v := k.versions[n]
 	return map[string]any{
@@ -527,8 +527,8 @@ func (m *mount) writeMetadata(path string, fields map[string]json.RawMessage, no
 	return &answer{}
 }
 
-// patchMetadata implements kv: path_metadata.go, pathMetadataPatch. The server checks only the
-// patch against the limits, so a patch can add a 65th key.
+// patchMetadata implements kv: path_metadata.go, pathMetadataPatch. The limits apply only to the
+// keys in the patch, so a patch can add a 65th key.
 func (m *mount) patchMetadata(path string, fields map[string]json.RawMessage, now time.Time) *answer {
 	var custom map[string]any
 	if raw, ok := fields["custom_metadata"]; ok {
@@ -690,8 +690,8 @@ func mergePatch(target, patch map[string]any) map[string]any {
 	return merged
 }
 
-// versionNumbers decodes a number, a string of numbers joined by commas, or a list of numbers
-// and strings with one number each.
+// versionNumbers decodes a number, a string of numbers joined by commas, or a list in which each
+// element is a number or a string with one number.
 func versionNumbers(raw json.RawMessage) ([]int, error) {
 	if raw == nil {
 		return nil, nil

@@ -32,9 +32,9 @@ type Options struct {
 	// clock forward.
 	Now func() time.Time
 
-	// Lag is the age of the state that reads and lists of KV version 2 show. Such a server is like
-	// a performance standby of Vault Enterprise, or a standby of OpenBao 2.5 or later. Writes go
-	// to the active node.
+	// Lag is the age of the state that reads and lists of KV version 2 show. A server with a Lag is
+	// like a performance standby of Vault Enterprise, or a standby of OpenBao 2.5 or later. Writes
+	// go to the active node.
 	Lag time.Duration
 
 	// Rate is an operator's rate limit quota on the server (docs: concepts/resource-quotas).
@@ -110,8 +110,8 @@ type Fault struct {
 	// server does not execute the request.
 	Wait <-chan struct{}
 
-	// Status, if not 0, is the status of a response that replaces the real response. That
-	// response contains Body unchanged or, if Body is empty, Errors in Vault's form.
+	// Status, if not 0, is the status of a response that replaces the real response. The
+	// replacement contains Body unchanged or, if Body is empty, Errors in Vault's form.
 	Status int
 	Errors []string
 	Body   string
@@ -218,7 +218,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.write(w)
 }
 
-// parse returns the request in r or, if r is invalid, the answer.
+// parse returns the request in r or, if r is invalid, an error response.
 func (s *Server) parse(w http.ResponseWriter, r *http.Request) (*Request, *answer) {
 	path, ok := strings.CutPrefix(r.URL.Path, "/v1/")
 	if !ok || path == "" {

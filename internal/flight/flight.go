@@ -23,9 +23,9 @@ type flight[T any] struct {
 
 // Do returns the result of fly. If several goroutines call Do with the same ID concurrently, the
 // first goroutine calls its fly, and the other goroutines wait. If ctx of a waiting goroutine is
-// done, Do returns the error of ctx. If fly returns a true gaveUp, or adopt returns false for the
-// result of fly, the waiting goroutine calls its own fly or waits for the fly of another goroutine.
-// A fly that panics or ends its goroutine has the same effect as a true gaveUp.
+// done, Do returns the error from ctx. If fly returns true for gaveUp, or adopt returns false for
+// the result, the waiting goroutine starts over: it calls its own fly, or waits for another
+// goroutine to do so. If fly panics or ends its goroutine, the waiting goroutines also start over.
 func (g *Group[T]) Do(ctx context.Context, id string, fly func() (value T, gaveUp bool, err error), adopt func(T, error) bool) (T, error) {
 	for {
 		f, leader := g.join(id)

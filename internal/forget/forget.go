@@ -27,7 +27,7 @@ type Forgetter struct {
 	Store tokenstore.TokenStore
 
 	// Revoke revokes the tokens of a record. It returns false without an error if the record has no
-	// tokens. An error of Revoke should match ErrNotRevoked.
+	// tokens. An error from Revoke should match ErrNotRevoked.
 	Revoke func(context.Context, tokenstore.Token) (bool, error)
 
 	// Unrevoked makes Forget also remove records whose tokens could not be revoked.

@@ -17,8 +17,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/zohoaccounts"
 )
 
-// The credentials of the client at the accounts server of every Bed, and the bearer token of every
-// agent.
+// ClientID and ClientSecret are the credentials of the client at each Bed's accounts server.
+// agentToken is the bearer token for each agent.
 const (
 	ClientID     = "1000.CLIENT"
 	ClientSecret = "a-client-secret"

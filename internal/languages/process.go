@@ -27,7 +27,7 @@ type Step struct {
 	// Do is a method of the TokenStore by its name in Python, or one of
 	//
 	//	get_token  what the SDK does before a call of the API
-	//	call       get_token and a call of the API; after a 401, rejected, and then both again
+	//	call       get_token and an API call; after a 401, the method rejected and then both again
 	Do string `json:"do"`
 
 	// On is the name of the token that the step uses. If With is set, the step first creates that

@@ -49,7 +49,7 @@ type Pacer struct {
 
 	began, since time.Time // the start of Each, and of the epoch
 	all, done    int       // accepted calls since began, and since the epoch began
-	throttling   time.Time // when the first call since the last accepted call was throttled; else zero
+	throttling   time.Time // when a call was first throttled after the last accepted call; else zero
 }
 
 // New returns a Pacer that makes at most the given number of concurrent calls; 0 means 64.
@@ -79,8 +79,8 @@ func (p *Pacer) Each(ctx context.Context, n int, do func(ctx context.Context, i 
 	})
 }
 
-// All is like Each for a sequence of calls. An error of the sequence ends the iteration like an
-// error of a call. All may take one call from the sequence before the call may begin.
+// All is like Each for a sequence of calls. An error from the sequence ends the iteration, as an
+// error from a call does. All may take one call from the sequence before the call may begin.
 func (p *Pacer) All(ctx context.Context, calls iter.Seq2[func(context.Context) error, error]) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -98,8 +98,8 @@ func Encode(r Record) ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-// Estimates, in bytes, of the JSON text of a record without its fields and labels, and of one
-// label. They let Encode allocate the text of most records at once.
+// Estimated sizes of JSON texts, in bytes: of a record without its fields and labels, and of one
+// label. The estimates let Encode allocate the text of most records at once.
 const (
 	sizeOfRest  = 512
 	sizeOfLabel = 96
@@ -234,7 +234,7 @@ type parts struct {
 	unknown map[string]json.RawMessage
 }
 
-// maxTable is at least the length of table.
+// maxTable is an upper bound for the length of table.
 const maxTable = 64
 
 func split(data []byte) (p parts, err error) {
@@ -309,8 +309,8 @@ func set(member any, value []byte) bool {
 	return json.Unmarshal(value, member) == nil
 }
 
-// setTexts sets list if value is a list of strings without escapes. It reports whether value is
-// such a list.
+// setTexts decodes value into *list if value is a list of strings without escapes. It reports
+// whether value is such a list.
 func setTexts(list *[]string, value []byte) bool {
 	all := make([]string, 0, bytes.Count(value, []byte(`,`))+1)
 	ok := members.Elements(value, func(element []byte) bool {
@@ -324,8 +324,8 @@ func setTexts(list *[]string, value []byte) bool {
 	return ok
 }
 
-// setLabels sets list if value is a list of labels in the form that Encode writes. It reports
-// whether value has that form.
+// setLabels decodes value into *list if value is a list of labels in the form that Encode writes.
+// It reports whether value has that form.
 func setLabels(list *[]Label, value []byte) bool {
 	all := make([]Label, 0, bytes.Count(value, []byte(`{`)))
 	ok := members.Elements(value, func(element []byte) bool {

@@ -71,8 +71,8 @@ type Record struct {
 	Lease   *Lease
 	Failure *Failure
 
-	// Took is the time from the lease of the last refresh to the new token. Processes that wait for
-	// a refresh derive their pauses from Took.
+	// Took is how long the last refresh had the lease before it began to store the new token.
+	// Processes that wait for a refresh derive their pauses from Took.
 	Took int64
 
 	unknown map[string]json.RawMessage // members that table does not list

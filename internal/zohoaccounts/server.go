@@ -169,8 +169,8 @@ func (s *Server) Inject(f func(Request) *Fault) {
 	s.inject = f
 }
 
-// Requests returns the requests so far, in the order in which the server executed or failed them.
-// A request that a Fault delays is missing until the delay ends.
+// Requests returns the requests so far, in the order in which the server handled them. A request
+// that a Fault delays is missing until the delay ends.
 func (s *Server) Requests() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()

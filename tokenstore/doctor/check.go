@@ -17,14 +17,14 @@ import (
 var errStopped = errors.New("stopped")
 
 // Check checks the store of l: see the method Check of a tokenstore.Store. Check reads all records
-// once. It then reads a second time the records that look faulty, in the newest state that the
-// driver can prove. Check keeps digests of all records in memory, but no tokens.
+// once. It then rereads the records that look faulty, in the newest state that the driver can
+// prove. Check keeps digests of all records in memory, but no tokens.
 //
 // Check changes a record only by compare-and-swap. It completes an interrupted promotion, and never
 // undoes a promotion. (Package ledger describes promotions.) An interrupted repair can be repeated.
-// Check never overwrites or deletes a secret that it cannot read. The keys of l may be wrong. So if
-// the name of a record does not fit the keys, Check only completes promotions and merges duplicates
-// of the record.
+// Check never overwrites or deletes a secret that it cannot read. If the name of a record does not
+// fit the keys of l, the keys may be wrong. Check then only completes promotions and merges
+// duplicates of the record.
 //
 // If the driver is a driver.Inspector, the check includes the data that the driver keeps
 // beside the secrets. For other drivers, Check examines only the labels that each record was
@@ -53,12 +53,12 @@ type checker struct {
 	unread map[string]error          // reasons why secrets could not be read, by name
 	beside map[string][]driver.Label // labels that Inspect found, by the name of the secret
 
-	abandoned map[string][]driver.Label // labels in beside that belong to no write in progress
+	abandoned map[string][]driver.Label // labels that Inspect reported as abandoned, by the name of the secret
 
-	names, labels evidence // about the keys of the check
+	names, labels evidence // for and against the keys of the check
 }
 
-// A sighting holds the facts about a secret that the checker keeps.
+// A sighting holds what the checker remembers about a secret.
 type sighting struct {
 	born     string
 	target   *stored.Ref
@@ -124,8 +124,8 @@ func (c *checker) steps(keysFit bool) (steps []func(context.Context) error) {
 	return steps
 }
 
-// marker reports a finding, and returns false, if the store has keys other than those of the
-// check. It also reports a corrupt marker.
+// marker reads the marker of the store's keys. If the keys of the check do not fit the marker,
+// marker reports a finding and returns false. It also reports a corrupt marker.
 func (c *checker) marker(ctx context.Context) (fits bool, err error) {
 	err = c.ledger.CheckKeys(ctx)
 	switch u := ledger.OnlyUnreadable(err); {
@@ -173,9 +173,9 @@ func (c *checker) foreign(context.Context) error {
 	return c.emit(f)
 }
 
-// examineSuspects examines the entries that look faulty. If misnamed is set, it examines only
-// entries whose names do not fit the keys, and otherwise only the other entries. Misnamed
-// entries come last, because some of them are duplicates, which are merged first.
+// examineSuspects examines the entries that look faulty. If misnamed is set, it examines the
+// entries whose names do not fit the keys, and otherwise the other entries. The check examines
+// misnamed entries last, after merging those that are duplicates.
 func (c *checker) examineSuspects(ctx context.Context, misnamed bool) error {
 	var suspects []string
 	for name, at := range c.seen {

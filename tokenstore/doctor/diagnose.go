@@ -99,9 +99,9 @@ func (c *checker) unfinished(ctx context.Context, r *ledger.View, e, u ledger.En
 	return []problem{p}, nil
 }
 
-// redundant returns the problem that the redirect e can be deleted, because searches find u
-// by the IDs of e. The deletion is safe once every search sees the labels of u. Until then,
-// the deletion is safe only while no other process writes.
+// redundant reports the redirect e as a problem if searches find u by the IDs of e, so that e can
+// be deleted. The deletion is safe once every search sees the labels of u. Until then, the deletion
+// is safe only while no other process writes.
 func (c *checker) redundant(ctx context.Context, e, u ledger.Entry) ([]problem, error) {
 	if !c.ledger.Replaces(u, e) {
 		return nil, nil // an ID leads to the record only through e
@@ -153,14 +153,14 @@ func (c *checker) joining(ctx context.Context, r *ledger.View, u ledger.Entry) (
 	return problems, nil
 }
 
-// movable reports whether the entry from can be merged into u. The entry must be in the joining
-// list of u.
+// movable reports whether an entry in the joining list of u can be merged into u. The parameter
+// from is that entry.
 func movable(from, u ledger.Entry) bool {
-	return rules.CanBecome(from.Fields, u.Fields) // from has a user if Rekey moves it
+	return rules.CanBecome(from.Fields, u.Fields) // Rekey also moves entries that have a user
 }
 
-// underWay reports whether e was written less than Grace ago. The operation that wrote e may
-// then make further writes.
+// underWay reports whether e was written less than Grace ago. The operation that wrote e may then
+// still be in progress.
 func (c *checker) underWay(e ledger.Entry) bool {
 	return c.o.Grace > 0 && c.ledger.Now().Sub(e.WrittenAt()) < c.o.Grace
 }

@@ -183,15 +183,16 @@ func (c *checker) compareRecords(key string, records []ledger.Entry) (findings [
 	return findings, rest
 }
 
-// mergeable reports whether other records may be merged into the record into. The name of
-// into must fit the keys, and the names of other records must not all contradict the keys.
+// mergeable reports whether other records may be merged into the given record. The name of the
+// record must fit the keys. If the check found only names that contradict the keys, no record is
+// mergeable.
 func (c *checker) mergeable(into ledger.Entry) bool {
 	return !c.names.against() && c.ledger.Namer().Fits(into)
 }
 
-// mergeRecords merges the records in rest into the record into. The error matches
-// driver.ErrUnavailable if a record in rest holds a lease, or if an entry is moving to a record
-// in rest. The error is Retryable if another writer came first.
+// mergeRecords merges the records in rest into another record, the parameter into. The error
+// matches driver.ErrUnavailable if a record in rest holds a lease, or if an entry is moving to a
+// record in rest. The error is Retryable if another writer came first.
 func (c *checker) mergeRecords(ctx context.Context, r *ledger.View, into ledger.Entry, rest []ledger.Entry) error {
 	merged := into.Token
 	for _, rec := range rest {

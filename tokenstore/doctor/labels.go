@@ -159,7 +159,7 @@ func (c *checker) lacks(e ledger.Entry) []driver.Label {
 	return slices.DeleteFunc(slices.Clone(e.Secret().Labels), func(l driver.Label) bool { return ledger.Carried(beside, l) })
 }
 
-// held reports whether beside, a label of a secret, is among labels, the labels of a record.
+// held reports whether the labels of a record include a label of a secret, the parameter beside.
 func held(labels []driver.Label, beside driver.Label) bool {
 	return slices.ContainsFunc(labels, func(l driver.Label) bool { return ledger.IsBeside(beside, l) })
 }

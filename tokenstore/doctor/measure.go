@@ -113,14 +113,14 @@ func (o MeasureOptions) Most() int {
 	updates := o.Rounds * (o.Racers + 1)
 	creations := o.Rounds * (o.Racers + 3) // a read, a deletion, and an update of ProbeUpdate
 	if o.lags {
-		creations += o.Rounds * len(polls(o.Within)) // until the deletion is visible
+		creations += o.Rounds * len(polls(o.Within)) // reads until the deletion is visible
 	}
 	samples := o.Samples * (2 + int(lags)*len(polls(o.Within)))
 	return o.least() + names + updates + creations + samples
 }
 
-// A Measurement is the result of Measure. It contains no secrets and no names of secrets
-// other than the probes.
+// A Measurement is the result of Measure. It contains no secrets, and no names except those of the
+// probes.
 type Measurement struct {
 	Version int       `json:"version"` // version of this JSON form: 1
 	Driver  string    `json:"driver"`  // Properties.Name

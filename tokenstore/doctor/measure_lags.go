@@ -27,8 +27,8 @@ func bounds() []time.Duration {
 	}
 }
 
-// polls returns the times after a write at which reads look for the write: 0, the limits of
-// the buckets below within, and within.
+// polls returns the times after a write at which reads look for the write: 0, each bucket limit
+// below the given duration, and that duration.
 func polls(within time.Duration) []time.Duration {
 	at := []time.Duration{0}
 	for _, b := range bounds() {
@@ -67,7 +67,7 @@ type Lag struct {
 
 	Samples int      `json:"samples"`   // number of writes
 	Buckets []Bucket `json:"buckets"`   // with limits up to Within, in increasing order
-	Later   int      `json:"later"`     // number of writes that did not become visible within Within
+	Later   int      `json:"later"`     // number of writes that were not yet visible after Within
 	Within  float64  `json:"within_ms"` // MeasureOptions.Within, in milliseconds
 
 	// LongestMS is the longest time after which a read missed a write. LongestMS is 0 if no
@@ -194,7 +194,7 @@ func (m *measuring) small(ctx context.Context) (bool, error) {
 	return n <= mostSecrets, err
 }
 
-// watch looks for the last write of ProbeUpdate, concurrently in each of the ways in looks.
+// watch looks for the last write of ProbeUpdate in all given ways, concurrently.
 func (m *measuring) watch(ctx context.Context, looks []look, pacers []*pace.Pacer, label driver.Label) ([]sight, error) {
 	sights, errs := make([]sight, len(looks)), make([]error, len(looks))
 	began := m.wrote

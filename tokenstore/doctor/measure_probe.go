@@ -43,8 +43,8 @@ func parseProbe(data []byte) (s probeState) {
 	return s
 }
 
-// leftBehind reports whether a probe with this content was written at least probeLife before or
-// after now. It returns true for content without a time.
+// leftBehind reports whether the time of the write in s differs from the current time by at least
+// probeLife. It returns true for content without a time.
 func (s probeState) leftBehind(now time.Time) bool {
 	return now.Sub(time.UnixMilli(s.At)).Abs() >= probeLife
 }
@@ -153,7 +153,8 @@ func (m *measuring) claim(ctx context.Context) error {
 	return nil
 }
 
-// written stores its argument as the current state of ProbeUpdate.
+// written records the parameter now as the current state of ProbeUpdate, and the current time as
+// the time of the write.
 func (m *measuring) written(now driver.Secret) {
 	m.state, m.wrote, m.known[ledger.ProbeUpdate] = now, time.Now(), now.Version
 }

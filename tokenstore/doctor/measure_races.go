@@ -33,8 +33,8 @@ type Round struct {
 	Lost    bool `json:"lost,omitempty"` // a write succeeded, but the stored state is not that of a winner
 }
 
-// Decided reports whether r shows how many writes can succeed. It returns false if Winners is
-// 0 and Failed is positive.
+// Decided reports whether the round shows how many writes the service accepts. It returns false if
+// Winners is 0 and Failed is positive.
 func (r Round) Decided() bool { return r.Winners > 0 || r.Failed == 0 }
 
 // deviations returns a Deviation for each kind of wrong outcome among the rounds: several
@@ -139,9 +139,9 @@ func (m *measuring) creation(ctx context.Context) (Round, driver.Secret, error) 
 	})
 }
 
-// uncreate deletes ProbeCreate after a race, and returns the time of the deletion. The argument
-// now is the state of ProbeCreate. If that state is the zero Secret, uncreate deletes nothing.
-// If reads lag, uncreate waits up to Within until a read shows the deletion.
+// uncreate deletes ProbeCreate after a race, and returns the time of the deletion. The parameter
+// now is the state of ProbeCreate. If that state is the zero Secret, uncreate deletes nothing. If
+// reads lag, uncreate waits up to Within until a read shows the deletion.
 func (m *measuring) uncreate(ctx context.Context, now driver.Secret) (deleted time.Time, err error) {
 	if now.Version == "" {
 		return time.Now(), nil

@@ -27,7 +27,7 @@ import (
 type counted struct {
 	driver.Secrets
 	calls  *atomic.Int64
-	before func(call int64) error // may be nil; an error from before becomes the error of the call
+	before func(call int64) error // may be nil; the call returns the error of this function
 }
 
 func newCounted(d driver.Secrets) counted { return counted{Secrets: d, calls: new(atomic.Int64)} }

@@ -72,7 +72,7 @@ func (c *checker) race(ctx context.Context) error {
 	}
 	err = c.raceOver(ctx, &last)
 	if l := (lapse{}); errors.As(err, &l) {
-		// The current state of the probe may differ from last.
+		// The call that the server should have refused may have changed the probe.
 		if now, readErr := c.ledger.Driver.Fresh(ctx, ledger.ProbeName, driver.Secret{}); readErr == nil {
 			last = now
 		}
@@ -81,7 +81,7 @@ func (c *checker) race(ctx context.Context) error {
 }
 
 // raceOver tries to create the probe a second time, to update one state of the probe twice,
-// and to delete a replaced state. It then reads the probe back. raceOver sets last to the state
+// and to delete a replaced state. It then reads the probe back. raceOver sets *last to the state
 // that it wrote.
 func (c *checker) raceOver(ctx context.Context, last *driver.Secret) error {
 	second, err := c.ledger.NewProbe()

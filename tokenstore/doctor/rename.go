@@ -61,7 +61,7 @@ func (k *rekeyer) rename(ctx context.Context, e ledger.Entry) error {
 	return w.Move(ctx, rec, to)
 }
 
-// joined makes the next step of the moves of the records in the joining list of e.
+// joined continues the moves of the records in the joining list of e by one step.
 func (k *rekeyer) joined(ctx context.Context, r *ledger.View, e ledger.Entry) error {
 	problems, err := k.joining(ctx, r, e)
 	if err != nil {
@@ -76,10 +76,9 @@ func (k *rekeyer) joined(ctx context.Context, r *ledger.View, e ledger.Entry) er
 	return problems[0].repair(ctx)
 }
 
-// claim takes the lease on rec if leases on rec are in a note, so that no other process
-// refreshes the record during the move. A note does not move with the record. The error
-// matches driver.ErrConflict if another process holds the lease. If leases on rec are in the
-// record, claim does nothing.
+// claim takes the lease on rec if leases on rec are in a note, which does not move with the record.
+// No other process then refreshes the record during the move. If leases on rec are in the record,
+// claim does nothing. The error matches driver.ErrConflict if another process holds the lease.
 func (k *rekeyer) claim(ctx context.Context, rec *ledger.Entry) error {
 	l := k.ledger.Leaser
 	if l == nil || rec.UserName == "" {

@@ -11,9 +11,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/ledger"
 )
 
-// examine diagnoses and repairs the named entry. After each repair, examine again reads the
-// entry and the entries to which the entry refers. If a repair fails, examine makes no further
-// repair of the same kind. examine returns the findings with the outcome of the repairs.
+// examine diagnoses and repairs the named entry. After each repair, examine rereads the entry and
+// the entries to which it refers. If a repair fails, examine makes no further repair of the same
+// kind. examine returns the findings with the outcome of the repairs.
 func (c *checker) examine(ctx context.Context, name string) ([]Finding, error) {
 	x := examination{checker: c, name: name, failed: map[Kind]error{}}
 	err := c.ledger.Retry(ctx, "check", func(*ledger.View) error { return x.attempt(ctx) })
@@ -45,7 +45,7 @@ func (x *examination) attempt(ctx context.Context) error {
 		problems, id, err := x.look(ctx)
 		if err != nil {
 			if x.repaired == 0 && x.passes(ctx, x.name, err) {
-				x.findings = nil // nothing shows that the faults of the earlier state remain
+				x.findings = nil // the faults of the earlier state may be gone
 			}
 			return err
 		}

@@ -27,7 +27,7 @@ type Status struct {
 	Lease *Lease
 }
 
-// A Refusal is a refusal of an authorization server to refresh a token.
+// A Refusal is an authorization server's refusal to refresh a token.
 type Refusal struct {
 	Code      string    // the server's own code, such as "invalid_grant"
 	Permanent bool      // the refusal applies until the credentials of the record change

@@ -112,7 +112,7 @@ func (c *checker) probe(ctx context.Context, name string) error {
 	return c.emit(f)
 }
 
-// cannotRead reports the unreadable secret u, once for each secret.
+// cannotRead reports u, the error about an unreadable secret, at most once for each secret.
 func (c *checker) cannotRead(u *ledger.UnreadableError) error {
 	// The labels that the record needs are unknown, so no label of the secret counts as left
 	// over.
@@ -142,8 +142,8 @@ func (c *checker) passes(ctx context.Context, name string, err error) bool {
 	return err != nil && ctx.Err() == nil && (ledger.OfOne(err) || c.unread[name] != nil)
 }
 
-// goOn reports a finding if the check can continue after err, which is from a read of the
-// named secret. Otherwise, goOn returns err.
+// goOn reports a finding if the check can continue after err, an error from a read of the named
+// secret. Otherwise, goOn returns err.
 func (c *checker) goOn(ctx context.Context, name string, err error) error {
 	if c.passes(ctx, name, err) {
 		return c.cannotRead(ledger.Unreadable(ledger.Name(name), err))
@@ -151,7 +151,7 @@ func (c *checker) goOn(ctx context.Context, name string, err error) error {
 	return err
 }
 
-// note records a sighting of e, and counts its evidence about the keys.
+// note records a sighting of e, and counts the name and labels of e as evidence about the keys.
 func (c *checker) note(e ledger.Entry) {
 	at := sighting{born: e.Born, target: e.Target(), alias: e.Alias != nil, labels: slices.Concat(e.Secret().Labels, e.Secret().Former)}
 	if at.target == nil {

@@ -23,7 +23,7 @@
 //     label nonce 16 characters, of the base32 alphabet a-z2-7. A label contains no part of
 //     a token. A payload has at most 32 labels, sorted by key, value and nonce, without
 //     duplicates.
-//   - The Version of a base is one that a read, Create or Update of the same name returned.
+//   - The Version of a base was returned by a read, Create or Update of the same name.
 //     Package tokenstore sets base.Labels to the labels with which base.Data was committed,
 //     even if the driver left Labels empty.
 //
@@ -101,7 +101,7 @@
 //   - [DR-30] Fresh returns the note of the secret. Update removes the note if Payload.Drop
 //     equals the note, and otherwise keeps the note. Delete removes the note.
 //
-// One promise distinguishes a quota from an outage:
+// One promise lets callers distinguish an exhausted quota from an outage:
 //
 //   - [DR-33] If the service rejects a call because there were too many calls, the error
 //     matches ErrThrottled, and therefore ErrUnavailable. No other error matches
@@ -350,12 +350,11 @@ type Secrets interface {
 	// error matching ErrExists.
 	Get(ctx context.Context, name string) (Secret, error)
 
-	// Fresh returns the newest state of the named secret that the driver can prove. The argument
-	// than is the newest state that the caller has seen, or the zero Secret if the caller has
-	// seen none. The result is never older than that argument. The error matches ErrNotFound if
-	// the secret does not exist. Fresh may take several calls. Package tokenstore calls Fresh
-	// before it takes a lease, after ErrExists or ErrConflict, and after a write of unknown
-	// outcome.
+	// Fresh returns the newest state of the named secret that the driver can prove. The parameter
+	// than is the newest state that the caller has seen, or the zero Secret if the caller has seen
+	// none. The result is never older than this state. The error matches ErrNotFound if the secret
+	// does not exist. Fresh may take several calls. Package tokenstore calls Fresh before it takes
+	// a lease, after ErrExists or ErrConflict, and after a write of unknown outcome.
 	Fresh(ctx context.Context, name string, than Secret) (Secret, error)
 
 	// Create stores a secret under a name that is not in use, and returns the new version. If a
@@ -402,11 +401,11 @@ type Secrets interface {
 type Leaser interface {
 	Secrets
 
-	// Note replaces base.Note with note if the secret's current state and note are those of base.
-	// The parameter base is a result of Fresh, or such a result with the note that an earlier call
-	// of Note stored. Otherwise the error matches ErrConflict, or ErrNotFound if the secret does
-	// not exist. An empty note removes the current note. The Version does not change. A note has at
-	// most 63 characters of [a-z0-9.-]. If the note has changed but the state has not, the error
+	// Note replaces the note of the secret if the current state and note are those in base.
+	// Otherwise the error matches ErrConflict, or ErrNotFound if the secret does not exist. The
+	// parameter base is a result of Fresh, or such a result with the note that an earlier call of
+	// Note stored. An empty note removes the current note. The Version does not change. A note has
+	// at most 63 characters of [a-z0-9.-]. If the note has changed but the state has not, the error
 	// may be a *NoteError, which holds the current note.
 	Note(ctx context.Context, name string, base Secret, note string) error
 }
@@ -436,14 +435,14 @@ func (e *NoteError) Error() string { return e.Err.Error() }
 func (e *NoteError) Unwrap() error { return e.Err }
 
 // A Labeler is a Secrets that chooses the nonces of the labels that a write adds. A failed write
-// can then remove its own labels without removing equal labels that an earlier write over the
-// same base left.
+// can then remove its own labels without removing equal labels from an earlier write over the same
+// base.
 type Labeler interface {
 	Secrets
 
 	// Relabel returns the elements of added, with the nonces that these labels must have in the
-	// next write over base. base is "" if the write is a Create. The labels of base keep their
-	// nonces, and are not elements of added. Package tokenstore calls Relabel once for each
-	// write.
+	// next write over base. base is "" if the write is a Create. Labels that the secret already has
+	// in base keep their nonces, and are not in added. Package tokenstore calls Relabel once for
+	// each write.
 	Relabel(name string, base Version, added []Label) []Label
 }

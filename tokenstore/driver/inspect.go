@@ -46,8 +46,8 @@ type Inspection struct {
 	// secret has the label.
 	Abandoned []Label
 
-	// Faults are the faults of the secret, including remnants of earlier secrets with the same
-	// name.
+	// Faults are the inconsistencies of the secret, including remnants of earlier secrets with the
+	// same name.
 	Faults []Fault
 }
 
@@ -55,9 +55,9 @@ type Inspection struct {
 const (
 	FaultTombstone  = "secret-tombstone"       // a remnant of a deleted secret
 	FaultEmpty      = "secret-empty"           // a secret without any state, left by an abandoned creation
-	FaultDeleted    = "secret-deleted-outside" // deleted by another tool, but not permanently
-	FaultRolledBack = "secret-rolled-back"     // another tool has restored an earlier state
-	FaultExpires    = "secret-expires"         // the service will delete the current state automatically
+	FaultDeleted    = "secret-deleted-outside" // a secret that another tool deleted, but not permanently
+	FaultRolledBack = "secret-rolled-back"     // a secret of which another tool restored an earlier state
+	FaultExpires    = "secret-expires"         // a secret whose current state the service will delete automatically
 	FaultDue        = "versions-due"           // earlier states, with earlier tokens, that should be destroyed
 )
 

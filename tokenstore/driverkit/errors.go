@@ -17,8 +17,8 @@ import (
 //   - If ctx is done, the error matches ctx.Err() and err. CallError then ignores class.
 //   - If ctx is not done but err matches a context error, the client's own timeout has
 //     passed. The error then matches class or, if class is nil, driver.ErrUnavailable. The
-//     error contains the text of err but does not wrap err, so that no caller mistakes the error
-//     for an error of the caller's context.
+//     error contains the text of err but does not wrap err, so that no caller takes the error
+//     to mean that the caller's own context is done.
 //   - Otherwise the error matches class and err. If class is nil, CallError returns err.
 func CallError(ctx context.Context, err, class error) error {
 	cause := ctx.Err()
@@ -38,7 +38,7 @@ func CallError(ctx context.Context, err, class error) error {
 	return fmt.Errorf("%w: %w", class, err)
 }
 
-// longest is the number of consecutive bytes of sent that a text must not contain.
+// longest is the number of consecutive bytes that count as a repetition in Repeats.
 const longest = 12
 
 // Repeats reports whether text contains at least 12 consecutive bytes of sent or of its base64

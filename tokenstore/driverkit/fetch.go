@@ -12,9 +12,9 @@ import (
 // Width is the maximum number of calls that Fetch, FetchListed and Each make concurrently.
 const Width = 16
 
-// Fetch yields the results of get for each item, in the order of items. Fetch makes at most
-// Width concurrent calls of get, some of them while the loop body runs. The loop ends only after
-// all these calls have returned.
+// Fetch yields the result of the function get for each item, in the order of items. Fetch makes at
+// most Width concurrent calls of get, some of them while the loop body runs. The loop ends only
+// after all these calls have returned.
 //
 // If ctx is done before Fetch has yielded all results, Fetch yields ctx.Err() with the zero R,
 // and ends. If the loop ends early, Fetch cancels the context that it passed to get.
@@ -56,11 +56,11 @@ func Fetch[T, R any](ctx context.Context, items []T, get func(context.Context, T
 // error with the value that get returned, and continues. FetchListed leaves out a secret if the
 // error matches driver.ErrNotFound, because the secret was deleted after the listing.
 //
-// FetchListed yields an error that concerns all secrets with the zero R, and ends. An error
-// concerns all secrets if the error matches driver.ErrCredentials, or if ofAll returns true. An
-// error matching driver.ErrUnavailable concerns all secrets if the errors of the previous Width
-// secrets also match driver.ErrUnavailable. ofAll may be nil, and must return false for a nil
-// error.
+// If an error concerns all secrets, FetchListed yields the zero R with the error, and ends. An
+// error concerns all secrets if it matches driver.ErrCredentials, or if ofAll returns true for the
+// error. An error matching driver.ErrUnavailable also concerns all secrets if the errors of the
+// previous Width secrets match driver.ErrUnavailable. The function ofAll may be nil, and must
+// return false for a nil error.
 func FetchListed[T, R any](
 	ctx context.Context, items []T, ofAll func(error) bool, get func(context.Context, T) (R, error),
 ) iter.Seq2[R, error] {
@@ -101,10 +101,10 @@ func Each[T any](ctx context.Context, items []T, do func(context.Context, T) err
 	return nil
 }
 
-// Seq returns an iterator over the values and errors that run passes to yield. If run returns
-// an error, the iterator yields the error with the zero T, and ends. If the loop ends early,
-// yield returns false. run must then return, and the iterator ignores the error that run
-// returns.
+// Seq returns an iterator over the values and errors that the function run passes to yield. If run
+// returns an error, the iterator yields the zero T with the error, and ends. If the loop ends
+// early, yield returns false. The function run must then return, and the iterator ignores the error
+// that it returns.
 func Seq[T any](run func(yield func(T, error) bool) error) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		ended := false

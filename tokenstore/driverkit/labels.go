@@ -17,8 +17,8 @@ func LegalName(s string) bool {
 	return s != "" && len(s) <= maxName && !strings.ContainsFunc(s, other)
 }
 
-// Without returns the labels of a that are not in b, in the order of a. Labels with different
-// nonces are different.
+// Without returns the labels that are in list a but not in list b, in the order of list a. Labels
+// with different nonces are different.
 func Without(a, b []driver.Label) []driver.Label {
 	compare := func(x, y driver.Label) int {
 		return cmp.Or(cmp.Compare(x.Key, y.Key), cmp.Compare(x.Value, y.Value), cmp.Compare(x.Nonce, y.Nonce))

@@ -33,7 +33,7 @@ func (m *Misses) Add(name string, now time.Time) {
 	m.at[name] = now
 }
 
-// Take reports whether Add stored the name with a time less than a second before or after now.
+// Take reports whether Add stored the name with a time that differs from now by less than a second.
 // Take also removes the name.
 func (m *Misses) Take(name string, now time.Time) bool {
 	m.mu.Lock()

@@ -18,13 +18,13 @@ type Probe struct {
 // tried.
 var ErrUntried = errors.New("not tried")
 
-// Probes makes the calls in probes one after another, and yields their outcomes as driver.Inspector
-// requires of Probe. A call also counts as allowed if its error matches driver.ErrNotFound,
-// ErrExists, ErrConflict or ErrCorrupt, because the service has then examined the secret. Probes
-// leaves out a call that fails with ErrUntried.
+// Probes makes the calls in probes one after another, and yields their outcomes as the method Probe
+// of a driver.Inspector must. A call also counts as allowed if its error matches
+// driver.ErrNotFound, ErrExists, ErrConflict or ErrCorrupt, because the service has then examined
+// the secret. Probes leaves out a call that fails with ErrUntried.
 //
-// If ctx is done, Probes yields ctx.Err() with the zero Probed, and ends. Probes yields an
-// error that matches driver.ErrCredentials in the same way, and ends.
+// If ctx is done, Probes yields ctx.Err() with the zero Probed, and ends. If a call fails with an
+// error matching driver.ErrCredentials, Probes yields that error in the same way, and ends.
 func Probes(ctx context.Context, probes []Probe) iter.Seq2[driver.Probed, error] {
 	return func(yield func(driver.Probed, error) bool) {
 		for _, p := range probes {

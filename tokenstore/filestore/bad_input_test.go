@@ -111,7 +111,7 @@ func TestTruncatedFileRead(t *testing.T) {
 					t.Errorf("%s: of the first %d bytes record %s is read, and it is not whole", f.file, n, g.ID)
 				}
 			}
-			// Some SDKs leave a file that consists only of a header  of nine or ten names. Such a
+			// Some SDKs leave a file that consists only of a header of nine or ten names. Such a
 			// file is not truncated, even though it has no line break.
 			names := bytes.HasSuffix(whole[:n], []byte(",redirect_uri")) || bytes.HasSuffix(whole[:n], []byte(",api_domain"))
 			if f.dialect == codec.Python && whole[n-1] != '\n' && whole[n-1] != '\r' && !names {

@@ -23,8 +23,8 @@ func unreadable(err error) doctor.Finding {
 	}
 }
 
-// checkAround yields findings about the token file and the files beside it, except findings about
-// rows. It makes the repairs that o asks for.
+// checkAround returns the findings about the token file as a whole and about the files beside it.
+// It makes the repairs that o asks for.
 func (f *file) checkAround(ctx context.Context, o doctor.CheckOptions) rowstore.Findings {
 	return func(yield func(doctor.Finding, error) bool) {
 		path, err := resolve(f.path)
@@ -150,7 +150,7 @@ func (e *examination) checkLockOwner(ctx context.Context, info fs.FileInfo) {
 }
 
 // mountedFinding returns the finding that the token file is a mount point. If the file cannot be
-// opened for writing, Err says why.
+// opened for writing, the field Err of the finding says why.
 func mountedFinding(path string) doctor.Finding {
 	f := doctor.Finding{
 		Kind: doctor.KindFileMounted, Name: path, Remedy: doctor.RemedyManual,

@@ -35,14 +35,14 @@
 // file. A write removes the second file if no record has one of these fields. Always copy both
 // files together.
 //
-// For an SDK, a user with tokens from two authorization servers has two ordinary rows. An SDK may
+// An SDK sees two ordinary rows for a user with tokens from two authorization servers. An SDK may
 // change, add and remove rows. Each entry of the second file identifies its row by digests. Issuer
-// and Resource apply while the ID, user, client and refresh token of the row are unchanged. If the
-// row has no refresh token, its grant token counts instead, or else its access token. The other
-// fields apply only while the access token is also unchanged. When this package next changes the
-// record, it removes the fields that do not apply. If the second file is malformed, reads and
-// writes fail with tokenstore.ErrCorrupt, because a record without its Issuer would seem to belong
-// to another server.
+// and Resource apply while the ID, user, client and refresh token of the row are unchanged. In a
+// row without a refresh token, the grant token counts instead. In a row with neither token, the
+// access token counts. The other fields apply only while the access token is also unchanged. When
+// this package next changes the record, it removes the fields that do not apply. If the second file
+// is malformed, reads and writes fail with tokenstore.ErrCorrupt, because a record without its
+// Issuer would seem to belong to another server.
 //
 // A change that concerns both files writes the second file before and after the token file. A
 // crash between these writes leaves the old or the new records, and perhaps entries that belong
@@ -109,18 +109,18 @@
 // The official SDKs take no lock and write the file in place. If a program with such an SDK writes
 // at the same time as this package, one of the changes may be lost. Readers may see a partial file.
 // Just before this package replaces the file, it checks that no other program has changed the file
-// since the read. If another program has changed the file, the package starts over. After ten such
-// attempts, the write fails with tokenstore.ErrConflict. If a program with an SDK also uses the
-// file, let that program only read the file, or stop that program.
+// since the read. If another program changed the file, the package starts over. After ten such
+// attempts, the write fails with tokenstore.ErrConflict. If a program that uses an SDK also uses
+// the file, let that program only read the file, or stop that program.
 //
 // # Refreshing
 //
-// With Refresh, one caller at a time, in all processes, requests a new access token for a record.
-// Meanwhile, the caller holds a lock on a temporary file beside the token file, but not the lock
-// that writers take. The name of the temporary file contains a digest of the record's ID. The
-// operating system releases the lock if the process ends. A suspended process keeps the lock. Other
-// callers wait for up to LeaseTTL plus LockTimeout. After this time, their calls fail with
-// tokenstore.ErrUnavailable, without a second request.
+// With Refresh, only one caller at a time requests a new access token for a record, even if the
+// callers are in different processes. Meanwhile, the caller holds a lock on a temporary file beside
+// the token file, but not the lock that writers take. The name of the temporary file contains a
+// digest of the record's ID. The operating system releases the lock if the process ends. A
+// suspended process keeps the lock. Other callers wait for up to LeaseTTL plus LockTimeout. After
+// this time, their calls fail with tokenstore.ErrUnavailable, without a second request.
 //
 // If the function mint returns a refusal from the authorization server (*tokenstore.RefreshError),
 // the temporary file keeps the refusal for later callers. The file then contains the error code,

@@ -20,10 +20,10 @@ import (
 // Beside. The second file holds the fields for which the SDKs have no column.
 const Beside = ".tokenkeep"
 
-// A process cannot replace two files in one step. commit therefore writes the second file before
-// the token file, with the extensions of the old and the new rows. It writes the second file
-// again after the token file, with the extensions of the new rows only. Each extension
-// identifies the state of its row by a digest.
+// A process cannot replace two files in one step. commit therefore first writes the extensions of
+// both the old and the new rows to the second file, and then writes the token file. Finally, commit
+// writes the second file again, with the extensions of the new rows only. Each extension identifies
+// the state of its row by a digest.
 
 const extensionsVersion = 1
 
@@ -159,7 +159,7 @@ func (v *view) extensionOf(f codec.Fields) *extension {
 	return v.beside.of(f)
 }
 
-// after returns the extensions of the rows in v after the change.
+// after returns the extensions of all rows in v, including the changed rows.
 func (v *view) after() (all []extension) {
 	if len(v.puts) == 0 && len(v.beside.all) == 0 {
 		return nil

@@ -55,7 +55,7 @@ func find(t *testing.T, s *Store, id string) tokenstore.Token {
 	return found
 }
 
-// rewrite replaces old texts in the token file with other texts, as a program with an SDK does.
+// rewrite replaces old texts in the token file with other texts, as a program that uses an SDK does.
 func rewrite(t *testing.T, s *Store, old, with string) {
 	t.Helper()
 	data := readFile(t, s.file.path)
@@ -67,8 +67,9 @@ func rewrite(t *testing.T, s *Store, old, with string) {
 	}
 }
 
-// TestExtensions checks that the store keeps fields that have no column for one user and client at
-// two servers. It also checks which fields apply after a program with an SDK has changed the rows.
+// TestExtensions checks that the store keeps the fields without a column, in two records of one
+// user and client at two servers. It also checks which fields apply after a program that uses an
+// SDK has changed the rows.
 func TestExtensions(t *testing.T) {
 	t.Parallel()
 	s, one, two := openExtended(t)

@@ -11,7 +11,7 @@ import (
 // readOnly reports whether err means that the file system is mounted read-only.
 func readOnly(err error) bool { return errors.Is(err, syscall.EROFS) }
 
-// mountedOver reports whether err is an error of a rename onto a mount point.
+// mountedOver reports whether err is the error from a rename onto a mount point.
 func mountedOver(err error) bool {
 	return errors.Is(err, syscall.EBUSY) || errors.Is(err, syscall.EXDEV)
 }

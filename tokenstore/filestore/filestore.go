@@ -31,8 +31,8 @@ type Options struct {
 	// SDKs fail on a file with an ID that is not a number.
 	AnyID bool
 
-	// LeaseTTL is the time limit for the function mint of a Refresh, and also the time limit for
-	// storing the result of mint. 0 means 30 seconds; the minimum is one second.
+	// LeaseTTL is the time limit for the function mint that a caller passes to Refresh, and also
+	// the time limit for storing the result of mint. 0 means 30 seconds; the minimum is one second.
 	LeaseTTL time.Duration
 
 	// LockTimeout is how long a write waits for the lock, and how long a read of a mounted file waits

@@ -23,7 +23,7 @@ import (
 // to let other processes lock the file.
 const (
 	turns     = 16                     // maximum number of turns until the process unlocks the file
-	standBack = 5 * time.Millisecond   // pause after that number of turns
+	standBack = 5 * time.Millisecond   // pause after the maximum number of turns
 	firstPoll = 500 * time.Microsecond // first pause between attempts to lock the file
 	lastPoll  = 5 * time.Millisecond   // maximum pause between attempts
 )

@@ -250,7 +250,7 @@ func TestMountedFileAfterACrash(t *testing.T) {
 			if got := found(t, s, nil); got != "file-mounted" {
 				t.Errorf("Check finds %q", got)
 			}
-			// A store must keep what another program has written after the crash.
+			// A store must keep the content that another program wrote after the crash.
 			since := bytes.Replace(old, []byte("access2"), []byte("since"), 1)
 			if err := errors.Join(os.WriteFile(path+copySuffix, joinCopy(old, whole), 0o600), os.WriteFile(file, since, 0o600)); err != nil {
 				t.Fatal(err)

@@ -67,8 +67,8 @@ func (f *file) readLocked(path string) (*snapshot, error) {
 	return whole, nil
 }
 
-// halfWritten reports whether the content now can result from an interrupted write of data over
-// old.
+// halfWritten reports whether an interrupted write of data over old can leave the content that is
+// in the parameter now.
 func halfWritten(now, old, data []byte) bool {
 	padded := pad(data, len(old))
 	if bytes.Equal(now, old) || bytes.Equal(now, data) || bytes.Equal(now, padded) {

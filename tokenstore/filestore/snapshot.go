@@ -32,9 +32,9 @@ type snapshot struct {
 // Format prints only the type of s, so that package fmt does not print tokens.
 func (s *snapshot) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*filestore.snapshot") }
 
-// settling is the age of a file's last change from which unchanged times prove that the file is
-// unchanged. File systems round times, some to two seconds, so a second change within this period
-// may leave size and times unchanged. During this period, a read compares the bytes.
+// settling is the period after a change to a file in which unchanged times do not prove that the
+// file is unchanged. File systems round times, some to two seconds, so another change within the
+// period may leave size and times unchanged. During the period, a read compares the bytes.
 const settling = 3 * time.Second
 
 // readAt returns a snapshot of the file at path. path must be resolved.
@@ -65,8 +65,8 @@ const takes = 100
 
 // take reads the token file and the second file. A writer replaces the second file before the token
 // file. The two contents therefore belong together if the token file is still unchanged after the
-// second file was read. Otherwise take reads both files again. After takes attempts, the error
-// matches tokenstore.ErrUnavailable.
+// second file was read. Otherwise take reads both files again. After the maximum number of
+// attempts, the error matches tokenstore.ErrUnavailable.
 func take(path string) (*snapshot, error) {
 	for range takes {
 		pin, _ := os.Open(path) // while pin is open, no other file gets its inode number
@@ -121,7 +121,8 @@ func (s *snapshot) sameBytes(other *snapshot) bool {
 		(s.beside.info == nil) == (other.beside.info == nil)
 }
 
-// with copies the parsed content of parsed to x, and returns x. Both must have the same data.
+// with copies the parsed content from parsed to x, and returns x. parsed and x must have the same
+// data.
 func (x *extensions) with(parsed *extensions) *extensions {
 	x.data, x.all, x.byRecord = parsed.data, parsed.all, parsed.byRecord
 	return x

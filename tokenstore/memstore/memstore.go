@@ -186,8 +186,8 @@ func (d *Driver) Names(ctx context.Context) iter.Seq2[string, error] {
 // Close implements driver.Secrets. It does nothing.
 func (d *Driver) Close() error { return nil }
 
-// each yields the secrets that are named by the result of choose, in their states at the
-// beginning of the iteration. It calls the function choose while d.mem.mu is locked.
+// each yields the secrets whose names the function choose returns, in the states that they had when
+// the iteration began. It calls choose while d.mem.mu is locked.
 func (d *Driver) each(ctx context.Context, choose func(*memory) iter.Seq[string]) iter.Seq2[driver.Named, error] {
 	return func(yield func(driver.Named, error) bool) {
 		if err := ctx.Err(); err != nil {

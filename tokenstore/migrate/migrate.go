@@ -169,7 +169,7 @@ type migration struct {
 // invalid, or if a store cannot be read. Report.Unread holds the errors of the records of the
 // target that Plan could not read. Run does not change these records.
 //
-// If OnConflict is [Merge], Plan does not read the target, and to may be nil if
+// If OnConflict is [Merge], Plan does not read the target. The target may then be nil if
 // Options.Writable is set.
 func Plan(ctx context.Context, from Reader, to tokenstore.TokenStore, opts *Options) (*Migration, error) {
 	m := &migration{from: from, to: to, report: Report{IDs: []IDChange{}}}
@@ -307,8 +307,8 @@ func (m *migration) run(ctx context.Context) error {
 }
 
 // tellApart returns an error unless the source is a ConditionalDeleter and SameAs proves that
-// source and target are different stores. If they were one store, a removal from the source
-// would also remove the record from the target.
+// source and target are different stores. If source and target were one store, a removal from the
+// source would also remove the record from the target.
 func (m *migration) tellApart(ctx context.Context) (int, error) {
 	_, removes := m.from.(ConditionalDeleter)
 	_, knowsItself := m.from.(comparer)
@@ -327,7 +327,7 @@ func (m *migration) tellApart(ctx context.Context) (int, error) {
 	return 0, err
 }
 
-// step calls do for one step, and adds a StepReport to the report.
+// step calls the function do for one step, and adds a StepReport to the report.
 func (m *migration) step(ctx context.Context, step Step, do func(context.Context) (records int, err error)) error {
 	m.track(step, 0)
 	began := time.Now()
@@ -336,8 +336,8 @@ func (m *migration) step(ctx context.Context, step Step, do func(context.Context
 	return err
 }
 
-// track reports the beginning of a step to Progress. all is the number of records of the step,
-// or 0 if the number is unknown. The function add reports n further completed records.
+// track reports the beginning of a step to Progress. The parameter all is the number of records of
+// the step, or 0 if the number is unknown. The function add reports n further completed records.
 func (m *migration) track(step Step, all int) (add func(n int)) {
 	done := 0
 	add = func(n int) {

@@ -20,7 +20,7 @@ import (
 
 // An item is a record that Run saves in the target, or expects the target to have.
 type item struct {
-	from []record // the records of the source that the item replaces; several if duplicates are merged
+	from []record // the source records of the item; several if duplicates are merged
 
 	// token is the token to save. token has an ID only if the target should keep the ID.
 	token tokenstore.Token
@@ -33,7 +33,7 @@ type item struct {
 	written bool  // Run has saved the item
 	err     error // why the last step failed for the item
 	done    bool  // the target holds want
-	gone    bool  // the records in from were removed from the source
+	gone    bool  // the source records of the item were removed
 }
 
 // A record is a record of the source with its index.
@@ -144,8 +144,8 @@ func (m *migration) addUnreadable(err error) {
 
 // group creates an item for each record. If Duplicates is Merge, it creates a single item for
 // records that would be one record in the target. If Duplicates is Stop, it reports such
-// duplicates as problems. If OnConflict is Merge, Run saves all items, so group also reserves
-// the IDs of the items in taken.
+// duplicates as problems. If OnConflict is Merge, Run saves all items, so group also adds the IDs
+// of the items to the map taken.
 func (m *migration) group(records []record, taken map[string]*item) {
 	before := indexOf() // the i-th record belongs to the i-th item
 	for _, r := range records {
@@ -280,8 +280,8 @@ func tokens(items []*item) []tokenstore.Token {
 	return all
 }
 
-// decide sets the action of an item, or returns a problem. Its second argument is the index of
-// the target's records.
+// decide sets the action of an item, or returns a problem. The parameter there is the index of the
+// target's records.
 func (m *migration) decide(it *item, there *candidates.Index) error {
 	like := withoutID(it.token).Fields()
 	plan, err := there.Plan(like)
@@ -349,7 +349,8 @@ func (m *migration) takeID(it *item, taken map[string]*item) error {
 }
 
 // settle sets the action of an item, or returns a problem. The parameter has is the record of the
-// item in the target, and changed reports whether a save of the item would change that record.
+// item in the target. The parameter changed reports whether a save of the item would change that
+// record.
 func (m *migration) settle(it *item, has tokenstore.Token, changed bool) error {
 	it.action, it.want = none, has
 	if !changed {

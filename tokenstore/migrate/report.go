@@ -106,8 +106,8 @@ func (m *migration) standsInTheWay(r record, err error) bool {
 	return true
 }
 
-// planned counts the records and actions of the plan. If saved is set, it counts only the
-// actions of items that are done.
+// planned sets the numbers of planned records and actions in the report. If saved is set, it counts
+// only the actions of items that are done.
 func (m *migration) planned(saved bool) {
 	r := &m.report
 	r.Records, r.Merged = len(r.Problems), 0

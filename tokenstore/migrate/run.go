@@ -20,15 +20,15 @@ func newPacer() *pace.Pacer { return pace.New(bulk.Throttled, 0) }
 
 // each concurrently calls the function do for the items, as fast as the service accepts the
 // calls, and stores the error of each call in the item. If an error would also affect further
-// items, no more calls are made, and that error is returned. After each completed item, done(1)
-// is called.
+// items, no more calls are made, and that error is returned. The function done is called with 1
+// after each completed item.
 func each(ctx context.Context, p *pace.Pacer, items []*item, done func(int), do func(context.Context, *item) error) error {
 	return p.Each(ctx, len(items), func(ctx context.Context, i int) error {
 		it := items[i]
 		it.err = do(ctx, it)
 		switch {
 		case bulk.Throttled(it.err):
-			return it.err // p calls the function again
+			return it.err // so that p repeats the call
 		case bulk.Lasting(it.err):
 			return it.err
 		}
@@ -324,7 +324,7 @@ func (m *migration) verifyFound(ctx context.Context, f finder, items []*item, ad
 	return left, nil
 }
 
-// verifyAll compares the items with the result of one GetTokens of the target.
+// verifyAll compares the items with the result of one call of the target's GetTokens.
 func (m *migration) verifyAll(ctx context.Context, items []*item) error {
 	tokens, _, err := bulk.Readable(m.to.GetTokens(ctx))
 	if err != nil {
@@ -385,8 +385,8 @@ func byName(t tokenstore.Token) tokenstore.Token {
 	return withoutID(t)
 }
 
-// readOne reads the record want. It first searches by user or tokens, because a search by an
-// ID that the caller chose may lag more.
+// readOne reads the record that want describes. It first searches by user or tokens, because a
+// search by an ID that the caller chose may lag more.
 func (m *migration) readOne(ctx context.Context, want tokenstore.Token) (tokenstore.Token, error) {
 	if like, ok := lookup(want); ok {
 		got, err := m.to.FindToken(ctx, like)
@@ -422,7 +422,7 @@ func (m *migration) deleteSource(ctx context.Context) (int, error) {
 	if b, ok := m.from.(deleter); ok {
 		err = m.deleteAll(ctx, b, items)
 	} else {
-		from := m.from.(ConditionalDeleter) // tellApart has checked the type
+		from := m.from.(ConditionalDeleter) // tellApart checked the type
 		err = each(ctx, newPacer(), items, func(int) {}, func(ctx context.Context, it *item) error {
 			err := deleteOne(ctx, from, it)
 			if !bulk.Lasting(err) {

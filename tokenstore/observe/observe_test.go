@@ -317,8 +317,8 @@ func TestAdoption(t *testing.T) {
 	})
 }
 
-// A failing is a driver whose Get returns the error get unless get is nil. Its Update returns
-// the error update unless update is nil.
+// A failing is a driver whose Get and Update return the errors in the fields get and update, if
+// these errors are not nil.
 type failing struct {
 	driver.Secrets
 	get, update error

@@ -57,8 +57,8 @@ func TestConformanceInOtherModes(t *testing.T) {
 	})
 }
 
-// wide returns the statement that creates the SDKs' table. id is the definition of the column
-// id, and more is appended to the definitions.
+// wide returns the statement that creates the SDKs' table. id is the definition of the column id.
+// The parameter more is appended to the definitions.
 func wide(id, more string) string {
 	return "CREATE TABLE %s (" + id + ", user_name varchar(255), client_id varchar(255), client_secret varchar(255), refresh_token varchar(255), " +
 		"access_token varchar(255), grant_token varchar(255), expiry_time varchar(20), redirect_url varchar(255), api_domain varchar(255)" + more + ")"

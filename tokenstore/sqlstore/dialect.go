@@ -9,7 +9,7 @@ import (
 // A Dialect is a kind of database.
 type Dialect string
 
-// The supported dialects. MySQL includes MariaDB.
+// The supported dialects. MySQL is also the dialect of MariaDB.
 const (
 	SQLite Dialect = "sqlite"
 	MySQL  Dialect = "mysql"
@@ -52,9 +52,9 @@ type dialect interface {
 	// the data, and SQLite writes pages only when the transaction ends.
 	prepare(ctx context.Context, conn *sql.Conn) error
 
-	// scrub removes the remains of deleted rows from the files of a database of at most limit bytes.
-	// If limit is noLimit, the database can have any size. In a larger database, scrub only empties
-	// the write-ahead log.
+	// scrub removes the remains of deleted rows from the files of a database that has at most limit
+	// bytes, or any size if limit is noLimit. In a database with more than limit bytes, scrub only
+	// empties the write-ahead log.
 	scrub(ctx context.Context, db *database, limit int64) error
 
 	// remnants returns a description of the remains of deleted rows, or "" if there are none.

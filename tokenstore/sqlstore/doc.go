@@ -8,7 +8,7 @@
 //	token, err := store.FindToken(ctx, tokenstore.Token{UserName: "ann@example.com:6001", ClientID: "1000.CLIENT"})
 //
 // The package uses database/sql and includes no driver. It is tested with
-// github.com/go-sql-driver/mysql, on MariaDB, and with modernc.org/sqlite.
+// github.com/go-sql-driver/mysql on MariaDB, and with modernc.org/sqlite.
 //
 // # The table
 //
@@ -29,12 +29,12 @@
 // column: Issuer, Resource, Scope, TokenType, IDToken and Extra. If the database refuses to create
 // the third table, saving a record with one of these fields fails with tokenstore.ErrInvalidToken.
 // Each row of the third table identifies a row of the SDKs' table by its ID and by digests. Issuer
-// and Resource are bound to the ID, user, client and refresh token of that row. If the row has no
-// refresh token, its grant token counts instead, or else its access token. The other fields are
-// also bound to the access token. If an SDK replaces one of these values, the store ignores the
-// fields that are bound to the value. When this package next changes the record, it removes the
-// ignored fields from the third table. If an SDK removes the row, a Check with Purge removes the
-// fields of that row.
+// and Resource are bound to the ID, user, client and refresh token of that row. In a row without a
+// refresh token, the grant token counts instead. In a row with neither token, the access token
+// counts. The other fields are also bound to the access token. If an SDK replaces one of these
+// values, the store ignores the fields that are bound to the value. When this package next changes
+// the record, it removes the ignored fields from the third table. If an SDK removes the row, a
+// Check with Purge removes the fields of that row.
 //
 // The store follows the rules of package tokenstore, not those of the SDKs: see "Matching" and
 // "Saving" in the documentation of that package. Package sqlstore compares values as bytes,
@@ -70,9 +70,9 @@
 //
 // Once the ID "10" exists, the SDKs cannot add a row. The SDKs compute the next ID from the
 // lexically largest ID, which is still "9". The SDKs for Java, PHP and Scala then overwrite the row
-// "10"; the other SDKs fail. This package compares IDs as numbers. If a program with an SDK also
-// uses the table, let this package add the users. The SDK for C# stores expiry times that are ten
-// minutes too early. This package does not correct these times.
+// "10"; the other SDKs fail. This package compares IDs as numbers. If a program that uses an SDK
+// also uses the table, let this package add the users. The SDK for C# stores expiry times that are
+// ten minutes too early. This package does not correct these times.
 //
 // # Concurrency
 //
@@ -89,9 +89,9 @@
 //
 // In MySQL, the package takes the lock with GET_LOCK before the transaction begins, on the same
 // connection. The name of the lock derives from the names of the database and the table. The
-// transaction also reads the rows FOR UPDATE, so that programs with an SDK wait before they change
-// these rows. Row locks alone are not enough: if two transactions find no row for a user and both
-// insert a row, each transaction blocks the other. The lock requires at least MySQL 5.7.5 or
+// transaction also reads the rows FOR UPDATE, so that programs that use an SDK wait before they
+// change these rows. Row locks alone are not enough: if two transactions find no row for a user and
+// both insert a row, each transaction blocks the other. The lock requires at least MySQL 5.7.5 or
 // MariaDB 10.0.2, and is local to one server. If several servers accept writes (Galera, Group
 // Replication), all programs must write to the same server.
 //
@@ -100,14 +100,14 @@
 //
 // # Refreshing
 //
-// With Refresh, one caller at a time, in all processes, requests a new access token for a record.
-// Meanwhile, the caller holds a lock for the record, but does not lock the table. For a SQLite
-// file, the lock is a temporary file beside the database. The name of the temporary file contains a
-// digest of the table's name and the record's ID. All processes that use the database must be on
-// one machine. For a database in memory, the lock is in the memory of the program, and works
-// between stores on one *sql.DB. In MySQL, Refresh takes the lock with GET_LOCK, and occupies a
-// connection of the pool while its function mint runs. The pool then needs a second connection if
-// mint, or another part of the program, uses the pool meanwhile.
+// With Refresh, only one caller at a time requests a new access token for a record, even if the
+// callers are in different processes. Meanwhile, the caller holds a lock for the record, but does
+// not lock the table. For a SQLite file, the lock is a temporary file beside the database. The name
+// of the temporary file contains a digest of the table's name and the record's ID. All processes
+// that use the database must be on one machine. For a database in memory, the lock is in the memory
+// of the program, and works between stores on one *sql.DB. In MySQL, Refresh takes the lock with
+// GET_LOCK, and occupies a connection of the pool while its function mint runs. The pool then needs
+// a second connection if mint, or another part of the program, uses the pool meanwhile.
 //
 // The lock is released when the process or connection that holds it ends. A suspended process keeps
 // the lock. Other callers wait for up to LeaseTTL plus LockTimeout. After this time, their calls
@@ -129,9 +129,9 @@
 // tokenstore.ErrUnavailable. Repeat the deletion to empty the log. VACUUM may change the implicit
 // rowids of other tables.
 //
-// Copies are not affected: backups, snapshots of the file system, and blocks that a file system
-// or SSD has retired. MySQL keeps removed values in its undo log, in free space of its
-// tablespaces and in its binary logs. This package does not purge these values. If removed
+// A deletion does not affect copies of the data: backups, snapshots of the file system, and blocks
+// that a file system or SSD has retired. MySQL keeps removed values in its undo log, in free space
+// of its tablespaces and in its binary logs. This package does not purge these values. If removed
 // values must not remain, revoke the tokens.
 //
 // # Costs and failures

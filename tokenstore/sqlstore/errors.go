@@ -22,8 +22,8 @@ func (a again) Unwrap() error { return a.error }
 const fewAttempts = 3
 
 // failed wraps err, the error from a statement, and adds an error class for callers. It returns a
-// temporary error as an again error. If ctx is done, failed returns the error of ctx. If isClassed
-// is true for err, failed returns err unchanged.
+// temporary error as an again error. If ctx is done, failed returns the error from ctx. If
+// isClassed is true for err, failed returns err unchanged.
 func (db *database) failed(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
@@ -36,8 +36,8 @@ func (db *database) failed(ctx context.Context, err error) error {
 	return db.dialect.classed(err)
 }
 
-// setUp returns an error that matches tokenstore.ErrRefused, about a configuration that an
-// operator or the program's author must change.
+// setUp returns an error about a configuration that an operator or the program's author must
+// change. The error matches tokenstore.ErrRefused.
 func setUp(format string, args ...any) error {
 	return classed(tokenstore.ErrRefused, fmt.Errorf(format, args...))
 }
@@ -88,8 +88,8 @@ const (
 )
 
 // withRetries calls f, and repeats the call while f returns an again error. The context of f ends
-// after db.lockTimeout, and the error then matches tokenstore.ErrUnavailable. After fewAttempts
-// errors with few set, withRetries returns the last of these errors.
+// after db.lockTimeout, and the error then matches tokenstore.ErrUnavailable. Once the field few is
+// set in fewAttempts of these errors, withRetries returns the last error.
 func (db *database) withRetries(ctx context.Context, f func(context.Context) error) error {
 	waiting, cancel := context.WithTimeout(ctx, db.lockTimeout)
 	defer cancel()

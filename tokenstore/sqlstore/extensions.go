@@ -21,8 +21,8 @@ func createExtensions(name, id, text, options string) string {
 }
 
 // lookForExtensions checks again whether the table of extensions exists, unless an earlier check
-// found the table. Another process may have created the table since then. A record that is read
-// without its extension would seem to have no issuer.
+// found the table. Another process may have created the table since the last check. A record that
+// is read without its extension would seem to have no issuer.
 func (db *database) lookForExtensions(ctx context.Context, q querier) error {
 	if db.table.extensions.Load() {
 		return nil

@@ -18,8 +18,9 @@ func extended(user, issuer string) tokenstore.Token {
 	}
 }
 
-// TestExtensions checks that the store keeps fields that have no column for one user and client at
-// two servers. It also checks which fields apply after a program with an SDK has changed the rows.
+// TestExtensions checks that the store keeps the fields without a column, in two records of one
+// user and client at two servers. It also checks which fields apply after a program that uses an
+// SDK has changed the rows.
 func TestExtensions(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *backend) {
@@ -50,7 +51,7 @@ func TestExtensions(t *testing.T) {
 			}
 		}
 
-		// A program with an SDK replaces the access token.
+		// A program that uses an SDK replaces the access token.
 		b.exec(t, "UPDATE %s SET access_token = 'sdk' WHERE id = '"+one.ID+"'")
 		is := found(s, tokenstore.Token{ID: one.ID})
 		if is.Issuer != one.Issuer || is.Resource != one.Resource || is.Scope+is.TokenType+string(is.IDToken+is.Extra) != "" {

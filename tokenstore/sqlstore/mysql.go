@@ -97,9 +97,10 @@ func (d *mysql) idText() string { return "CAST(CONVERT(id USING utf8mb4) AS BINA
 
 // missingIndexes returns nil. Indexes of an existing table are its operator's responsibility,
 // because DDL in MySQL waits for all users of the table. A new table has an index on user_name, but
-// none on the tokens. If an index on a token existed, a program with an SDK would lock a row before
-// the index entry of the row. A search of this package that locks rows would lock the index entry
-// first. The two transactions could then deadlock, and the server would roll back one of them.
+// none on the tokens. If an index on a token existed, a program that uses an SDK would lock a row
+// before the index entry of the row. A search of this package that locks rows would lock the index
+// entry first. The two transactions could then deadlock, and the server would roll back one of
+// them.
 func (d *mysql) missingIndexes(context.Context, querier) ([]string, error) { return nil, nil }
 
 func (d *mysql) begin() string { return "START TRANSACTION" }
@@ -214,7 +215,7 @@ var mysqlClasses = map[int]struct {
 	1698: {class: tokenstore.ErrDenied},
 	1792: {class: errReadOnly}, // the transaction is read-only
 	1836: {class: errReadOnly}, // the server is being upgraded, and read-only
-	3100: {class: errReadOnly}, // a member of a group that takes no writes
+	3100: {class: errReadOnly}, // this member of a group takes no writes
 	1406: {class: tokenstore.ErrTooLarge},
 	1264: {class: tokenstore.ErrInvalidToken}, // a number is out of range
 	1267: {class: tokenstore.ErrInvalidToken}, // two collations that cannot be compared

@@ -9,8 +9,8 @@ import (
 	"strconv"
 )
 
-// A note is a row of the second table, which the SDKs do not use. The row holds the largest ID of a
-// deleted record, a refusal, or a probe of SameAs. If the database refuses to create the table,
+// A note is a row of the second table, which the SDKs do not use. The row holds a refusal, a probe
+// of SameAs, or the largest ID of a deleted record. If the database refuses to create the table,
 // there are no notes.
 const (
 	notesSuffix = "_tokenkeep" // suffix of the name of the second table
@@ -65,8 +65,8 @@ func (x *tx) used(ctx context.Context) (int64, error) {
 	return 0, nil
 }
 
-// forget removes the refusals of the deleted records with the given ids. It also stores the largest
-// number among ids, which is the parameter last, unless a larger ID is already stored.
+// forget removes the refusals of the deleted records with the given ids. It also stores the
+// parameter last, the largest number among ids, unless a larger ID is already stored.
 func (x *tx) forget(ctx context.Context, ids []string, last int64) error {
 	if !x.table.notes {
 		return nil

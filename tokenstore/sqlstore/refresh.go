@@ -57,8 +57,8 @@ type held struct {
 	// connection.
 	conn *sql.Conn
 
-	// unlock releases the lock. If ctx is done before the server has released the lock of conn, unlock
-	// closes conn, and the server then releases the lock.
+	// unlock releases the lock. If ctx is done before the server releases the lock, unlock closes
+	// conn, so that the server releases the lock.
 	unlock func(ctx context.Context)
 }
 
@@ -123,8 +123,8 @@ func (l *refreshLock) SetNote(ctx context.Context, text string) error {
 	})
 }
 
-// change calls update with the lock's connection. If the lock's connection has failed, change
-// uses a connection of the pool. Another process may then have taken the lock.
+// change calls update with the lock's connection. If the lock's connection has failed, change uses
+// a connection of the pool, and another process may have taken the lock.
 func (l *refreshLock) change(ctx context.Context, change func(context.Context, *tx) (bool, error)) error {
 	if c := l.conn(); c != nil && c.PingContext(ctx) != nil {
 		l.broken = true

@@ -106,9 +106,9 @@ type condition struct {
 	args []any
 }
 
-// describedBy returns a condition that all possible matches for f meet. If f is nil, all rows meet
-// the condition. The database may ignore case, accents or trailing spaces in comparisons; rowstore
-// compares bytes afterwards.
+// describedBy returns a condition that is true for every row that may match f. If f is nil, the
+// condition is true for all rows. The database may ignore case, accents or trailing spaces in
+// comparisons; rowstore compares bytes afterwards.
 func describedBy(f *codec.Fields) condition {
 	if f == nil {
 		return condition{text: "1 = 1"}
@@ -168,8 +168,8 @@ func (db *database) selection() string {
 		" LEFT JOIN " + db.table.quotedExtensions() + " e ON e.row_id = " + db.dialect.idText()
 }
 
-// query returns the rows that meet c. It appends suffix to the SELECT. It passes errors through
-// failed.
+// query returns the rows that meet c. It appends suffix to the SELECT. It converts errors with the
+// method failed.
 func (db *database) query(ctx context.Context, q querier, c condition, suffix string) (rows []row, err error) {
 	if c.text == "" {
 		return nil, nil

@@ -12,7 +12,7 @@ import (
 
 const probeNote = "probe "
 
-// probeAge is the age from which SameAs assumes that a killed process left the probe.
+// probeAge is the age at which SameAs assumes that a probe was left by a killed process.
 const probeAge = time.Hour
 
 // SameAs reports whether s and other use the same table, even if they connect through different

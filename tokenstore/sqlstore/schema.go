@@ -86,7 +86,7 @@ func createIndex(table, column string) string {
 	return fmt.Sprintf("CREATE INDEX IF NOT EXISTS `%s%s_%s` ON `%s` (%s)", table, notesSuffix, column, table, column)
 }
 
-// otherKind returns an error if it recognizes the database as one that does not match the dialect.
+// otherKind returns an error if it detects a database of another kind than the dialect.
 func (db *database) otherKind(ctx context.Context) error {
 	var version string
 	if db.pool.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version) == nil {
@@ -166,8 +166,8 @@ func (t *table) adopt(have []found) error {
 	return fmt.Errorf("%w: the table %q is %s: it lacks %s", tokenstore.ErrCorrupt, t.name, generation(names), strings.Join(missing, ", "))
 }
 
-// generation describes the older SDK to which a table with the given columns belongs, or
-// says that no SDK has such a table.
+// generation returns a text that describes the older SDK whose table has the given columns, or says
+// that no Zoho SDK has such a table.
 func generation(names []string) string {
 	has := func(name string) bool { return slices.Contains(names, name) }
 	switch {

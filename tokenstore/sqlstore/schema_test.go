@@ -218,9 +218,8 @@ func dropUser(t *testing.T, b *backend, name string) {
 	}
 }
 
-// TestSaveTokenLockHeld checks that a save fails with ErrUnavailable, or with the error of its
-// context, while another program locks the table. A save must succeed after the lock is
-// released.
+// TestSaveTokenLockHeld checks that a save fails with ErrUnavailable, or with the error from its
+// context, while another program locks the table. A save must succeed after the lock is released.
 func TestSaveTokenLockHeld(t *testing.T) {
 	t.Parallel()
 	for _, kind := range kinds {

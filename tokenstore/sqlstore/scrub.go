@@ -23,9 +23,9 @@ const (
 	smallDatabase = 64 << 20
 )
 
-// scrub is like Scrub for a database of at most limit bytes, or of any size if limit is noLimit. In
-// a larger database, scrub only empties the write-ahead log. If db has deleted nothing since the
-// last successful scrub, scrub does nothing.
+// scrub is like Scrub for a database that has at most limit bytes, or any size if limit is noLimit.
+// In a database with more than limit bytes, scrub only empties the write-ahead log. If db has
+// deleted nothing since the last successful scrub, scrub does nothing.
 func (db *database) scrub(ctx context.Context, limit int64) error {
 	select {
 	case db.turn <- struct{}{}:
@@ -63,10 +63,10 @@ func (d *mysql) prepare(context.Context, *sql.Conn) error            { return ni
 func (d *mysql) scrub(context.Context, *database, int64) error       { return nil }
 func (d *mysql) remnants(context.Context, *database) (string, error) { return "", nil }
 
-// prepare configures a connection to a file. SQLite then overwrites deleted and replaced data
-// with zeros, and keeps pages in memory until the commit. If SQLite wrote pages earlier, a
-// change of many rows would write and read each page of an index on tokens many times. The
-// settings apply only to conn, not to programs with an SDK.
+// prepare configures a connection to a file. SQLite then overwrites deleted and replaced data with
+// zeros, and keeps pages in memory until the commit. If SQLite wrote pages earlier, a change of
+// many rows would write and read each page of an index on tokens many times. The settings apply
+// only to conn, not to the connections of programs that use an SDK.
 func (d *sqlite) prepare(ctx context.Context, conn *sql.Conn) error {
 	if d.path == "" {
 		return nil
@@ -123,7 +123,7 @@ func (d *sqlite) scrub(ctx context.Context, db *database, limit int64) error {
 	return err
 }
 
-// vacuum rewrites the database. In a journal mode other than WAL and DELETE, the connection might
+// vacuum rewrites the database. In a journal mode other than WAL or DELETE, the connection might
 // leave the journal file in place. vacuum therefore uses mode DELETE during the rewrite. The change
 // of mode also removes journals that other programs left. If vacuum cannot restore the mode, it
 // closes conn.

@@ -77,8 +77,8 @@ func (d *sqlite) create() (table, notes, extensions string) {
 
 func (d *sqlite) idText() string { return "CAST(id AS TEXT)" }
 
-// missingIndexes counts an index as an index of a column if the index begins with the column and is
-// not partial.
+// missingIndexes considers a column indexed if some index begins with the column and is not
+// partial.
 func (d *sqlite) missingIndexes(ctx context.Context, q querier) ([]string, error) {
 	missing := slices.Clone(indexed)
 	err := eachRow(ctx, q, func(rows *sql.Rows) error {
@@ -104,7 +104,7 @@ func (d *sqlite) biggestID() string {
 // lockTable does nothing: see begin.
 func (d *sqlite) lockTable(context.Context, *sql.Conn) (func(), error) { return func() {}, nil }
 
-// inMemory holds the records that are being refreshed and belong to a database in memory.
+// inMemory holds, for all databases in memory, the records that are being refreshed.
 var inMemory sync.Map // the keys are of type memoryRecord
 
 // A memoryRecord identifies a record of a database in memory. Only the *sql.DB
@@ -148,7 +148,7 @@ func (d *sqlite) locked(_ context.Context, db *sql.DB, id string) (bool, error) 
 }
 
 // sqliteClasses maps parts of SQLite's error texts, in lower case, to classes. The first entry
-// whose text occurs in an error determines the class. The texts are those of SQLite, not of a
+// whose text occurs in an error determines the class. The texts come from SQLite, not from a
 // driver, and contain no values.
 var sqliteClasses = []struct {
 	text  string
@@ -190,7 +190,8 @@ func (d *sqlite) outside(err error) bool {
 }
 
 // createTable returns the statement that creates the SDKs' table. text is the type of the columns
-// that are not in ownTypes. keys follows the primary key, and options ends the statement.
+// that are not in ownTypes. The text in keys follows the primary key, and the text in options ends
+// the statement.
 func createTable(name, text, keys, options string) string {
 	var columns strings.Builder
 	for _, c := range columnNames {

@@ -34,8 +34,8 @@ type Options struct {
 	// 9999999999 without leading zeros, because the SDKs increment IDs.
 	AnyID bool
 
-	// LeaseTTL is the time limit for the function mint of a Refresh, and also the time limit for
-	// storing the result of mint. 0 means 30 seconds; the minimum is one second.
+	// LeaseTTL is the time limit for the function mint that a caller passes to Refresh, and also
+	// the time limit for storing the result of mint. 0 means 30 seconds; the minimum is one second.
 	LeaseTTL time.Duration
 
 	// LockTimeout is how long an operation waits while other programs lock the table. 0 means one
@@ -210,7 +210,7 @@ func (s *Store) Status(ctx context.Context, id string) (doctor.Status, error) {
 // Check implements doctor.Checker. It reports unreadable rows, narrow columns, duplicate records,
 // and records of different users or clients that share a token or an ID. Unless Options.AnyID is
 // set, Check also reports IDs that are not numeric. Further findings are rows of the third table
-// whose record another program has removed, and free pages that may contain deleted data.
+// whose record another program removed, and free pages that may contain deleted data.
 // MergeDuplicates merges duplicates in one transaction. A search for the ID of a merged record then
 // finds no record, because the SDKs' table has no column for earlier IDs. Purge removes the rows of
 // the third table whose record was removed, and runs Scrub if Check finds free pages. Permissions,
@@ -234,7 +234,7 @@ func (s *Store) Check(ctx context.Context, opts *doctor.CheckOptions) iter.Seq2[
 // Scrub removes the remains of deleted rows and replaced values from the files of a SQLite
 // database. It rewrites the database (VACUUM) and empties the write-ahead log. DeleteTokens and
 // DeleteAll do the same, and so do DeleteToken and DeleteIfUnchanged in a database of at most 64
-// MiB. Call Scrub after deletions from a larger database, and after a program with an SDK has
+// MiB. Call Scrub after deletions from a larger database, and after a program that uses an SDK has
 // removed rows.
 //
 // If another connection uses the database for longer than LockTimeout, the error matches

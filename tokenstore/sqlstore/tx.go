@@ -94,8 +94,8 @@ func (db *database) update(ctx context.Context, conn *sql.Conn, change func(cont
 	})
 }
 
-// attempt calls the function change in a transaction. If the function reports a change and returns
-// no error, attempt commits the transaction, and otherwise rolls it back.
+// attempt calls the function change in a transaction. attempt commits the transaction if the
+// function reports a change and returns no error. Otherwise, attempt rolls the transaction back.
 func (db *database) attempt(ctx context.Context, x *tx, change func(context.Context, *tx) (bool, error)) error {
 	committed := false
 	defer func() {
@@ -219,8 +219,9 @@ func (x *tx) insert(ctx context.Context, r row) error {
 	return x.holds(ctx, r)
 }
 
-// replace changes the row r to after, in the table and in r. It updates only columns whose value
-// differs. An expiry time in another notation counts as equal.
+// replace stores the values from the parameter after in the row r, both in the table and in memory.
+// It updates only columns whose values differ. Expiry times that differ only in notation count as
+// equal.
 func (x *tx) replace(ctx context.Context, r *row, after row) error {
 	was, err := codec.ParseColumns(r.columns)
 	if err != nil {
@@ -237,7 +238,7 @@ func (x *tx) replace(ctx context.Context, r *row, after row) error {
 		}
 	}
 	if len(sets) == 0 && r.extension == after.extension {
-		return nil // the row already equals after
+		return nil // the row already has these values
 	}
 	if len(sets) > 0 {
 		_, err = x.exec(ctx, "UPDATE "+x.table.quoted()+" SET "+strings.Join(sets, ", ")+" WHERE id = ?", append(args, r.columns[0])...)
@@ -330,10 +331,10 @@ func marks(n int) string { return strings.TrimSuffix(strings.Repeat("?, ", n), "
 // lastID is the largest number that fits the SDKs' column id, which holds ten characters.
 const lastID = 9_999_999_999
 
-// NextID implements rowstore.Writer. It returns the number after the largest ID of the records in
-// the table and of the deleted records in the notes. It ignores a deleted ID of lastID. If the
-// table has the ID lastID, the error matches tokenstore.ErrInvalidToken. NextID compares IDs as
-// numbers, unlike the SDKs, which compare them as text.
+// NextID implements rowstore.Writer. It returns 1 plus the larger of two IDs: the largest ID in the
+// table, and the largest ID of a deleted record, which a note holds. NextID ignores the note if the
+// note holds lastID. If the table has the ID lastID, the error matches tokenstore.ErrInvalidToken.
+// NextID compares IDs as numbers, unlike the SDKs, which compare them as text.
 func (x *tx) NextID(ctx context.Context) (string, error) {
 	var biggest sql.NullInt64
 	if err := x.conn.QueryRowContext(ctx, x.dialect.biggestID()).Scan(&biggest); err != nil {

@@ -142,9 +142,9 @@ func parseOptions(params map[string]string) (*awssm.Options, error) {
 	return o, nil
 }
 
-// newClient returns a client with the configuration from the environment. region and address take
-// precedence unless they are empty. The SDK reads the environment of the process, but o.Getenv
-// takes precedence for the region, the profile and the keys.
+// newClient returns a client with the configuration from the environment. The parameters region and
+// address take precedence unless they are empty. The SDK reads the environment of the process, but
+// o.Getenv takes precedence for the region, the profile and the keys.
 func newClient(ctx context.Context, o *scheme.Opening, region, address string) (*secretsmanager.Client, error) {
 	options := []func(*config.LoadOptions) error{config.WithLogger(newLogger(o.Note))}
 	if region = cmp.Or(region, o.Getenv("AWS_REGION"), o.Getenv("AWS_DEFAULT_REGION")); region != "" {

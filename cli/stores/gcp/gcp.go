@@ -109,7 +109,7 @@ func countCall(ctx context.Context, method string, req, reply any, conn *grpc.Cl
 	return invoke(ctx, method, req, reply, conn, opts...)
 }
 
-// parseOptions returns the options for new secrets in the parameters of a URL.
+// parseOptions returns the options for new secrets that the parameters of a URL set.
 func parseOptions(params map[string]string) (*gcpsm.Options, error) {
 	options := &gcpsm.Options{KMSKey: params["kms-key"]}
 	if text := params["replicas"]; text != "" {

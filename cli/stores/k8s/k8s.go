@@ -123,8 +123,9 @@ func (c *secretsClient) Secrets(namespace string) *gentype.ClientWithList[*v1.Se
 }
 
 // newConfig returns the client configuration from the files that KUBECONFIG names, or from
-// ~/.kube/config. context selects a context of the files; "" means the current context. In a Pod,
-// if the files name no cluster and context is "", newConfig returns the configuration of the Pod.
+// ~/.kube/config. The parameter context selects a context in the files; "" means the current
+// context. In a Pod, if the files name no cluster and context is "", newConfig returns the
+// configuration of the Pod.
 func newConfig(env func(string) string, context string) (*rest.Config, error) {
 	var files []string
 	if list := env(clientcmd.RecommendedConfigPathEnvVar); list != "" {

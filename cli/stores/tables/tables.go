@@ -85,8 +85,8 @@ func openTable(ctx context.Context, o *scheme.Opening, db *sql.DB, dialect sqlst
 }
 
 // noTable returns an empty store in place of a table that does not exist, or an error if
-// o.MustExist is set. If err, the error from closing the database, is not nil, noTable returns
-// err.
+// o.MustExist is set. The parameter err is the error from closing the database. If err is not nil,
+// noTable returns err.
 func noTable(ctx context.Context, o *scheme.Opening, table, at string, err error) (*scheme.Opened, error) {
 	if err != nil {
 		return nil, err
@@ -268,8 +268,8 @@ func (c readOnlyConnector) Connect(ctx context.Context) (driver.Conn, error) {
 // name, because any part of the name might be a password.
 var errMySQLForm = scheme.Usagef("the database must have the form mysql://USER@HOST:PORT/DB or mysql:USER@tcp(HOST:PORT)/DB")
 
-// mysqlConfig parses a database name in either form that errMySQLForm states. table is empty if
-// rest names no table.
+// mysqlConfig parses a database name in either form that errMySQLForm states. The result table is
+// empty if rest names no table.
 func mysqlConfig(rest string) (_ *mysql.Config, table string, _ error) {
 	rest, params, _ := strings.Cut(rest, "?")
 	values, err := url.ParseQuery(params)
@@ -297,8 +297,8 @@ func mysqlConfig(rest string) (_ *mysql.Config, table string, _ error) {
 	return config, table, nil
 }
 
-// parseMySQL parses a database name in either form that errMySQLForm states. params contains the
-// parameters for the MySQL driver.
+// parseMySQL parses a database name in either form that errMySQLForm states. The parameter params
+// contains the settings for the MySQL driver.
 func parseMySQL(rest string, params url.Values) (*mysql.Config, error) {
 	var u *url.URL
 	if strings.HasPrefix(rest, "//") {

@@ -99,8 +99,8 @@ func open(_ context.Context, o *scheme.Opening) (*scheme.Opened, error) {
 	return &scheme.Opened{Driver: d, Place: at, Counted: true}, nil
 }
 
-// parseOptions returns the options in the parameters of a URL. insecure reports whether tokens may
-// cross a network without TLS.
+// parseOptions returns the options in the parameters of a URL. The result insecure reports whether
+// tokens may cross a network without TLS.
 func parseOptions(params map[string]string) (options *vaultstore.Options, insecure bool, err error) {
 	options = &vaultstore.Options{}
 	for name, lag := range map[string]*time.Duration{"list-lag": &options.ListLag, "read-lag": &options.ReadLag} {

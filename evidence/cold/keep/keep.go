@@ -1,4 +1,4 @@
-// Package keep contains the common code of the programs that use this module.
+// Package keep contains the code shared by the programs in evidence/cold that use this module.
 package keep
 
 import (

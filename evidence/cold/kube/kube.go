@@ -1,4 +1,4 @@
-// Package kube contains the common code of the programs for Kubernetes.
+// Package kube contains the code shared by the programs for Kubernetes.
 package kube
 
 import (

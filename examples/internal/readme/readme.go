@@ -59,7 +59,7 @@ func Only(blocks []Block, language string) string {
 	return text.String()
 }
 
-// A Call describes a call of a program by a script.
+// A Call describes how a script called a program.
 type Call struct {
 	Program string
 	Args    []string

@@ -105,8 +105,8 @@ func (i *instance) run(program string, args []string, env map[string]string) (*p
 }
 
 // during calls the function f. If a process of the instance ends before f returns, during cancels
-// the context of f. It returns the error of f, joined with the errors of requests that Lambda would
-// refuse.
+// the context of f. It returns the error from f, joined with an error for each request that Lambda
+// would refuse.
 func (i *instance) during(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -152,7 +152,7 @@ func (i *instance) shutdown(ctx context.Context) error {
 	}
 }
 
-// refused returns the errors of requests that Lambda would refuse, or nil.
+// refused returns an error for the requests that Lambda would refuse, or nil if there are none.
 func (i *instance) refused() error {
 	i.mu.Lock()
 	defer i.mu.Unlock()

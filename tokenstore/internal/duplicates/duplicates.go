@@ -1,4 +1,5 @@
-// Package duplicates finds records that share an identity that only one record should have.
+// Package duplicates finds records with a common identity. Each identity should belong to only one
+// record.
 package duplicates
 
 import (
@@ -69,8 +70,8 @@ const (
 	TokenShared                 // records of different users or clients have the same token
 )
 
-// Compare returns Same if other can be merged into the record into, and otherwise the reason why
-// not. byID must be set if the identity of the group is an ID.
+// Compare returns Same if the second record can be merged into the first record, and otherwise the
+// reason why it cannot. byID must be set if the identity of the group is an ID.
 func Compare(into, other codec.Fields, byID bool) Relation {
 	switch {
 	case rules.SameRecord(into, other):

@@ -78,7 +78,7 @@ type place interface {
 type record struct {
 	*Leases
 	id    string
-	least time.Duration // mint is not called with less time left until the caller's deadline
+	least time.Duration // the minimum time until the caller's deadline for a call of mint
 
 	found *ledger.Entry // the record as an earlier call read it, for the first Read; else nil
 	view  *ledger.View  // the View of the last Read; nil once Take has tried to write
@@ -95,8 +95,9 @@ type record struct {
 func (r *record) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "*lease.record") }
 
 // Record returns a refreshing.Record for the record with the given ID. The result serves one
-// call of Refresh, whose context is ctx. found is the record as an earlier call read it, or nil.
-// If the first Read asks for a recent state, Read returns found unless found is nil.
+// call of Refresh, whose context is ctx. The parameter found is the record as an earlier call read
+// it, or nil. If found is not nil and the first Read asks for a recent state, that Read returns
+// *found.
 func (l *Leases) Record(ctx context.Context, id string, found *ledger.Entry) refreshing.Record {
 	r := &record{Leases: l, id: id, found: found}
 	if deadline, ok := ctx.Deadline(); ok {
@@ -122,8 +123,9 @@ func (r *record) read(ctx context.Context, newest bool) (ledger.Entry, error) {
 	r.found = nil
 	switch {
 	case found != nil && !newest:
-		// Another process may have written or deleted the record since. In that case, Take
-		// loses its compare-and-swap. A read of the newest state confirms a refusal.
+		// Another process may have written or deleted the record since. In that case, Take loses
+		// its compare-and-swap. Because r.stale is set, a refusal is confirmed by a read of the
+		// newest state.
 		r.view, r.stale = r.Ledger.ViewOf(*found), true
 		return *found, nil
 	case !newest:
@@ -391,7 +393,7 @@ func hasNoted(e ledger.Entry, lease stored.Lease) bool {
 	return noted != nil && noted.ID == lease.ID
 }
 
-// without returns e without lease. A write over the result removes the lease.
+// without returns e without the given lease. A write over the result removes the lease.
 func without(e ledger.Entry, lease stored.Lease) ledger.Entry {
 	if hasNoted(e, lease) {
 		e = e.DropNote()

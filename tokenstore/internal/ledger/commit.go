@@ -98,9 +98,9 @@ func (w *Writer) write(ctx context.Context, name Name, base Entry, r stored.Reco
 type disposal int
 
 const (
-	keepFormer    disposal = iota // removes both, but leaves Former to a later write if no label is replaced
+	keepFormer    disposal = iota // removes replaced labels; if there are any, also removes Former
 	leaveReplaced                 // leaves replaced labels to a later write if possible, so that the save of a token is fast
-	removeFormer                  // removes both
+	removeFormer                  // removes replaced labels and Former
 )
 
 // maxFormer bounds the number of labels that a record leaves to later writes, because
@@ -185,9 +185,8 @@ func (l *Ledger) outcome(ctx context.Context, name Name, base Entry, mine string
 var errBusy = fmt.Errorf("%w: the service accepts few more writes of the record today, and refreshes need them", driver.ErrUnavailable)
 
 // Rewrite stores e again, with labels under the first index key and data in the form that the
-// codec writes. Rewrite also adds the elements of absent. These are labels that e was committed
-// with, but that the service lacks. If too few writes of the record remain today, the error
-// matches driver.ErrUnavailable.
+// codec writes. Rewrite also adds the labels in absent, which e was committed with but the service
+// lacks. If too few writes of the record remain today, the error matches driver.ErrUnavailable.
 func (l *Ledger) Rewrite(ctx context.Context, e Entry, absent []driver.Label) (Entry, error) {
 	if l.Room(e.Record, 0) < l.Properties.DailyWrites*2/5 { // leave the other writes to refreshes
 		return Entry{}, errBusy
@@ -208,9 +207,9 @@ const (
 )
 
 // Fits returns an error that matches rules.ErrTooLarge if a record leaves too little room for
-// the entries that a promotion moves to the record. The record is into, with f as its token.
-// Call Fits before the first swap of the promotion: a record without room for these entries
-// could never be written again.
+// the entries that a promotion moves to the record. The parameters into and f are the record and
+// its token. Call Fits before the first swap of the promotion: a record without room for these
+// entries could never be written again.
 func (w *Writer) Fits(into Entry, f codec.Fields) error {
 	r := into.Record
 	r.Fields = f
@@ -301,8 +300,8 @@ func (w *Writer) mergeRest(next *stored.Record, rest []Entry) (redirects, redund
 	return redirects, redundant
 }
 
-// removeRedundant deletes e if searches find the record into by the IDs of e. It logs a failure,
-// except a conflict with another writer.
+// removeRedundant deletes e if searches find another record, the parameter into, by the IDs of e.
+// It logs a failure, except a conflict with another writer.
 func (w *Writer) removeRedundant(ctx context.Context, e, into Entry) {
 	found, err := w.Labelled(ctx, into, e)
 	if err == nil && found {
@@ -385,9 +384,10 @@ func (w *Writer) merged(ctx context.Context, v *View, ref stored.Ref) (Entry, er
 	return from, err
 }
 
-// takeLease gives next the lease and the last failure of the record from, if next took over the
-// refresh and grant tokens of that record. If next has no lease, next gets the lease of that
-// record in any case, because a refresh may still run under that lease.
+// takeLease gives next the lease and the last failure of a merged record if next took over the
+// refresh and grant tokens of that record. The parameter from is the merged record. If next has no
+// lease, next gets the lease of the merged record in any case, because a refresh may still run
+// under that lease.
 func takeLease(next *stored.Record, before, from stored.Record) {
 	theirs := from.RefreshToken == next.RefreshToken && from.GrantToken == next.GrantToken &&
 		(from.RefreshToken != before.RefreshToken || from.GrantToken != before.GrantToken)
@@ -417,8 +417,8 @@ func (l *Ledger) keepIDs(r *stored.Record, e Entry) bool {
 	return true
 }
 
-// keepEarlier adds to r.Earlier the name of each grant or refresh token in before that r does
-// not have.
+// keepEarlier adds to r.Earlier the names of the grant and refresh tokens that r no longer has. The
+// parameter before holds these tokens.
 func (l *Ledger) keepEarlier(r *stored.Record, before codec.Fields) {
 	n := l.Namer()
 	if before.GrantToken != "" && before.GrantToken != r.GrantToken {

@@ -10,9 +10,9 @@ import (
 )
 
 // Fits reports whether n derives the name of e from the user and client of e, or from the
-// tokens that e was created with. Fits also returns true if it cannot check the name. The name
-// may derive from an access token or from a replaced token, or e may have neither a user nor a
-// token.
+// tokens that e was created with. Fits also returns true if the name cannot be checked. That is the
+// case if the name may derive from an access token or from a replaced token, or if e has neither a
+// user nor a token.
 func (n Namer) Fits(e Entry) bool {
 	f := e.Fields
 	if f.UserName != "" || e.Name.Kind() == OfUser {
@@ -35,8 +35,9 @@ func (n Namer) Fits(e Entry) bool {
 	}
 }
 
-// A Labels compares the labels that a record was committed with and the labels that the index
-// keys derive from the record. The slices hold the Keys of labels.
+// A Labels is the result of CompareLabels, which compares the labels that a record was committed
+// with and the labels that the index keys derive from the record. The slices hold the Keys of
+// labels.
 type Labels struct {
 	Fitting int      // number of labels under the first index key
 	Old     []string // labels under another index key of the Ledger
@@ -128,8 +129,8 @@ func Carried(beside []driver.Label, label driver.Label) bool {
 	return slices.ContainsFunc(beside, func(b driver.Label) bool { return IsBeside(b, label) })
 }
 
-// IsBeside reports whether beside, a label of a secret in the service, equals label. It
-// ignores the nonce if beside has none.
+// IsBeside reports whether beside, a label of a secret in the service, equals label. It ignores the
+// nonce if the label of the secret has none.
 func IsBeside(beside, label driver.Label) bool {
 	return beside.Key == label.Key && beside.Value == label.Value && (beside.Nonce == label.Nonce || beside.Nonce == "")
 }

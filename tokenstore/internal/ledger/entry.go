@@ -111,7 +111,8 @@ func (l *Ledger) Get(ctx context.Context, name Name) (Entry, error) {
 }
 
 // Newest is like Get, but reads the newest state that the driver can prove. The parameter than is
-// the newest entry that the caller has read, or the zero Entry; the result is never older.
+// the newest entry that the caller has read, or the zero Entry. The result is never older than this
+// entry.
 func (l *Ledger) Newest(ctx context.Context, name Name, than Entry) (Entry, error) {
 	secret, err := l.Driver.Fresh(ctx, string(name), than.secret)
 	if err != nil {
@@ -157,8 +158,8 @@ const ClockSkew = 5 * time.Minute
 // unboundedLag is the assumed lag of searches if the service documents no bound.
 const unboundedLag = 24 * time.Hour
 
-// Outlived reports whether every search sees a write that was committed at the given time. The
-// argument is in Unix milliseconds, by the clock of any process.
+// Outlived reports whether every search sees a write that was committed at the given time. The time
+// is in Unix milliseconds, by the clock of any process.
 func (l *Ledger) Outlived(since int64) bool {
 	lag := l.Properties.ListLag
 	switch lag {

@@ -38,7 +38,7 @@ type marker struct {
 	Nonce   string   `json:"nonce"`   // makes the data of each write different
 }
 
-// unkeyed stands in a marker for a nil key, in place of a digest.
+// unkeyed replaces the digest of a nil key in a marker.
 const unkeyed = "none"
 
 func (m marker) digest(kind string, key []byte) string {
@@ -91,8 +91,8 @@ func (l *Ledger) reads(form []byte) error {
 	return err
 }
 
-// writes reports whether the codec encodes records in the same way as form. If the codec is
-// not a codec.Rotating, writes reports only whether the codec can decode form.
+// writes reports whether form, an encoded record, has the form that the codec writes. If the codec
+// is not a codec.Rotating, writes reports only whether the codec can decode form.
 func (l *Ledger) writes(form []byte) bool {
 	c, ok := l.Codec.(codec.Rotating)
 	return l.reads(form) == nil && (!ok || c.Current(markerName, form))
@@ -180,7 +180,7 @@ func (l *Ledger) missed(ctx context.Context) error {
 
 // Missing runs missed in the background while the caller looks for a record. The caller must
 // call the returned function. If needed is set, that function waits for missed and returns the
-// error of missed. Otherwise, that function cancels missed and returns nil.
+// error that missed returned. Otherwise, that function cancels missed and returns nil.
 func (l *Ledger) Missing(ctx context.Context) func(needed bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
@@ -432,9 +432,8 @@ func (l *Ledger) namedBy(named driver.Named) (int, error) {
 	return i, nil
 }
 
-// adopt makes sure, after a write, that a store with keys has a marker. It only logs a
-// failure, because this process does not need the marker, and because the next write calls
-// adopt again.
+// adopt makes sure, after a write, that a store with keys has a marker. It only logs a failure,
+// because this process does not need the marker, and the next write calls adopt again.
 func (l *Ledger) adopt(ctx context.Context) {
 	if l.keysFit.Load() {
 		return

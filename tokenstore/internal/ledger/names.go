@@ -50,7 +50,7 @@ func Nonce() string {
 // the Name.
 type Kind string
 
-// The kinds of names. The name of a record has one of these kinds other than OfID.
+// The kinds of names. The name of a record can have any of these kinds except OfID.
 const (
 	OfUser    Kind = "u" // a user and client
 	OfGrant   Kind = "g" // a grant token and its client
@@ -113,9 +113,9 @@ func (t Term) label(key []byte) driver.Label {
 // A Namer derives names and terms under one name key. The zero Namer has no key.
 type Namer struct{ key []byte }
 
-// name returns the name of the given kind that derives from parts. If the client has an issuer
-// or a resource, the name also derives from both. For any other client, the name derives from
-// parts alone, as existing stored names do.
+// name returns the name of the given kind that derives from parts. If the client has an issuer or a
+// resource, the name also derives from both. For any other client, the name derives from parts
+// alone, so that stored names stay valid.
 func (n Namer) name(kind Kind, at rules.Client, parts ...string) Name {
 	if at.Issuer != "" || at.Resource != "" {
 		parts = append(parts, at.Issuer, at.Resource)

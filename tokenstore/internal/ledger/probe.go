@@ -136,8 +136,8 @@ func (l *Ledger) RemoveProbe(ctx context.Context, last driver.Secret) error {
 }
 
 // sees reports whether l, which could not create the probe, reads a probe with the given
-// data. If reads lag and do not show that probe, sees returns refused, the error of the
-// attempt to create the probe.
+// data. If reads lag and do not show that probe, sees returns the parameter refused, the error of
+// the attempt to create the probe.
 func (l *Ledger) sees(ctx context.Context, data []byte, refused error) (bool, error) {
 	now, err := l.Driver.Fresh(ctx, ProbeName, driver.Secret{})
 	switch {

@@ -12,22 +12,25 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A promotion moves a record without a user, here called from, to the record of a user. Rekey
-// moves a record to another name in the same way. A promotion makes four swaps, which are writes
-// by compare-and-swap:
+// A promotion moves a record without a user to the record of a user. Rekey moves a record to
+// another name in the same way. The entry that moves is called the old entry here. It is the
+// parameter from in the functions below. A promotion makes four swaps, which are writes by
+// compare-and-swap:
 //
-//   1. from is added to the joining list of the user's record. If the user's entry does not
-//      exist, the swap creates the entry with only this list. The entry is not a record yet.
-//   2. from is frozen: the field Moved of from is set. Only the fourth swap overwrites from.
-//   3. The user's record takes over the tokens, and from is merged.
-//   4. from becomes a redirect.
+//   1. The old entry is added to the joining list of the user's record. If the user's entry does
+//      not exist, the swap creates the entry with only this list. The new entry is not a record
+//      yet.
+//   2. The old entry is frozen: its field Moved is set. Only the fourth swap overwrites a frozen
+//      entry.
+//   3. The user's record takes over the tokens of the old entry, which is then merged.
+//   4. The old entry becomes a redirect.
 //
-// Readers find the token after each swap. Until the second swap, the token is in the record
-// from. After the second swap, both names lead to the user's record. Until the third swap,
-// readers of the user's record also read the entry from. Every Commit to the user's record
-// makes the third and the fourth swap. The third swap is always an Update. If another process
-// deletes the user's record meanwhile, that process also deletes the entry from, and no swap
-// creates the record again.
+// Readers find the token after each swap. Until the second swap, the token is in the old entry.
+// After the second swap, both names lead to the user's record. Until the third swap, readers of
+// the user's record also read the old entry. Every Commit to the user's record makes the third
+// and the fourth swap. The third swap is always an Update. If another process deletes the user's
+// record meanwhile, that process also deletes the old entry, and no swap creates the user's record
+// again.
 //
 // Entries refer to each other by name and incarnation (stored.Record.Born). A reference
 // therefore never leads to a later entry with the same name.
@@ -43,9 +46,9 @@ const maxJoining = 8
 // MostRepairs is an upper bound on the number of repairs that one entry needs.
 const MostRepairs = 4 * maxJoining
 
-// Promote promotes from: it moves the record to the record of the user and client in as. It
-// always returns an error. After a successful move, the error is Retryable, and the next attempt
-// finds the user's record.
+// Promote moves a record without a user, the parameter from, to the record of a user and client.
+// The parameter as holds that user and client. Promote always returns an error. After a successful
+// move, the error is Retryable, and the next attempt finds the user's record.
 func (w *Writer) Promote(ctx context.Context, v *View, from Entry, as codec.Fields) error {
 	to, err := w.join(ctx, v, from, rules.Identity(as))
 	if err != nil {
@@ -66,8 +69,8 @@ func (w *Writer) join(ctx context.Context, v *View, from Entry, as codec.Fields)
 	return w.Join(ctx, v, name, from, stored.Record{Fields: as})
 }
 
-// userRecord returns the name of the record of the user and client in as. If no such record
-// exists, userRecord returns the name under which to create the record.
+// userRecord returns the name of the record of the user and client in the parameter as. If no such
+// record exists, userRecord returns the name under which to create the record.
 func (w *Writer) userRecord(ctx context.Context, v *View, as codec.Fields) (Name, error) {
 	for _, n := range w.Namers() {
 		name := n.Of(as)
@@ -83,8 +86,8 @@ func (w *Writer) userRecord(ctx context.Context, v *View, as codec.Fields) (Name
 	return n.Of(as), err
 }
 
-// Join puts the entry from on the joining list of the named entry, which belongs to the user and
-// client of r. If the entry does not exist, Join creates the entry from r.
+// Join puts the old entry, the parameter from, on the joining list of the named entry, which
+// belongs to the user and client of r. If the entry does not exist, Join creates the entry from r.
 func (w *Writer) Join(ctx context.Context, v *View, name Name, from Entry, r stored.Record) (Entry, error) {
 	to, err := v.Read(ctx, name)
 	switch {
@@ -101,9 +104,9 @@ func (w *Writer) Join(ctx context.Context, v *View, name Name, from Entry, r sto
 		if w.Properties.ReadLag == 0 {
 			return to, nil
 		}
-		// Another process has put the entry from on the list of a record that may have been
-		// deleted since. An entry that moves to a deleted record is lost, so prove by a write
-		// that the record exists.
+		// Another process has already put the old entry on the list of a record that may have been
+		// deleted since. An entry that moves to a deleted record is lost, so prove by a write that
+		// the record exists.
 		return w.Update(ctx, to, next)
 	}
 	next.Fields = rules.WithIdentity(next.Fields, r.Fields)
@@ -115,7 +118,7 @@ func (w *Writer) Join(ctx context.Context, v *View, name Name, from Entry, r sto
 	return w.Update(ctx, to, next)
 }
 
-// clear deletes dead, an entry with the name of a user's record, if dead leads to a deleted
+// clear deletes an entry that has the name of a user's record, if the entry leads to a deleted
 // record. It always returns an error, because this attempt of the promotion cannot continue.
 func (w *Writer) clear(ctx context.Context, v *View, dead Entry) error {
 	if _, err := v.Resolve(ctx, dead); !errors.Is(err, errDead) {
@@ -127,7 +130,8 @@ func (w *Writer) clear(ctx context.Context, v *View, dead Entry) error {
 	return fmt.Errorf("%w: %q had moved to a record that was deleted", driver.ErrConflict, dead.Name)
 }
 
-// Move makes the second, third and fourth swap. from must be in the joining list of to.
+// Move makes the second, third and fourth swap. The joining list of the user's entry, the parameter
+// to, must contain the old entry.
 func (w *Writer) Move(ctx context.Context, from, to Entry) error {
 	at, err := w.freeze(ctx, from, to.Ref())
 	if err != nil {
@@ -140,7 +144,7 @@ func (w *Writer) Move(ctx context.Context, from, to Entry) error {
 		_, err = w.Commit(ctx, v, rec, rec.Token, nil)
 	}
 	if errors.Is(err, driver.ErrNotFound) {
-		// Another process has deleted the user's record, which included from.
+		// Another process has deleted the user's record, which included the old entry.
 		_ = w.RemoveDead(ctx, at)
 	}
 	return err
@@ -179,9 +183,9 @@ func (w *Writer) TakeOver(ctx context.Context, to stored.Ref) error {
 	return err
 }
 
-// Redirect makes the fourth swap. It replaces from, which was merged into another entry, with a
-// redirect to that entry. The parameter to refers to the other entry. The redirect keeps the IDs
-// that find from.
+// Redirect makes the fourth swap. It replaces an entry, the parameter from, which was merged into
+// another entry, with a redirect. The parameter to refers to the other entry. The redirect keeps
+// the IDs that find the merged entry.
 func (w *Writer) Redirect(ctx context.Context, from Entry, to stored.Ref) error {
 	left := stored.Record{Fields: codec.Fields{ID: from.ID}, Born: from.Born, Alias: &to, IDs: from.IDs}
 	_, err := w.Update(ctx, from, left)
@@ -197,8 +201,8 @@ func (w *Writer) redirect(ctx context.Context, from, to Entry) {
 	}
 }
 
-// Relist puts the entry from, which has moved to u, on the joining list of u. The list lacks the
-// entry only if another program changed the list.
+// Relist puts a frozen entry, the parameter from, on the joining list of u, to which it has moved.
+// The list lacks the entry only if another program changed the list.
 func (w *Writer) Relist(ctx context.Context, u, from Entry) error {
 	next := u.Record
 	next.Joining = append(slices.Clone(next.Joining), from.Ref())
@@ -258,8 +262,8 @@ func (w *Writer) proveOver(ctx context.Context, ref stored.Ref, now Entry, err e
 	return Lost(err)
 }
 
-// RemoveDead deletes dead, which leads to a deleted record. If reads lag, RemoveDead first
-// proves by a write that the record does not exist.
+// RemoveDead deletes an entry that leads to a deleted record. If reads lag, RemoveDead first proves
+// by a write that the record does not exist.
 func (w *Writer) RemoveDead(ctx context.Context, dead Entry) error {
 	to := dead.Target()
 	if w.Properties.ReadLag > 0 {

@@ -75,8 +75,9 @@ func OfOne(err error) bool {
 
 // OfListed converts err, which a driver returned or yielded for the named secret, to an
 // *UnreadableError. OfListed returns err unchanged, and err ends the iteration, if name is empty
-// or ctx is done. The same holds for an error of package context without a class. A service that
-// enforces the deadline of ctx can report the end of ctx before ctx is done.
+// or ctx is done. OfListed also returns an error of package context unchanged if the error has no
+// class, because a service that enforces the deadline of ctx can report the end of ctx before ctx
+// is done.
 func OfListed(ctx context.Context, name string, err error) error {
 	ended := isOneOf(err, context.Canceled, context.DeadlineExceeded) && !isOneOf(err, readClasses...)
 	if err == nil || name == "" || ctx.Err() != nil || ended {

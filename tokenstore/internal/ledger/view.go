@@ -143,8 +143,8 @@ func (v *View) Known(name Name) (Entry, bool) {
 	return e, ok
 }
 
-// Read returns the named entry from an earlier read for v, or else reads the entry from the
-// driver. The error matches driver.ErrNotFound if the entry does not exist.
+// Read returns the named entry as v has read it before, or else reads the entry from the driver.
+// The error matches driver.ErrNotFound if the entry does not exist.
 func (v *View) Read(ctx context.Context, name Name) (Entry, error) {
 	v.mu.Lock()
 	e, known := v.known[name]
@@ -405,7 +405,7 @@ func (v *View) resolve(ctx context.Context, e Entry, hops int) (Entry, error) {
 	return rec, err
 }
 
-// lists reports whether from is in the joining or absorbed list of e.
+// lists reports whether the joining or absorbed list of e contains the other entry.
 func (e Entry) lists(from Entry) bool {
 	return slices.Contains(e.Joining, from.Ref()) || slices.Contains(e.Absorbed, from.Ref())
 }

@@ -150,8 +150,8 @@ type Engine struct {
 	flights flight.Group[codec.Fields]
 }
 
-// Refresh returns the record with the given ID once the record has a fresh access token other
-// than stale. See tokenstore.Refresher for the errors.
+// Refresh returns the record with the given ID once the record has a fresh access token. The access
+// token in stale does not count as fresh. See tokenstore.Refresher for the errors.
 func (e *Engine) Refresh(ctx context.Context, id, stale string, r Record, mint Mint) (codec.Fields, error) {
 	if err := ctx.Err(); err != nil {
 		return codec.Fields{}, err
@@ -371,9 +371,10 @@ func (c *call) soften(f *stored.Failure) refusal.Answer {
 	return refusal.Answer{Code: f.Code, RetryAfter: time.UnixMilli(f.Retry).Sub(now)}
 }
 
-// commit stores minted, the token that mint returned for the record in used. It repeats a failed
-// attempt, unless the record was deleted, the error is final, or ctx is done. The error matches
-// ErrNotPersisted if commit returns a token that is not stored.
+// commit stores the token that mint returned, the parameter minted. The parameter used is the
+// record that mint was called with. commit repeats a failed attempt, unless the record was deleted,
+// the error is final, or ctx is done. The error matches ErrNotPersisted if commit returns a token
+// that is not stored.
 func (c *call) commit(ctx context.Context, right Right, used, minted codec.Fields) (codec.Fields, error) {
 	usable := rules.PlanRefresh(used, used, minted, c.stale, c.Now()).Fields
 	pauses := driverkit.Backoff{Pause: 4 * time.Millisecond, Longest: time.Second}

@@ -10,8 +10,8 @@ import (
 )
 
 // Status returns a doctor.Status in which only Refusal may be set. The parameter last is the
-// failure stored for the record, or nil, and of holds the fields of the record. Refusal is nil if
-// no failure is stored, or if the credentials were replaced after the failure.
+// failure stored for the record, or nil. The parameter of holds the fields of the record. Refusal
+// is nil if no failure is stored, or if the credentials were replaced after the failure.
 func (e *Engine) Status(last *stored.Failure, of codec.Fields) (s doctor.Status) {
 	if last == nil || last.Of != e.credentials(of) {
 		return s

@@ -43,7 +43,8 @@ func saveAll(ctx context.Context, rows *Rows, tokens []tokenstore.Token) (saved 
 	return saved, changed, nil
 }
 
-// A bulk saves several tokens to the same rows.
+// A bulk saves several tokens, one after another, to one Rows. Each save sees the results of the
+// earlier saves.
 type bulk struct {
 	*Rows
 	index candidates.Index

@@ -83,9 +83,9 @@ func (s *Store) checkRows(ctx context.Context, o doctor.CheckOptions, corrupt fu
 	}
 }
 
-// A problem is a fault of a record. If the fault is an identity that two records share, other is
-// the index of the faulty record. into is the index of the record into which a merge puts the
-// faulty record.
+// A problem is a fault of a record. If the fault is an identity that two records share, the field
+// other is the index of the faulty record. The field into is the index of the record into which a
+// merge puts the faulty record.
 type problem struct {
 	doctor.Finding
 	into, other int
@@ -140,7 +140,7 @@ func (r *Rows) merge(ctx context.Context, problems []problem) (changed bool, err
 	var gone []int
 	for _, p := range slices.DeleteFunc(slices.Clone(problems), func(p problem) bool { return !p.mergeable() }) {
 		merged[p.into] = rules.Absorb(current(p.into), current(p.other))
-		delete(merged, p.other) // an earlier merge may have changed the record other
+		delete(merged, p.other) // an earlier merge may have changed the faulty record
 		gone = append(gone, p.other)
 	}
 	if len(gone) == 0 {

@@ -61,8 +61,8 @@ func (r *Rows) identities(i int) (all []string) {
 	return all
 }
 
-// same returns the finding about the record other, which shares an identity with the record
-// into.
+// same returns the finding about two records that share an identity. The parameters are the index
+// of the record to keep and the index of the other record.
 func (r *Rows) same(into, other int) doctor.Finding {
 	a, b := r.records[into].Fields, r.records[other].Fields
 	f := doctor.Finding{Name: r.Place(other), ID: b.ID, Remedy: doctor.RemedyManual}

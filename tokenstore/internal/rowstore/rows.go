@@ -111,7 +111,7 @@ func (r *Rows) candidate(i int, f codec.Fields) rules.Candidate {
 const few = 32
 
 // choose returns the index of the record that like describes. From the second search on, it uses a
-// search index unless the number of records is at most few. The error is from rules.Select, or
+// search index if there are more records than the constant few. The error is from rules.Select, or
 // is the reason why the record cannot be read.
 func (r *Rows) choose(like codec.Fields) (i int, err error) {
 	if len(r.records) <= few || r.searches.Add(1) == 1 {

@@ -43,8 +43,8 @@ type Table interface {
 	Fits(ctx context.Context) (func(codec.Fields) error, error)
 
 	// Erased is called after a deletion. ids are the IDs of the rows that the deletion was to
-	// remove; some of these rows may not have existed, or may have changed. all is set if the
-	// deletion covered several records.
+	// remove; some of these rows may not have existed, or may have changed. The parameter all is
+	// set if the deletion covered several records.
 	Erased(ctx context.Context, ids []string, all bool) error
 }
 

@@ -286,7 +286,7 @@ func (d *dealer) candidates() []candidate {
 }
 
 // allowed implements the table under "Matching" in package tokenstore a second time, for one
-// record, c. The result may reports whether c may match like. The result sure is false if c
+// record, c. The first result reports whether c may match like. The second result is false if c
 // meets only the second condition of a row. That condition applies only if no record meets the
 // first one.
 func allowed(like token, c candidate) (may, sure bool) {

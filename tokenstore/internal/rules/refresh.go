@@ -9,7 +9,7 @@ import (
 )
 
 // Fresh reports whether f has an access token that differs from stale and has not expired. The
-// argument at is the current time. A token without an expiry counts as not expired.
+// parameter at is the current time. A token without an expiry counts as not expired.
 func Fresh(f codec.Fields, stale string, at time.Time) bool {
 	return f.AccessToken != "" && f.AccessToken != stale && (f.ExpiryTime == 0 || at.Before(time.UnixMilli(f.ExpiryTime)))
 }
@@ -27,14 +27,14 @@ type RefreshPlan struct {
 	Again bool
 }
 
-// PlanRefresh returns the plan for a record after a call of mint. used is the record that
-// mint was called with. now is the record that has the same ID after the call. minted is
-// the token that mint returned. stale is the access token that the caller of Refresh
-// rejects.
+// PlanRefresh returns the plan for a record after a call of mint. The parameters used and now are
+// the record that mint was called with, and the record that has the same ID after the call. The
+// parameter minted is the token that mint returned. The parameter stale is the access token that
+// the caller of Refresh rejects.
 //
 // PlanRefresh keeps a field that was saved while mint ran, except an access token that is not
-// fresh. The parameter at is the current time. If now does not have the credential that mint was
-// called with, the plan contains nothing from minted.
+// fresh. The parameter at is the current time. If the record no longer has the credential that mint
+// was called with, the plan contains nothing from minted.
 func PlanRefresh(used, now, minted codec.Fields, stale string, at time.Time) RefreshPlan {
 	answered := minted.Extra
 	if !stillThere(used, now) {
@@ -98,9 +98,10 @@ func Lean(minted codec.Fields) (lean codec.Fields, changed bool) {
 	return lean, lean != minted
 }
 
-// stillThere reports whether now has the credential with which used was refreshed. It returns
-// false if the ID now belongs to the record of another user or client. A record without a
-// user may have received a user and missing parts of its client while mint ran.
+// stillThere reports whether a record still has the credential with which it was refreshed. The
+// parameters used and now are the record before and after the call of mint. stillThere returns
+// false if the ID now belongs to the record of another user or client. A record without a user may
+// have received a user and missing parts of its client while mint ran.
 func stillThere(used, now codec.Fields) bool {
 	switch {
 	case !CanBecome(used, now):

@@ -107,7 +107,7 @@ func (c Client) within(other Client) bool { return c.Or(other) == other }
 // Identity returns a copy of f that has only the user and client.
 func Identity(f codec.Fields) codec.Fields { return WithIdentity(codec.Fields{}, f) }
 
-// WithIdentity returns a copy of f that has the user and client of the second argument.
+// WithIdentity returns a copy of f that has the user and client of the second parameter.
 func WithIdentity(f, of codec.Fields) codec.Fields {
 	f.UserName, f.ClientID, f.Issuer, f.Resource = of.UserName, of.ClientID, of.Issuer, of.Resource
 	return f
@@ -296,9 +296,9 @@ func SameRecord(record, other codec.Fields) bool {
 		(record.UserName != "" && record.UserName == other.UserName || shareToken(record, other))
 }
 
-// CanBecome reports whether the record from can become part of the record into. It returns true
-// if both records have the same user and client. It also returns true if from has no user and
-// each part of its client is empty or equals that part of the client of into.
+// CanBecome reports whether the first record can become part of the second record. It returns true
+// if both records have the same user and client. It also returns true if the first record has no
+// user, and each part of its client is empty or equals that part of the second record's client.
 func CanBecome(from, into codec.Fields) bool {
 	return Identity(from) == Identity(into) || from.UserName == "" && ClientOf(from).within(ClientOf(into))
 }
@@ -309,10 +309,10 @@ func shareToken(a, b codec.Fields) bool {
 		a.AccessToken != "" && a.AccessToken == b.AccessToken
 }
 
-// Merge returns record with its fields replaced by those of t that are not empty. It replaces
-// Extra member by member. A new access token does not inherit the expiry of the old access
-// token. Merge keeps the ID of record and, if record has a user, the user and client of
-// record. If record has no user, Merge keeps an Issuer or Resource that is not empty.
+// Merge returns record after replacing its fields with those fields of t that are not empty. It
+// replaces Extra member by member. A new access token does not inherit the expiry of the old access
+// token. Merge keeps the ID of record and, if record has a user, the user and client of record. If
+// record has no user, Merge keeps an Issuer or Resource that is not empty.
 func Merge(record, t codec.Fields) codec.Fields {
 	m := t.Or(record)
 	m.ID = record.ID

@@ -6,9 +6,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// ValidateSearch returns an error unless like can be the argument of Search. like must have a
-// UserName or a ClientID. Of the other fields of like, only Issuer and Resource may be set.
-// The error matches ErrInvalidToken, or ErrTooLarge if a field is too long.
+// ValidateSearch returns an error unless Search accepts like. A valid like has a UserName or a
+// ClientID. Of the other fields of like, only Issuer and Resource may be set. The error matches
+// ErrInvalidToken, or ErrTooLarge if a field is too long.
 func ValidateSearch(like codec.Fields) error {
 	switch {
 	case like.UserName == "" && like.ClientID == "":
