@@ -601,8 +601,8 @@ func (s *secrets) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 var errEnded = errors.New("the loop has ended")
 
 // records yields each record that the function search finds, and yields no record twice. For an
-// unreadable secret, records yields the name and an error. records leaves out tombstones, and
-// secrets under deeper prefixes, which the filter for the prefix also matches.
+// unreadable secret, it yields the name and an error. It skips tombstones. It also skips secrets
+// under deeper prefixes, because the service's prefix filter matches those too.
 func (s *secrets) records(search func(each func(state) error) error) iter.Seq2[driver.Named, error] {
 	return driverkit.Seq(func(yield func(driver.Named, error) bool) error {
 		yielded := map[string]bool{}

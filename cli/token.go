@@ -19,7 +19,7 @@ func bearer(tokenType string) bool {
 	return strings.EqualFold(tokenType, "Bearer") || strings.EqualFold(tokenType, "Zoho-oauthtoken")
 }
 
-// A fetch holds the flags of token.
+// A fetch holds the flags of the command token.
 type fetch struct {
 	asking
 	lasts        time.Duration

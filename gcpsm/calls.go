@@ -200,8 +200,8 @@ func contains[V comparable](have, want map[string]V) bool {
 	return true
 }
 
-// errDrops means that the server emulates only a part of Secret Manager. The server did not store
-// all fields of a write, returned no number or etag for a version, or accepted an outdated etag.
+// errDrops means that the server emulates Secret Manager only in part. The server did not store all
+// fields of a write, returned no number or etag for a version, or accepted an outdated etag.
 var errDrops = fmt.Errorf("%w: the server does not store everything that is written", driver.ErrRefused)
 
 func (s *service) drops(method, name, what string) error {

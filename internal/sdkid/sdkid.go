@@ -1,4 +1,5 @@
-// Package sdkid recognizes and orders the numeric IDs of the Zoho SDKs among other IDs.
+// Package sdkid recognizes the numeric record IDs that the Zoho SDKs assign, and orders them before
+// all other IDs.
 package sdkid
 
 import (

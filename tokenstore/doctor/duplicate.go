@@ -183,9 +183,8 @@ func (c *checker) compareRecords(key string, records []ledger.Entry) (findings [
 	return findings, rest
 }
 
-// mergeable reports whether other records may be merged into the given record. The name of the
-// record must fit the keys. If the check found only names that contradict the keys, no record is
-// mergeable.
+// mergeable reports whether other records may be merged into the given record. It returns false if
+// the name of the record does not fit the keys, or if the check found only names that do not fit.
 func (c *checker) mergeable(into ledger.Entry) bool {
 	return !c.names.against() && c.ledger.Namer().Fits(into)
 }

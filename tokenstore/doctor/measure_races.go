@@ -60,7 +60,8 @@ func (r Races) deviations() (found []Deviation) {
 	return found
 }
 
-// races adds Races of the given kind, without rounds, to r. It returns the added element.
+// races appends a Races of the given kind, without rounds, to r.Races. It returns the added
+// element.
 func (r *Measurement) races(of string, racers int) *Races {
 	r.Races = append(r.Races, Races{Of: of, Racers: racers, Rounds: []Round{}})
 	return &r.Races[len(r.Races)-1]

@@ -353,8 +353,9 @@ type Secrets interface {
 	// Fresh returns the newest state of the named secret that the driver can prove. The parameter
 	// than is the newest state that the caller has seen, or the zero Secret if the caller has seen
 	// none. The result is never older than this state. The error matches ErrNotFound if the secret
-	// does not exist. Fresh may take several calls. Package tokenstore calls Fresh before it takes
-	// a lease, after ErrExists or ErrConflict, and after a write of unknown outcome.
+	// does not exist. Fresh may make several requests to the service. Package tokenstore calls
+	// Fresh before it takes a lease, after ErrExists or ErrConflict, and after a write of unknown
+	// outcome.
 	Fresh(ctx context.Context, name string, than Secret) (Secret, error)
 
 	// Create stores a secret under a name that is not in use, and returns the new version. If a

@@ -33,8 +33,8 @@ func setUp(err error) bool {
 // passing returns false, because Unix can replace a file that is being read.
 func passing(error) bool { return false }
 
-// syncDir makes changes to a directory durable. It ignores the errors of file systems that
-// cannot sync directories.
+// syncDir syncs a directory, so that earlier changes to it survive a crash. It ignores the errors
+// of file systems that cannot sync directories.
 func syncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {

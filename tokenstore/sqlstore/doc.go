@@ -149,8 +149,8 @@
 //
 // If a row cannot be read, operations on its record fail with tokenstore.ErrCorrupt and do not
 // change the row. Such a row lacks an ID, or has an unreadable expiry time, damaged fields in the
-// third table, or invalid UTF-8. An error of a MySQL server includes the server's text only if the
-// text cannot contain a value, and otherwise only the error number.
+// third table, or invalid UTF-8. An error from a MySQL server includes the server's message if the
+// message cannot contain a value. Otherwise, the error includes only the error number.
 //
 // If the database is missing or unsuitable, the error matches tokenstore.ErrRefused. Examples
 // are a database that does not exist, a database of another kind (PostgreSQL is not supported),

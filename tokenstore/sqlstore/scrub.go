@@ -64,9 +64,9 @@ func (d *mysql) scrub(context.Context, *database, int64) error       { return ni
 func (d *mysql) remnants(context.Context, *database) (string, error) { return "", nil }
 
 // prepare configures a connection to a file. SQLite then overwrites deleted and replaced data with
-// zeros, and keeps pages in memory until the commit. If SQLite wrote pages earlier, a change of
-// many rows would write and read each page of an index on tokens many times. The settings apply
-// only to conn, not to the connections of programs that use an SDK.
+// zeros, and keeps pages in memory until the commit. If SQLite spilled pages before the commit, a
+// change to many rows would write and reread each page of a token index many times. The settings
+// apply only to conn, not to the connections of programs that use an SDK.
 func (d *sqlite) prepare(ctx context.Context, conn *sql.Conn) error {
 	if d.path == "" {
 		return nil

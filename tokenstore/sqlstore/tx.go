@@ -25,8 +25,8 @@ func ending(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 }
 
-// A tx is a writing transaction. Only one tx at a time runs on a table. A tx is the rowstore.Writer
-// of the rows that the tx last read.
+// A tx is a writing transaction. Only one tx at a time runs on a table. A tx implements
+// rowstore.Writer for the rows that it last read.
 type tx struct {
 	*database
 	conn  *sql.Conn

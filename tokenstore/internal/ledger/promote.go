@@ -12,9 +12,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A promotion moves a record without a user to the record of a user. Rekey moves a record to
-// another name in the same way. The entry that moves is called the old entry here. It is the
-// parameter from in the functions below. A promotion makes four swaps, which are writes by
+// A promotion takes a record that has no user, and moves it to the record of a user. Rekey moves a
+// record to another name in the same way. The entry that moves is called the old entry here. It is
+// the parameter from in the functions below. A promotion makes four swaps, which are writes by
 // compare-and-swap:
 //
 //   1. The old entry is added to the joining list of the user's record. If the user's entry does
@@ -46,9 +46,9 @@ const maxJoining = 8
 // MostRepairs is an upper bound on the number of repairs that one entry needs.
 const MostRepairs = 4 * maxJoining
 
-// Promote moves a record without a user, the parameter from, to the record of a user and client.
-// The parameter as holds that user and client. Promote always returns an error. After a successful
-// move, the error is Retryable, and the next attempt finds the user's record.
+// Promote moves the entry given by from, a record without a user, to the record of the user and
+// client in as. Promote always returns an error. After a successful move, the error is Retryable,
+// and the next attempt finds the user's record.
 func (w *Writer) Promote(ctx context.Context, v *View, from Entry, as codec.Fields) error {
 	to, err := w.join(ctx, v, from, rules.Identity(as))
 	if err != nil {
