@@ -11,7 +11,7 @@ import (
 // forwarding lists the headers by which admit detects a proxy.
 var forwarding = []string{"X-Forwarded-For", "X-Forwarded-Host", "Forwarded", "Via"}
 
-// admit returns an error if the agent refuses a request regardless of its operation. A proxy that
+// admit returns an error if the agent must refuse a request, whatever the operation. A proxy that
 // is tricked into forwarding a request usually adds one of the headers in forwarding. A browser
 // sends Origin with each POST request from a web page. If the host name of an attacker resolves to
 // this machine, Host contains that name. admit also refuses a URL with a query, because the members

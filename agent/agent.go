@@ -58,12 +58,13 @@ type Config struct {
 	// returns nor changes records of other clients. Nil means all clients.
 	Clients []string
 
-	// ReadOnly disables the operations save, delete and delete_all. With ReadOnly, no operation
-	// creates a record from a one-time code or refresh token. The agent still refreshes access
-	// tokens.
+	// ReadOnly disables the operations /v1/save, /v1/delete and /v1/delete_all. With ReadOnly, no
+	// operation creates a record from a one-time code or refresh token. The agent still refreshes
+	// access tokens.
 	ReadOnly bool
 
-	// NoList disables the operation list. NoDelete disables the operations delete and delete_all.
+	// NoList disables the operation /v1/list. NoDelete disables the operations /v1/delete and
+	// /v1/delete_all.
 	NoList, NoDelete bool
 
 	// MaxClients is the maximum number of records in memory; 0 means 1,000. To make room, the agent
@@ -238,8 +239,8 @@ func (h *Handler) answer(r *http.Request) (string, answer) {
 	return op.name, answer{status: http.StatusOK, body: body}
 }
 
-// Close waits until no operation is in progress or ctx is done. Then Close tries again to store
-// the unsaved tokens in memory. If a token is still unsaved, the error matches
+// Close waits until no operation is in progress, or until ctx is done. Then Close tries again to
+// store each token that could not be stored. If a token is still unsaved, the error matches
 // tokenstore.ErrNotPersisted. Otherwise Close returns ctx.Err(). Close does not close the store.
 func (h *Handler) Close(ctx context.Context) error {
 	done := make(chan struct{})

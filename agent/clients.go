@@ -58,7 +58,7 @@ func newClients(most int) *clients {
 	return c
 }
 
-// keyOf returns the key for the fields of like.
+// keyOf returns the key for the fields of the parameter like.
 func (c *clients) keyOf(like tokenstore.Token) (k key) {
 	h := hmac.New(sha256.New, c.salt[:])
 	var size [8]byte

@@ -43,7 +43,7 @@ type class struct {
 }
 
 // classes lists the kinds of failure. The class of an error is the first element that the error
-// matches. If the command tokenkeep also uses a name, the name has the same meaning there.
+// matches. A name that the command tokenkeep also uses has the same meaning in both programs.
 var classes = []class{
 	{errUnauthorized, "unauthorized", http.StatusUnauthorized},
 	{errForwarded, "forbidden", http.StatusBadRequest},

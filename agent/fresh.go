@@ -12,11 +12,11 @@ import (
 const (
 	firstPause   = time.Second      // pause between the first refusal of an OAuth client and the next attempt
 	longestPause = time.Minute      // maximum pause; the pause doubles after each further refusal
-	storePause   = 30 * time.Second // if the store is unavailable, pause before a record in memory is read again
+	storePause   = 30 * time.Second // pause before a cached record is read again from a store that was unavailable
 )
 
-// fresh returns the record that like describes, with a valid access token unless PassThrough is set.
-// persisted reports whether the token is stored.
+// fresh returns the record that the parameter like describes, with a valid access token unless
+// PassThrough is set. The result persisted reports whether the token is stored.
 func (h *Handler) fresh(ctx context.Context, like tokenstore.Token) (t tokenstore.Token, persisted bool, err error) {
 	if h.conf.PassThrough {
 		t, err = h.lookUp(ctx, like)
@@ -45,9 +45,9 @@ func (h *Handler) settle(e *entry, t tokenstore.Token, err error) (tokenstore.To
 	return t, persisted, err
 }
 
-// entry returns the entry for the record that like describes. If no current entry is in memory,
-// entry calls open, once for all concurrent callers with the same description. If the entry holds
-// an error, entry returns that error, too.
+// entry returns the entry for the record that the parameter like describes. If no current entry is
+// in memory, entry calls the method open, once for all concurrent callers with the same
+// description. If the entry holds an error, entry returns that error, too.
 func (h *Handler) entry(ctx context.Context, like tokenstore.Token) (*entry, error) {
 	like, err := h.asked(like)
 	if err != nil {
@@ -77,23 +77,23 @@ func (h *Handler) current(e *entry) bool {
 	return age < int64(h.conf.MaxAge) || e.kept.Load()
 }
 
-// begins reports whether the agent can create a record from like. For this, like must have a client
-// ID and a one-time code or refresh token, but no ID.
+// begins reports whether the agent can create a record from the parameter like. It returns false
+// unless the parameter has a client ID, a one-time code or refresh token, and no ID.
 func begins(like tokenstore.Token) bool {
 	return like.ID == "" && like.ClientID != "" && (like.GrantToken != "" || like.RefreshToken != "")
 }
 
-// asked returns a copy of like for a look-up. The copy has neither access token nor expiry if other
-// fields identify the record. If the agent serves only one client and the copy has an ID or a user
-// name but no client ID, asked adds the ID of that client. If the agent does not serve the client,
-// the error is errForbidden. If the token is invalid, asked returns the error from
-// tokenstore.Validate.
+// asked returns a copy of the parameter like for a look-up. The copy has neither access token nor
+// expiry if other fields identify the record. If the agent serves only one client and the copy has
+// an ID or a user name but no client ID, asked adds the ID of that client. If the agent does not
+// serve the client, the error is errForbidden. If the token is invalid, asked returns the error
+// from tokenstore.Validate.
 func (h *Handler) asked(like tokenstore.Token) (tokenstore.Token, error) {
 	if err := tokenstore.Validate(like); err != nil {
 		return like, err
 	}
 	if like.ID != "" || like.UserName != "" || begins(like) {
-		like.AccessToken, like.ExpiresAt = "", time.Time{} // the caller's access token may be older than that of the record
+		like.AccessToken, like.ExpiresAt = "", time.Time{} // the record may have a newer access token than the caller
 	}
 	if like.ClientID == "" && (like.ID != "" || like.UserName != "") && len(h.conf.Clients) == 1 {
 		like.ClientID = h.conf.Clients[0]
@@ -104,9 +104,9 @@ func (h *Handler) asked(like tokenstore.Token) (tokenstore.Token, error) {
 	return like, nil
 }
 
-// client returns a Client for the record that like describes. client first looks up the record if
-// ReadOnly forbids creating a record, or if the agent does not serve like.ClientID. client also
-// looks up the record if like.ID and like.UserName are empty and begins(like) is false.
+// client returns a Client for the record that the parameter like describes. client first looks up
+// the record if ReadOnly forbids creating a record, or if the agent does not serve like.ClientID.
+// client also looks up the record if like.ID and like.UserName are empty and begins(like) is false.
 func (h *Handler) client(ctx context.Context, like tokenstore.Token) (*initializer.Client, error) {
 	if h.conf.ReadOnly && begins(like) || !h.serves(like.ClientID) || like.ID == "" && like.UserName == "" && !begins(like) {
 		t, err := h.lookUp(ctx, like)
@@ -129,10 +129,10 @@ func away(err error) bool {
 	return errors.Is(err, tokenstore.ErrUnavailable) || errors.Is(err, tokenstore.ErrDenied) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// open reads or creates the record that like describes, refreshes its token if necessary, and adds
-// an entry under the key k. If a current entry for the same record is in memory, open instead adds
-// k to that entry. open returns the entry with the key k. The parameter old is the previous entry
-// for k, or nil.
+// open reads or creates the record that the parameter like describes, refreshes the record's token
+// if necessary, and adds an entry under the key k. If a current entry for the same record is in
+// memory, open instead adds k to that entry. open returns the entry with the key k. The parameter
+// old is the previous entry for k, or nil.
 func (h *Handler) open(ctx context.Context, like tokenstore.Token, k key, old *entry) (*entry, error) {
 	client, err := h.client(ctx, like)
 	if err != nil {

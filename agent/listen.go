@@ -202,8 +202,9 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// refuse starts a goroutine that sends a response for the error why, and then closes c. While
-// maxRefusals such goroutines run, refuse waits, and the kernel queues further connections.
+// refuse starts a goroutine that sends a response for the error in the parameter why, and then
+// closes c. While maxRefusals such goroutines run, refuse waits, and the kernel queues further
+// connections.
 func (l *listener) refuse(c net.Conn, why error) {
 	l.refusals <- struct{}{}
 	go func() {

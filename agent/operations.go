@@ -57,8 +57,8 @@ func (h *Handler) findByID(ctx context.Context, like tokenstore.Token) ([]byte, 
 	return h.find(ctx, like)
 }
 
-// lasts returns errExpiring if PassThrough is not set, and t expires so soon that an SDK would
-// refresh the token itself.
+// lasts returns errExpiring if t expires so soon that an SDK would refresh the token itself. With
+// PassThrough, lasts returns nil.
 func (h *Handler) lasts(t tokenstore.Token) error {
 	if !h.conf.PassThrough && !t.ExpiresAt.IsZero() && t.ExpiresAt.Sub(h.now()) < sdkExpiry {
 		return errExpiring
@@ -254,10 +254,11 @@ func (h *Handler) serves(client string) bool {
 	return h.conf.Clients == nil || slices.Contains(h.conf.Clients, client)
 }
 
-// mayWrite returns t if the caller may save t. If the agent serves only some clients and t has an
-// ID but no client ID, mayWrite adds the client ID of the record. If no record of a served client
-// has that ID, the error matches tokenstore.ErrNotFound. If the client of t is unknown, or the
-// agent does not serve it, the error is errForbidden.
+// mayWrite returns t if the caller may save t. If the agent serves all clients, mayWrite allows
+// every save. Otherwise, if t has an ID but no client ID, mayWrite adds the client ID of the record
+// with the ID of t. If no served client has such a record, the error matches
+// tokenstore.ErrNotFound. If t has neither an ID nor a client ID, or belongs to a client that is
+// not served, the error is errForbidden.
 func (h *Handler) mayWrite(ctx context.Context, t tokenstore.Token) (tokenstore.Token, error) {
 	if h.conf.Clients == nil {
 		return t, nil
@@ -275,8 +276,8 @@ func (h *Handler) mayWrite(ctx context.Context, t tokenstore.Token) (tokenstore.
 	return t, nil
 }
 
-// lookUp searches the store for the record that like describes, and returns the record. If the
-// agent does not serve the client of the record, the error matches tokenstore.ErrNotFound.
+// lookUp returns the record in the store that the parameter like describes. If the agent does not
+// serve the client of the record, the error matches tokenstore.ErrNotFound.
 func (h *Handler) lookUp(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	t, err := h.conf.Store.FindToken(ctx, like)
 	if err == nil && !h.serves(t.ClientID) {

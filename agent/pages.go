@@ -19,7 +19,7 @@ func Document() []byte { return append([]byte(nil), document...) }
 
 var healthy = []byte(`{"status":"ok"}`)
 
-// page returns the answer to r if path is that of a page, and nil otherwise. Pages require no
+// page returns the answer to r if path is the path of a page, and nil otherwise. Pages require no
 // token, because they reveal nothing about records.
 func (h *Handler) page(r *http.Request, path string) *answer {
 	var a answer

@@ -26,8 +26,7 @@ const (
 // defaults.
 type ServeOptions struct {
 	// Grace limits the duration of the shutdown after ctx is done or the listener fails; 0 means 25
-	// seconds. During the shutdown, requests end and tokens are stored. Set a shorter Grace if the
-	// platform kills a process sooner.
+	// seconds. Set a shorter Grace if the platform kills a process sooner.
 	Grace time.Duration
 }
 

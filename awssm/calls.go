@@ -176,7 +176,7 @@ func kept(call, asked, got string) error {
 // has stored a different value under that version ID. The error is of the type rejected only if v
 // was not stored and will not be stored later.
 func (s *service) put(ctx context.Context, at place, v value) error {
-	clean := ctx.Err() != nil // call sends nothing if ctx is done
+	clean := ctx.Err() != nil // if ctx is done, nothing is sent
 	out, err := call(ctx, "PutSecretValue", s.client.PutSecretValue, &secretsmanager.PutSecretValueInput{
 		SecretId: &at.arn, ClientRequestToken: &at.id, SecretString: v.text, SecretBinary: v.bytes,
 	}, v.sent(), cleanly(&clean))
@@ -191,7 +191,7 @@ func (s *service) put(ctx context.Context, at place, v value) error {
 	return err
 }
 
-// A rejected error means that a write was not applied and never will be.
+// A rejected wraps the error from a write that was not applied and never will be.
 type rejected struct{ error }
 
 // Unwrap returns the wrapped error.
@@ -228,7 +228,7 @@ func (s *service) attach(ctx context.Context, arn string, tags []types.Tag) erro
 // detach removes the tags with the given keys from a secret. If the removal fails, clean reports
 // whether the service certainly refused it.
 func (s *service) detach(ctx context.Context, arn string, keys []string) (clean bool, err error) {
-	clean = ctx.Err() != nil // call sends nothing if ctx is done
+	clean = ctx.Err() != nil // if ctx is done, nothing is sent
 	_, err = call(ctx, "UntagResource", s.client.UntagResource,
 		&secretsmanager.UntagResourceInput{SecretId: &arn, TagKeys: keys}, nil, cleanly(&clean))
 	return clean && err != nil, err
@@ -256,9 +256,9 @@ func below(prefix string) types.Filter {
 	return types.Filter{Key: types.FilterNameStringTypeName, Values: []string{prefix + "/"}}
 }
 
-// batch passes the state of every secret that matches the filters to the callback each. If a secret
+// batch calls each(st) with the state st of every secret that matches the filters. If a secret
 // cannot be read, the err field of its state is the reason. batch leaves out secrets that were
-// deleted after the service had listed them. If the callback returns an error, batch stops and
+// deleted after the service had listed them. If a callback returns an error, batch stops and
 // returns that error.
 func (s *service) batch(ctx context.Context, filters []types.Filter, each func(state) error) error {
 	return s.batches(ctx, filters, func(states []state, _ bool) error { return forEach(states, each) })
@@ -267,9 +267,9 @@ func (s *service) batch(ctx context.Context, filters []types.Filter, each func(s
 // errMany means that secrets remain after the first aFewBatches batches.
 var errMany = errors.New("the search has more results")
 
-// all is like batch, but passes the states of all secrets under the given prefix. After the first
-// aFewBatches batches, all reads the remaining secrets in concurrent batches. The concurrent
-// batches leave out secrets for whose path the function ours returns false.
+// all is like batch, but covers every secret under the given prefix. After the first aFewBatches
+// batches, the method reads the remaining secrets in concurrent batches. The concurrent batches
+// leave out secrets for which ours(path) is false.
 func (s *service) all(ctx context.Context, prefix string, ours func(path string) bool, each func(state) error) error {
 	filters, seen, batches := []types.Filter{below(prefix)}, map[string]bool{}, 0
 	err := s.batches(ctx, filters, func(states []state, more bool) error {
@@ -290,10 +290,9 @@ func (s *service) all(ctx context.Context, prefix string, ours func(path string)
 	return s.rest(ctx, filters, func(path string) bool { return ours(path) && !seen[path] }, each)
 }
 
-// rest passes the states of the secrets that match the filters to the callback each. rest leaves
-// out secrets for whose path the function wanted returns false. rest lists the secrets in pages,
-// and concurrently reads the listed secrets in batches. If the service throttles the batches, rest
-// slows down.
+// rest calls each(st) with the state st of every secret that matches the filters, but leaves out
+// secrets for which wanted(path) is false. rest lists the secrets in pages, and meanwhile reads the
+// listed secrets in concurrent batches. If the service throttles the batches, rest slows down.
 func (s *service) rest(ctx context.Context, filters []types.Filter, wanted func(path string) bool, each func(state) error) error {
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -341,8 +340,8 @@ func (s *service) rest(ctx context.Context, filters []types.Filter, wanted func(
 	return cmp.Or(ended, ctx.Err(), <-failed)
 }
 
-// forEach passes the states to the callback each until the callback returns an error, and returns
-// that error.
+// forEach calls each(st) for every element st of states. At the first error, forEach stops and
+// returns that error.
 func forEach(states []state, each func(state) error) error {
 	for _, st := range states {
 		if err := each(st); err != nil {
@@ -352,8 +351,8 @@ func forEach(states []state, each func(state) error) error {
 	return nil
 }
 
-// batches passes the states in each response to BatchGetSecretValue to the callback each. The
-// callback's parameter more reports whether the service has more results.
+// batches calls each(states, more) for every response to BatchGetSecretValue. The parameter states
+// holds the states in the response, and more reports whether the service has more results.
 func (s *service) batches(ctx context.Context, filters []types.Filter, each func(states []state, more bool) error) error {
 	in := &secretsmanager.BatchGetSecretValueInput{Filters: filters, MaxResults: aws.Int32(batchSize)}
 	for {
@@ -387,7 +386,7 @@ func (s *service) readAll(ctx context.Context, entries []types.SecretListEntry) 
 	out, err := call(ctx, "BatchGetSecretValue", s.client.BatchGetSecretValue, in, nil)
 	switch {
 	case err != nil && ctx.Err() == nil && ofOneSecret(err),
-		err == nil && len(out.SecretValues)+len(out.Errors) < len(entries): // the response omits secrets without a reason
+		err == nil && len(out.SecretValues)+len(out.Errors) < len(entries): // the response omits secrets without giving a reason
 		states, err = s.readEach(ctx, entries)
 	case err == nil:
 		states, err = s.statesOf(ctx, out)

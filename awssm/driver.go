@@ -117,7 +117,7 @@ func (s *secrets) secret(st state) (driver.Secret, error) {
 }
 
 // sighted records that the driver has just read or written the version at the given place, and
-// returns that version. The secret has no room for the labels in lacks.
+// returns that version. The parameter lacks holds the labels for which the secret has no room.
 func (s *secrets) sighted(at place, lacks []driver.Label) driver.Version {
 	return s.sightedAt(time.Time{}, at, lacks)
 }
@@ -211,10 +211,11 @@ func (s *secrets) newest(ctx context.Context, name string, than driver.Version) 
 	}
 }
 
-// end returns the last state of the chain that contains st. If the caller's version, than, is in
-// another chain of the same secret, end compares the last states of the two chains, and returns the
-// younger of the two. There are two chains if another tool has written a version whose ID is not
-// derived from the ID of the previous version. The error matches errGone if the secret was deleted.
+// end returns the last state of the chain that contains st. The parameter than is the newest
+// version that the caller has seen, or "". If that version is in another chain of the same secret,
+// end returns the younger of the last states of the two chains. There are two chains if another
+// tool has written a version whose ID is not derived from the ID of the previous version. The error
+// matches errGone if the secret was deleted.
 func (s *secrets) end(ctx context.Context, st state, than driver.Version) (state, error) {
 	known, ok := parse(than)
 	if !ok || known.arn != st.arn || known == st.place {
@@ -309,10 +310,10 @@ func (s *secrets) Create(ctx context.Context, name string, p driver.Payload) (v 
 	return v, err
 }
 
-// succeed handles a name that is in use. The parameter exists is the error that CreateSecret
-// returned. If the secret holds a record, succeed returns that error. If the secret holds a
-// tombstone to be kept, succeed stores the new record as the next version. If the secret holds any
-// other tombstone, succeed deletes the secret. If Create must retry, succeed returns "" and nil.
+// succeed handles the error exists, with which CreateSecret reported that the name is in use. If
+// the secret holds a record, succeed returns that error. If the secret holds a tombstone to be
+// kept, succeed stores the new record as the next version. If the secret holds any other tombstone,
+// succeed deletes the secret. If Create must retry, succeed returns "" and nil.
 func (s *secrets) succeed(ctx context.Context, name string, p driver.Payload, labels issued, exists error) (driver.Version, error) {
 	st, err := s.newest(ctx, name, "")
 	switch {
@@ -470,7 +471,7 @@ func (s *secrets) label(ctx context.Context, c change, labels, held []driver.Lab
 	return labels[len(fits):], nil
 }
 
-// tidy removes the labels in abandoned, and returns their number. tidy first checks that no version
+// tidy removes the given labels, and returns their number. tidy first checks that no version
 // follows the base of c, because a later state may use these labels. If a version follows the base,
 // the error matches ErrConflict. If the removal fails, tidy returns 0 and ctx.Err().
 func (s *secrets) tidy(ctx context.Context, c change, abandoned []driver.Label) (int, error) {
@@ -600,9 +601,9 @@ func (s *secrets) List(ctx context.Context) iter.Seq2[driver.Named, error] {
 // errEnded ends a search after the caller's loop has ended.
 var errEnded = errors.New("the loop has ended")
 
-// records yields each record that the function search finds, and yields no record twice. For an
-// unreadable secret, it yields the name and an error. It skips tombstones. It also skips secrets
-// under deeper prefixes, because the service's prefix filter matches those too.
+// records yields each record that the function search finds, but no record twice. For an unreadable
+// secret, the method yields the name and an error. The method skips tombstones. The method also
+// skips secrets under deeper prefixes, because the service's prefix filter matches these secrets.
 func (s *secrets) records(search func(each func(state) error) error) iter.Seq2[driver.Named, error] {
 	return driverkit.Seq(func(yield func(driver.Named, error) bool) error {
 		yielded := map[string]bool{}

@@ -214,11 +214,11 @@ func refusal(err error) bool {
 	return status >= http.StatusBadRequest && status < http.StatusInternalServerError && !transient && !internal
 }
 
-// callError converts an error from the client to an error of the driver, as driverkit.CallError
-// does. The result does not quote sent, the data in the request.
+// callError converts a client error into a driver error, as driverkit.CallError does. The parameter
+// sent is the data in the request, which the result does not quote.
 func callError(ctx context.Context, call string, err error, sent []byte) error {
 	if call == "CreateSecret" && errors.As(err, new(*types.LimitExceededException)) {
-		err = quotaError{err} // a limit on the secrets of an account, which only an operator can raise
+		err = quotaError{err} // only an operator can raise this limit on the number of secrets
 	}
 	err = presentable(call, err, sent)
 	return driverkit.CallError(ctx, err, classify(err))
@@ -228,8 +228,9 @@ func callError(ctx context.Context, call string, err error, sent []byte) error {
 // proxy sent it.
 var errUnreadable = errors.New("the answer is not in Secrets Manager's form")
 
-// presentable returns a replacement for err. The replacement quotes neither sent, the data in the
-// request, nor a response that could not be parsed. An error from a decoder may quote the response.
+// presentable returns a replacement for err. The parameter sent is the data in the request. The
+// replacement quotes neither that data nor a response that could not be parsed. An error from a
+// decoder may quote the response.
 func presentable(call string, err error, sent []byte) error {
 	var answer smithy.APIError
 	var response *smithyhttp.ResponseError

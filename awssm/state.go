@@ -79,8 +79,8 @@ type state struct {
 	path    string
 	created time.Time
 	data    []byte
-	lacks   []driver.Label // labels of the record for which the secret had no room
-	err     error          // why data is nil
+	lacks   []driver.Label // labels for which the secret had no room
+	err     error          // the reason why data is nil
 	read    time.Time      // time of the read; zero if the state is used immediately
 
 	tombstone *tombstone // set if the record was deleted
@@ -102,11 +102,11 @@ type value struct {
 	bytes []byte
 }
 
-// encode returns the value of a record. The secret has no room for the labels in lacks. encode
-// prefers text, because some servers do not handle bytes correctly. LocalStack 4.14.0 answers
-// BatchGetSecretValue with status 500 after PutSecretValue has stored bytes. Earlier versions of
-// LocalStack return bytes that differ from the stored bytes. If data is not valid UTF-8, or is too
-// long with the first line, encode returns bytes, which do not list the labels.
+// encode returns the value of a record. The parameter lacks holds the labels for which the secret
+// has no room. encode prefers text, because some servers do not handle bytes correctly. LocalStack
+// 4.14.0 answers BatchGetSecretValue with status 500 after PutSecretValue has stored bytes. Earlier
+// versions of LocalStack return bytes that differ from the stored bytes. If data is not valid
+// UTF-8, or is too long with the first line, encode returns bytes, which do not list the labels.
 func encode(data []byte, lacks []driver.Label) value {
 	head := markRecord
 	for i, l := range lacks {
@@ -252,9 +252,9 @@ func keysOf(labels []driver.Label) []string {
 	return keys
 }
 
-// A sightings records, by hash, the versions that a driver has recently read or written. If there
-// are more than maxSightings versions, some versions are discarded early. Before a write over a
-// discarded version, the driver makes an unnecessary read.
+// A sightings holds a sighting for each version that a driver has recently read or written. The
+// keys are hashes of the versions. If there are more than maxSightings versions, some versions are
+// discarded early. Before a write over a discarded version, the driver makes an unnecessary read.
 type sightings struct {
 	mu          sync.Mutex
 	seed        maphash.Seed
@@ -326,8 +326,8 @@ type leftNonce struct {
 }
 
 const (
-	// reuse is the time after the first use of a label during which another write can reuse it.
-	// That write takes up to labelLife/2, and must end before tidy removes the label after
+	// reuse is the time after the first use of a label during which another write can reuse the
+	// label. That write takes up to labelLife/2, and must end before tidy removes the label after
 	// labelLife.
 	reuse = labelLife / 4
 
@@ -378,8 +378,9 @@ func (p *pool) use(labels []driver.Label) issued {
 	return used
 }
 
-// leave keeps labels that the change c may have left on its secret, so that a later write can reuse
-// them. leave ignores the labels of a Create, because the next Create may have another base.
+// leave adds to the pool the labels that the change c may have left on its secret. A later write
+// can reuse these labels. leave ignores the labels of a Create, because the next Create may have
+// another base.
 func (p *pool) leave(c change, labels []driver.Label) {
 	if c.creates {
 		return

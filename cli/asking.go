@@ -77,8 +77,8 @@ func (f *asking) find(ctx context.Context, s *store) (t tokenstore.Token, err er
 // flags name, or else the token endpoint in t.Issuer, or else the Zoho server of t's API domain.
 // The client's secret in the environment is used only for a server or an issuer that the flags
 // name. The error is a usage error if the flags are invalid or the server is unknown. Without
-// --issuer, the error is also a usage error if t has an issuer that differs from that of the
-// server.
+// --issuer, the error is also a usage error if t has an issuer that differs from the server's
+// issuer.
 func (f *asking) of(a *app, t tokenstore.Token) (initializer.Config, error) {
 	if server := f.serverOf(t); server.given() {
 		c, err := server.config(a)
@@ -122,8 +122,8 @@ func (f *asking) serverOf(t tokenstore.Token) authServer {
 	return s
 }
 
-// isEndpoint reports whether an issuer looks like a token endpoint: a URL in the form that
-// initializer.IssuerOf returns, whose path ends in token or access_token.
+// isEndpoint reports whether an issuer looks like a token endpoint: a URL whose path ends in token
+// or access_token, in the form that initializer.IssuerOf returns.
 func isEndpoint(issuer string) bool {
 	e, err := scheme.ParseEndpoint(issuer)
 	if err != nil || initializer.IssuerOf(issuer) != issuer || e.URL.String() != issuer {

@@ -108,8 +108,9 @@ var packages = sync.OnceValue(func() *strings.Replacer {
 	return strings.NewReplacer(pairs...)
 })
 
-// withoutPackage returns err, with the name of package tokenstore or of the service removed from
-// the beginning of its text, because users know the store by its URL. service may be empty.
+// withoutPackage returns err without the name of package tokenstore or of the service at the
+// beginning of the text, because users know the store by its URL. The parameter service may be
+// empty.
 func withoutPackage(err error, service string) error {
 	for _, name := range []string{"tokenstore", service} {
 		if text, ok := strings.CutPrefix(err.Error(), name+": "); ok && name != "" {
@@ -178,7 +179,7 @@ func withoutToken(err error, arg string, may func(string) bool) error {
 }
 
 // isPlain reports whether text, the text of an error, says that a server does not speak TLS. It
-// returns false for an error of package vaultstore that already says that the address is wrong.
+// returns false for the error with which package vaultstore already reports a wrong address.
 // Some clients keep only the text of the cause, so isPlain cannot use errors.Is.
 func isPlain(text string) bool {
 	return strings.Contains(text, "does not look like a TLS handshake") ||
@@ -186,8 +187,8 @@ func isPlain(text string) bool {
 }
 
 // hint returns advice for err, or "" if there is none. If a server does not speak TLS, the advice
-// is to correct its address. For other errors of a store, the advice is that of the store's
-// scheme, or to run doctor --permissions.
+// is to correct the address of the server. For other errors from a store, the advice comes from
+// the store's scheme, or is to run doctor --permissions.
 func (a *app) hint(err error) string {
 	if isPlain(err.Error()) {
 		return "the server answers without TLS, as one for http does, and its address says https: correct the address"

@@ -166,8 +166,8 @@ func droppable(list string) (names []string, err error) {
 	return names, nil
 }
 
-// A dropping reads the records of a store without the members in names. A token_type that the SDKs
-// do not send correctly remains, so that the export fails.
+// A dropping reads the records of a store, and leaves out the members that the field names lists.
+// A token_type that the SDKs do not send correctly remains, so that the export fails.
 type dropping struct {
 	migrate.Reader
 	names []string

@@ -62,8 +62,8 @@ func didYouMean(name string, names []string) string {
 	return fmt.Sprintf(" (did you mean %q?)", best)
 }
 
-// distance returns the minimum number of bytes to change, add or remove in order to turn a into
-// b.
+// distance returns the minimum number of bytes to change, add or remove in order to turn the string
+// a into the string b.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -155,9 +155,9 @@ func (a *app) hostOf(w wish, t tokenstore.Token) string {
 }
 
 // wanted returns the records that w selects. The result unreadable is the error about unreadable
-// records that may belong to the user. If the store cannot search, it is the error about all
-// unreadable records. If w names a client and the records come from a list of the store, wanted
-// also searches for the record of the user and client, because a lagging list can omit the record.
+// records that may belong to the user or, if the store cannot search, about all unreadable records.
+// If w names a client and the records come from a list of the store, wanted also searches for the
+// record of the user and client, because a lagging list can omit the record.
 func (w wish) wanted(ctx context.Context, s *store) (tokens []tokenstore.Token, unreadable, err error) {
 	found, listed, unreadable, err := s.selected(ctx, tokenstore.Token{UserName: w.user, ClientID: w.client, Issuer: w.issuer})
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 // An identity holds the flags that identify a record by user, client, issuer and resource.
 type identity struct{ user, client, issuer, resource string }
 
-// flags adds the flags to a command. It appends the text in user to the description of --user, and
-// the text in others to the other descriptions.
+// flags adds the flags to a command. It appends the parameter user to the description of --user,
+// and the parameter others to the other descriptions.
 func (i *identity) flags(c *cobra.Command, user, others string) {
 	c.Flags().StringVar(&i.user, "user", "", "the user's name"+user)
 	c.Flags().StringVar(&i.client, "client", "", "the client's ID"+others)

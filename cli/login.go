@@ -92,7 +92,7 @@ var reserved = []string{
 	"code_challenge", "code_challenge_method", "resource",
 }
 
-// zoho reports whether the flags name a server of Zoho, or one with the same API.
+// zoho reports whether the flags name a server of Zoho, or another server with the same API.
 func (l *login) zoho() bool { return l.server.dataCenter+l.server.accounts != "" }
 
 func (l *login) check(a *app) error {
@@ -187,8 +187,8 @@ type consent struct {
 	iss      issuerCheck
 }
 
-// begun returns a consent that the user has not yet been asked for. It discovers the endpoints of
-// the server if the flags do not name them.
+// begun returns a new consent, without asking the user. It discovers the endpoints of the server if
+// the flags do not name them.
 func (a *app) begun(ctx context.Context, l *login) (*consent, error) {
 	c := &consent{login: l, a: a, state: rand.Text()}
 	endpoints := metadata{Authorization: l.authURL, Token: l.server.tokenURL}

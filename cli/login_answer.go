@@ -22,7 +22,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// errNoConsent is the error of a login whose answer does not arrive within --wait.
+// errNoConsent is the error for a login whose answer does not arrive within --wait.
 var errNoConsent = fmt.Errorf("no answer came in the time that --wait allows: %w", context.DeadlineExceeded)
 
 // An issuerCheck describes the issuer that an answer may name (RFC 9207).
@@ -77,9 +77,9 @@ func refusedConsent(code string) error {
 	return fmt.Errorf("%w: there is no consent: the answer is %q", class, code)
 }
 
-// moveTo makes exchange use the data center that the answer from Zoho names. It accepts only data
-// centers of Zoho, because the data center receives the client's secret. With --accounts-url,
-// moveTo only checks that the answer names no other server.
+// moveTo selects the data center that the answer from Zoho names, for use by the method exchange.
+// It accepts only data centers of Zoho, because the data center receives the client's secret. With
+// --accounts-url, moveTo only checks that the answer names no other server.
 func (c *consent) moveTo(accounts, location string) error {
 	accounts = strings.TrimSuffix(accounts, "/")
 	if accounts == "" && location == "" {

@@ -7,8 +7,8 @@
 //
 // Package stores contains the kinds of store of this module, except mem and file, which are part
 // of every program. Package scheme describes how a program adds other kinds. To keep the clients
-// of other services out of its binary, a program imports only the packages below stores that it
-// needs.
+// of other services out of its binary, a program imports only the packages that it needs, such as
+// stores/vault, instead of package stores.
 package cli
 
 import (

@@ -67,7 +67,7 @@ func newMetrics() *metrics {
 	return m
 }
 
-// observer returns an Observer that records the refreshes and calls of a store in m.
+// observer returns an Observer that records in m the refreshes and calls of a store.
 func (m *metrics) observer() *tokenstore.Observer {
 	return &tokenstore.Observer{
 		Refresh: func(ctx context.Context, store string) (context.Context, func(observe.Refreshed)) {

@@ -140,8 +140,8 @@ func (a *app) isSet(name string) (value string, set bool) {
 	return value, value != ""
 }
 
-// openURL opens the store of the side. It returns a usage error if the store reads a variable that
-// is set but empty under its prefixed name.
+// openURL opens the store of the side. It returns a usage error if the store reads a variable whose
+// prefixed name is set to an empty value.
 func (s *side) openURL(ctx context.Context, url string) (*store, error) {
 	opened, err := s.app.openURL(ctx, url)
 	if s.empty == "" {

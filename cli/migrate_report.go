@@ -67,8 +67,8 @@ func (w *watch) report() *migrateReport {
 	return r
 }
 
-// store returns the store that decides whether the calls of a step are counted, or nil if the step
-// makes no calls.
+// store returns the store that decides whether the report counts the calls of a step. For a step
+// without calls, it returns nil.
 func (w *watch) store(s migrate.Step) *store {
 	switch s {
 	case migrate.StepReadSource, migrate.StepDelete:

@@ -137,9 +137,9 @@ func parseTime(raw json.RawMessage) (time.Time, error) {
 	return t, nil
 }
 
-// after adds the number of seconds in raw to now, and returns the result. The parameter raw is a
-// JSON number, or a JSON string with a number. If raw is 0, null or an empty string, after returns
-// the zero time.
+// after adds the number of seconds in raw to the time now, and returns the result. The parameter
+// raw is a JSON number, or a JSON string with a number. If raw is 0, null or an empty string, after
+// returns the zero time.
 func after(now time.Time, raw json.RawMessage) (time.Time, error) {
 	const most = 1 << 32
 	text, err := memberText(raw)

@@ -34,7 +34,7 @@ type bar struct {
 
 // progress returns a bar. The parameter all is the number of steps, or 0 if the number is unknown.
 // With --json, progress returns nil. If standard error is not a terminal, the bar prints its first
-// line after logLine.
+// line after the duration logLine.
 func (a *app) progress(what string, all int) *bar {
 	if a.json {
 		return nil

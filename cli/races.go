@@ -100,7 +100,7 @@ func (a *app) measure(ctx context.Context, s *store, r racing) error {
 	if err := a.agree(ctx, bound, r.yes); err != nil {
 		return err
 	}
-	second, err := a.open(ctx) // a separate client measures as another process would
+	second, err := a.open(ctx) // a separate client, as another process would have
 	if err != nil {
 		return err
 	}
@@ -130,8 +130,8 @@ func (a *app) measured(ctx context.Context, d driver.Secrets, o doctor.MeasureOp
 	return racesReport{Measurement: m, Requests: requests.Load(), MostRequests: b.requests, MostDollars: b.dollars}, err
 }
 
-// agree prints the bound of a measurement and, unless yes is set, asks the user for consent. It
-// returns a usage error if the user does not agree, or cannot be asked.
+// agree prints the bound of a measurement and, unless the parameter yes is set, asks the user for
+// consent. It returns a usage error if the user does not agree, or cannot be asked.
 func (a *app) agree(ctx context.Context, b bound, yes bool) error {
 	text := fmt.Sprintf("measuring %s with temporary secrets: %s", clean(a.storeName()), b.text())
 	if yes {

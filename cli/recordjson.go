@@ -170,8 +170,8 @@ func memberText(raw json.RawMessage) (string, error) {
 }
 
 // parseExpiry parses a JSON number or string with the milliseconds since the Unix epoch, or a JSON
-// string with a time in RFC 3339. The parameter text is the text of raw. If raw is not a string,
-// notText is the error.
+// string with a time in RFC 3339. The parameters text and notText are the results of memberText for
+// raw.
 func parseExpiry(text string, raw json.RawMessage, notText error) (time.Time, error) {
 	if notText != nil {
 		text = string(raw)

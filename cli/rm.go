@@ -129,7 +129,7 @@ func (a *app) wouldRemove(ctx context.Context, s *store, ids []string) error {
 	return a.printRemoval(r, errors.Join(errs...))
 }
 
-// leftAlone returns the error of an operation that skipped unreadable records, or nil if
+// leftAlone returns the error for an operation that skipped unreadable records, or nil if
 // unreadable is nil.
 func leftAlone(unreadable error) error {
 	if unreadable == nil {
@@ -191,7 +191,7 @@ func (a *app) remove(ctx context.Context, s *store, ids []string) error {
 	return a.printRemoval(r, err)
 }
 
-// present returns one of the given IDs for each record that they identify. For each ID without a
+// present returns one of the given IDs for each record that the IDs identify. For each ID without a
 // record, present returns an error, because DeleteToken returns none. The result unknown is the
 // number of IDs that may have a record: their look-ups failed, or were skipped after an error that
 // concerns the whole store.

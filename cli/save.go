@@ -96,8 +96,8 @@ func (a *app) save(ctx context.Context, s *store, t tokenstore.Token, reveal boo
 	return a.printRecord(saved, reveal)
 }
 
-// unclaimed returns the ID of a record that has no user, and has the same access token as t, or the
-// same client and refresh token. It returns "" if there is no such record. Saving t with this ID
+// unclaimed returns the ID of a record without a user that has either the access token of t, or the
+// client and refresh token of t. It returns "" if there is no such record. Saving t with this ID
 // gives the record to the user of t, instead of creating a second record (TS-20 in package
 // tokenstore). If the record has another client, issuer or resource, unclaimed prints a note and
 // returns "". If several records match, unclaimed returns "".
@@ -124,6 +124,6 @@ func (a *app) unclaimed(ctx context.Context, s *store, t tokenstore.Token) (id s
 	return "", nil
 }
 
-// settable reports whether a save may set a client, issuer or resource to value. The parameter
-// field is the current value.
+// settable reports whether a save may set a client, issuer or resource to the given value. The
+// parameter field is the current value.
 func settable(field, value string) bool { return field == "" || field == value }

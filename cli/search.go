@@ -18,9 +18,9 @@ type searcher interface {
 	Search(ctx context.Context, like tokenstore.Token) iter.Seq2[tokenstore.Token, error]
 }
 
-// find returns the record that like describes. If there is no such record, the error names the
-// flags for the records of the same user and client that have another issuer or resource. If these
-// records have different clients, the error also names the client of each record.
+// find returns the record that the parameter like describes. If there is no such record, but the
+// user and client have records with another issuer or resource, the error names the flags for these
+// records. If these records have different clients, the error also names the client of each record.
 func (s *store) find(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	t, err := s.FindToken(ctx, like)
 	if like.UserName == "" || !errors.Is(err, tokenstore.ErrNotFound) {
@@ -80,11 +80,11 @@ func flagsOf(t tokenstore.Token) string {
 }
 
 // selected returns at least the records that match the UserName, ClientID, Issuer and Resource of
-// like. The result unreadable is the error about unreadable records that may match, and err is any
-// other error. If the store cannot search, or UserName and ClientID are both empty, selected
-// returns all records, sets all, and reports every unreadable record. selected does the same if the
-// search fails with ErrInvalidToken or ErrWrongKeys, because GetTokens uses neither a description
-// nor labels.
+// the parameter like. The result unreadable is the error about unreadable records that may match,
+// and err is any other error. If the store cannot search, or UserName and ClientID are both empty,
+// selected returns all records, sets the result all, and reports every unreadable record. selected
+// does the same if the search fails with ErrInvalidToken or ErrWrongKeys, because GetTokens uses
+// neither a description nor labels.
 func (s *store) selected(ctx context.Context, like tokenstore.Token) (tokens []tokenstore.Token, all bool, unreadable, err error) {
 	if c, ok := s.TokenStore.(searcher); ok && like.UserName+like.ClientID != "" {
 		tokens, unreadable, err = s.search(ctx, c, like)

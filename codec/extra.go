@@ -199,12 +199,13 @@ func ExtraSince(was, now string) string {
 	return b.String()
 }
 
-// MergeExtra returns an object with the members of record and of laid. If both have a member, the
-// result has the value from laid. MergeExtra sorts the members by name, but does not change their
-// values. The result may be larger than MaxExtra.
+// MergeExtra merges two objects, the parameters record and laid. The result has the members of both
+// objects. If both have a member, the result has the value from the second object. MergeExtra sorts
+// the members by name, but does not change their values. The result may be larger than MaxExtra.
 //
-// If laid is empty, MergeExtra returns record. If record is empty, or if record or laid is not a
-// JSON object or repeats a member, MergeExtra returns laid unchanged.
+// If the second text is empty, MergeExtra returns the first. If the first text is empty, or if
+// either text is not a JSON object or repeats a member, MergeExtra returns the second text
+// unchanged.
 func MergeExtra(record, laid string) string {
 	if record == "" || laid == "" || record == laid {
 		return cmp.Or(laid, record)

@@ -110,7 +110,7 @@ func (a *adapter) store(t testing.TB, d *observer) tokenstore.TokenStore {
 	return s
 }
 
-// of returns the driver of s, or nil if a did not open s or s is closed.
+// of returns the driver of s, or nil if s is closed or was not opened by the adapter.
 func (a *adapter) of(s tokenstore.TokenStore) *observer {
 	a.mu.Lock()
 	defer a.mu.Unlock()

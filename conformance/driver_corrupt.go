@@ -94,8 +94,8 @@ func (e *driverEnv) refused() (d driver.Secrets, name string, l driver.Label, wa
 	return d, name, l, want
 }
 
-// but returns an error unless seq yields exactly the secrets in want, and the given name together
-// with an error that matches one of classes.
+// but returns an error unless seq yields the given name once with an error that matches one of
+// classes, and otherwise exactly the secrets in want.
 func but(op string, seq iter.Seq2[driver.Named, error], want map[string]driver.Secret, name string, classes ...error) error {
 	var bad []string
 	got, err := gather(func(yield func(driver.Named, error) bool) {

@@ -50,8 +50,8 @@ var twins = []token{
 	{UserName: "bob", ClientID: "c1", Issuer: "https://two.example", RefreshToken: "r1", GrantToken: "g1", AccessToken: "a2"},
 }
 
-// at replaces the issuer and resource in like with the values from the n-th element of servers,
-// counted from 1, and returns the result.
+// at replaces the issuer and resource in the token like with the values from the n-th element of
+// servers, counted from 1, and returns the result.
 func at(n int, like token) token {
 	like.Issuer, like.Resource = servers[n-1].Issuer, servers[n-1].Resource
 	return like

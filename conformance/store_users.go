@@ -15,7 +15,7 @@ func (e *storeEnv) consent(s *watched) token {
 	return e.save(s, token{ClientID: "c1", ClientSecret: e.secret(), GrantToken: e.secret(), RedirectURL: "https://r.example"})
 }
 
-// answer saves new tokens in the record code, as after an exchange of the record's grant token.
+// answer saves new tokens in the given record, as after an exchange of the record's grant token.
 // The parameter expires is the expiry time of the access token.
 func (e *storeEnv) answer(s *watched, code token, expires time.Time) token {
 	e.TB.Helper()

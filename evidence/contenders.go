@@ -212,7 +212,7 @@ func (w *world) isRow(r row, err error) error {
 	return err
 }
 
-// likes returns the tokens to search for, by the operation that searches.
+// likes returns a map from each search operation to the token to search for.
 func (w *world) likes() map[string]tokenstore.Token {
 	return map[string]tokenstore.Token{
 		byID:      {ID: w.wanted.ID},

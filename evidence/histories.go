@@ -112,7 +112,7 @@ type conditions struct {
 	clocks bool
 }
 
-// In plain, no condition is set. allConditions sets each condition alone, and then all conditions
+// plain sets no condition. allConditions sets each condition alone, and then all conditions
 // together.
 var (
 	plain         = conditions{name: "plain"}
@@ -287,7 +287,7 @@ func (c *client) work(ctx context.Context) {
 	}
 }
 
-// known returns steps if reads do not lag. If reads lag, known omits the steps that prove
+// known returns all steps if reads do not lag. If reads lag, known omits the steps that prove
 // nothing: reads, and refreshes that stored no token. If the caller also chose the ID, the
 // outcome of a deletion becomes unknown, because the deletion searches for the ID with a read.
 func known(under conditions, steps []step) []step {

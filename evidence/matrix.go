@@ -495,8 +495,8 @@ func stale(plan []planned) bool {
 }
 
 // class returns an error unless err matches a class that the documentation allows for the faults in
-// plan. A stale read also allows a wrong answer. class does not check the error of a killed
-// process.
+// plan. A stale read also allows a wrong answer. If the process was killed, class does not check
+// err.
 func class(err error, plan []planned, dead bool) error {
 	if err == nil || dead {
 		return nil

@@ -129,9 +129,9 @@ func byService[T any](ctx context.Context, pattern, key string, about func(T) (s
 }
 
 // readByService returns the values of the attribute key in out, the output of go test -json, by
-// service. about returns the service of a value, and reports whether the value explains a failed
-// test. readByService returns an error if a service has no value, or if no value explains a failed
-// test.
+// service. The function about returns the service of a value, and reports whether the value
+// explains a failed test. readByService returns an error if a service has no value, or if no value
+// explains a failed test.
 func readByService[T any](out []byte, key string, about func(T) (string, bool)) (map[string]T, error) {
 	var values []T
 	failed, err := readAttributes(out, func(k, value string) error {

@@ -72,10 +72,10 @@ func (r *retryer) Retry(err error) (time.Duration, bool) {
 	return pause, time.Now().Add(pause + leastTime).Before(r.until)
 }
 
-// The driver repeats a read after the codes in the list reading, and a write after the codes in the
-// list writing. The driver repeats a write only if the service certainly did not apply the write.
-// The service would refuse the repetition of an applied write, and the driver would mistake that
-// refusal for the success of another writer.
+// The list reading holds the codes after which the driver repeats a read, and the list writing
+// holds the codes after which it repeats a write. The driver repeats a write only if the service
+// certainly did not apply the write. The service would refuse the repetition of an applied write,
+// and the driver would mistake that refusal for the success of another writer.
 var (
 	reading = []codes.Code{codes.Unavailable, codes.ResourceExhausted}
 	writing = []codes.Code{codes.ResourceExhausted}
@@ -276,7 +276,7 @@ func (s *service) destroy(ctx context.Context, name string, number int64, etag s
 
 // list calls f with the name and metadata of each secret that the service lists for filter. list
 // skips secrets without the prefix, and secrets whose names are not legal names of records. The
-// list of the service may lag. If f returns false, list stops and returns nil.
+// service's list may lag. If f returns false, list stops and returns nil.
 func (s *service) list(ctx context.Context, filter string, f func(name string, m metadata) bool) error {
 	if err := ctx.Err(); err != nil {
 		return err

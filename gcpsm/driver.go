@@ -34,8 +34,8 @@ const (
 	// catchUp is the maximum time for which a call waits for stale metadata to become current.
 	catchUp = 10 * time.Second
 
-	// doubt is the maximum time for which a call waits if the metadata name a disabled version and
-	// may be stale.
+	// doubt is the maximum time for which a call waits if the version in the metadata is disabled
+	// and the metadata may be stale.
 	doubt = time.Second
 
 	// creation is the maximum time for which Fresh waits for the first commit of a secret that
@@ -132,10 +132,10 @@ type newest struct {
 	*secrets
 	name    string
 	than    driver.Secret
-	known   state // parsed from the field than; known.number is 0 if the caller has no state
+	known   state // parsed from than.Version; known.number is 0 if the caller has no state
 	begun   time.Time
 	found   driver.Secret
-	refused error // error of the last attempt to read the version that the metadata name
+	refused error // error from the last attempt to read the version in the metadata
 	asked   bool  // whether the method ask has tried to read value
 	value   state // the state to which the alias points; value.number is 0 if the state was not read
 }
@@ -292,7 +292,7 @@ func (s *secrets) foreign(name string, m metadata) error {
 	return fmt.Errorf("%w: %q: %s", driver.ErrCorrupt, s.prefix+name, why)
 }
 
-// have returns the wanted state with its data if that version is still readable. have returns the
+// have returns the wanted state with its data if that version is still readable. The result is the
 // zero state if the version does not exist, is disabled or destroyed, or differs from the wanted
 // state. An error means that the read failed for another reason.
 func (s *secrets) have(ctx context.Context, name string, want state) (state, error) {
@@ -410,9 +410,9 @@ func (s *secrets) Update(ctx context.Context, name string, base driver.Secret, p
 }
 
 // based returns metadata that show base as the state of the secret. The parameter refused is an
-// etag that the service has refused, or "". The metadata that based returns have another etag. If
-// base is not the state, or if the metadata stay stale for catchUp, the error matches ErrConflict.
-// If the secret does not exist, the error matches ErrNotFound.
+// etag that the service has refused, or "". The returned metadata have another etag. If base is not
+// the state, or if the metadata stay stale for catchUp, the error matches ErrConflict. If the
+// secret does not exist, the error matches ErrNotFound.
 func (s *secrets) based(ctx context.Context, name string, base driver.Secret, refused string) (metadata, error) {
 	want, ok := parse(base.Version)
 	if !ok {
@@ -448,7 +448,7 @@ func (s *secrets) conflict(name string) error {
 }
 
 // replaced returns an error if base is certainly not the state of the secret, and nil if the
-// metadata may be stale. m and err are the results of the method look.
+// metadata may be stale. m and err are the results of s.look.
 func (s *secrets) replaced(ctx context.Context, name string, base state, m metadata, err error) error {
 	switch {
 	case err != nil && !errors.Is(err, driver.ErrNotFound):
@@ -475,12 +475,12 @@ func (s *secrets) commit(ctx context.Context, name string, m metadata, p driver.
 	return s.point(ctx, name, m, v, p, again)
 }
 
-// point makes the version v the state of the secret with the metadata m. If the service refuses the
-// etag of m, point passes the etag to the callback again, and makes another attempt with the
-// metadata that the callback returns. If the callback returns an error, point returns that error.
-// If that error matches ErrConflict, point destroys v. point also destroys v if the service denies
-// the update, or refuses the update for a reason other than the etag. After any other failure, v
-// may become the state, or the next commit lists v as due.
+// point makes the version v the state of the secret with the metadata m. The parameter again is a
+// callback. If the service refuses the etag of m, point passes the etag to the callback, and makes
+// another attempt with the metadata that the callback returns. If the callback returns an error,
+// point returns that error. If that error matches ErrConflict, point destroys v. point also
+// destroys v if the service denies the update, or refuses the update for a reason other than the
+// etag. After any other failure, v may become the state, or the next commit lists v as due.
 func (s *secrets) point(ctx context.Context, name string, m metadata, v added, p driver.Payload, again func(refused string) (metadata, error)) (driver.Version, error) {
 	for {
 		over, pending := s.due(ctx, name, m, v.at)
@@ -519,10 +519,10 @@ func (s *secrets) discard(ctx context.Context, name string, v added) {
 	_ = s.destroy(ctx, name, v.number, v.etag)
 }
 
-// due returns two lists. The list over holds the versions to destroy after the next commit. This
-// list contains only versions whose etags are in the account. The update that stored such an etag
-// carried the etag of the secret, so the version belongs to this incarnation. The list pending
-// holds the versions that remain due. due requests the etags that the account lacks, and leaves out
+// due returns two lists. The first list contains the versions to destroy after the next commit. The
+// etags of these versions are in the account. The update that stored such an etag carried the etag
+// of the secret, so the version belongs to this incarnation. The second list contains the versions
+// that remain due. For this list, due requests the etags that the account lacks, and leaves out
 // versions that do not exist or are already destroyed. The next commit stores the new etags, and a
 // later commit destroys the versions.
 func (s *secrets) due(ctx context.Context, name string, m metadata, now time.Time) (over, pending []due) {
@@ -583,7 +583,7 @@ func (s *secrets) Sweep(ctx context.Context, name string, base driver.Secret) {
 }
 
 // each calls the function step concurrently for all given entries, and returns the entries for
-// which step returns true. The context of the calls has the timeout cleanup.
+// which step returns true. The constant cleanup is the timeout for the calls.
 func (s *secrets) each(ctx context.Context, some []due, step func(context.Context, *due) (left bool)) []due {
 	ctx, cancel := context.WithTimeout(ctx, cleanup)
 	defer cancel()
@@ -667,8 +667,8 @@ type listed struct {
 	ours bool
 }
 
-// fetch yields the secrets that the service lists for filter. fetch leaves out secrets for whose
-// labels the function match returns false.
+// fetch yields the secrets that the service lists for filter. fetch leaves out secrets for which
+// match(labels) is false.
 func (s *secrets) fetch(ctx context.Context, filter string, match func(labels map[string]string) bool) iter.Seq2[driver.Named, error] {
 	return driverkit.Seq(func(yield func(driver.Named, error) bool) error {
 		var found []listed

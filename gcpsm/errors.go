@@ -132,7 +132,7 @@ func exhausted(err error) error {
 	return driver.ErrThrottled
 }
 
-// unknown returns the class of an error without a code. Errors of the connection, and errors about
+// unknown returns the class of an error without a code. Connection errors, and errors about
 // credentials, have no code.
 func unknown(text string) error {
 	if namesNoCreds().MatchString(text) {
@@ -198,8 +198,8 @@ func code(err error) codes.Code {
 	return status.Code(err)
 }
 
-// callError converts an error from the client to an error of the driver, as driverkit.CallError
-// does. The result does not quote sent, the data in the request.
+// callError converts a client error into a driver error, as driverkit.CallError does. The parameter
+// sent is the data in the request, which the result does not quote.
 func callError(ctx context.Context, method, id string, err error, sent []byte) error {
 	if driverkit.Repeats(err.Error(), sent) {
 		err = status.Error(code(err), "(text not shown)")

@@ -101,7 +101,7 @@ type account struct {
 	Incarnation string `json:"life"`
 	Writes      int64  `json:"writes"`            // number of changes to the account; orders the metadata of one incarnation
 	Current     int64  `json:"current,omitempty"` // number of the last committed version; 0 before the first commit
-	Digest      string `json:"digest,omitempty"`  // digest of the data of the version Current
+	Digest      string `json:"digest,omitempty"`  // digest of the data in the version Current
 	Etag        string `json:"etag,omitempty"`    // etag of the version Current
 	Note        string `json:"note,omitempty"`    // see driver.Leaser
 	Due         []due  `json:"due,omitempty"`     // sorted by number
@@ -166,7 +166,7 @@ func (m metadata) commit(v added, p driver.Payload, extra map[string]string, pen
 	a.Due = pending
 	for _, old := range []due{
 		{Number: m.account.Current, Etag: m.account.Etag, Since: v.at.Unix()},
-		{Number: m.number, Since: v.at.Unix()}, // if another tool has moved the alias
+		{Number: m.number, Since: v.at.Unix()}, // differs from Current only if another tool has moved the alias
 	} {
 		if old.Number > 0 && !slices.ContainsFunc(a.Due, func(d due) bool { return d.Number == old.Number }) {
 			a.Due = append(a.Due, old)
@@ -198,8 +198,8 @@ func (m metadata) commit(v added, p driver.Payload, extra map[string]string, pen
 	return next
 }
 
-// annotate returns the update that stores the account a in the secret. The update also increases
-// the number of changes in the account by 1.
+// annotate returns the update that stores the given account in the secret. The update also
+// increases the number of changes in the account by 1.
 func (m metadata) annotate(a account) *secretmanagerpb.Secret {
 	a.Writes++
 	text, err := json.Marshal(a)
@@ -224,15 +224,15 @@ const (
 	// 16 KiB.
 	maxDue = 64
 
-	// slot is the length of the periods into which fewer divides time. Versions that became due in
-	// the same period can form one range.
+	// slot is the length of the periods by which the function fewer groups due entries. Versions
+	// that became due in the same period can form one range.
 	slot = 10 * time.Minute
 )
 
-// fewer returns the given entries, sorted by number. If there are more than maxDue entries, fewer
-// joins adjacent entries that became due in the same slot. If there are still too many entries, for
-// example because the permission to destroy is missing, fewer joins the oldest entries. A range has
-// no etags. The method due requests the etags once the range is ripe.
+// fewer returns the given entries, sorted by number. If there are more than maxDue entries, the
+// function joins adjacent entries that became due in the same slot. If there are still too many
+// entries, for example because the permission to destroy is missing, the function joins the oldest
+// entries. A range has no etags. The method due requests the etags once the range is ripe.
 func fewer(all []due) []due {
 	slices.SortFunc(all, func(a, b due) int { return cmp.Compare(a.Number, b.Number) })
 	if len(all) <= maxDue {
@@ -303,7 +303,8 @@ var (
 // records.
 func ours(key, value string) bool { return ourKey().MatchString(key) && ourValue().MatchString(value) }
 
-// labelsOf returns the labels of a record, without nonces, from the labels of the record's secret.
+// labelsOf finds the labels of a record among the given labels of its secret, and returns them
+// without nonces.
 func labelsOf(labels map[string]string) []driver.Label {
 	var found []driver.Label
 	for _, k := range slices.Sorted(maps.Keys(labels)) {
@@ -324,7 +325,7 @@ func labelsOf(labels map[string]string) []driver.Label {
 type cache struct {
 	mu     sync.Mutex
 	recent map[string]metadata
-	older  map[string]metadata // secrets that were last used before those in recent
+	older  map[string]metadata // secrets that were last used before the secrets in the map recent
 }
 
 // maxCached is the maximum number of secrets in a cache.

@@ -193,8 +193,8 @@ func (m members) lifetime(name string) time.Duration {
 
 // beside returns a Token with the TokenType, Scope and IDToken of a response. The Extra of the
 // Token contains all other members, except access_token, refresh_token, expires_in and the members
-// named in taken. left is the number of members that were left out because the Extra of record has
-// no room for them.
+// that the parameter taken names. left is the number of members that beside omitted because the
+// record's Extra has no room for these members.
 func (r reply) beside(record tokenstore.Token, taken ...string) (t tokenstore.Token, left int) {
 	m, others := members{}, map[string]json.RawMessage{}
 	taken = append(taken, "access_token", "refresh_token", "expires_in")
@@ -222,7 +222,7 @@ func (r reply) beside(record tokenstore.Token, taken ...string) (t tokenstore.To
 		}
 		maps.DeleteFunc(others, func(other string, _ json.RawMessage) bool { return strings.EqualFold(other, name) })
 		if _, known := kept[name]; known && text != "" {
-			others[name] = json.RawMessage("null") // null replaces the member of an earlier response, which is in Extra
+			others[name] = json.RawMessage("null") // null replaces the value that Extra has from an earlier response
 		}
 	}
 	t.IDToken = tokenstore.Secret(id)

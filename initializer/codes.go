@@ -31,8 +31,8 @@ const (
 )
 
 // codes lists known error codes of authorization servers, grouped by meaning and source. Codes are
-// compared in the form that plain returns, so Slack's invalid_refresh_token and HubSpot's
-// INVALID_REFRESH_TOKEN are the same code.
+// compared in the form that the function plain returns, so Slack's invalid_refresh_token and
+// HubSpot's INVALID_REFRESH_TOKEN are the same code.
 var codes = []struct {
 	source  string
 	meaning meaning

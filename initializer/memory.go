@@ -23,8 +23,8 @@ type memory struct {
 	client bool // last is a refusal of the client
 }
 
-// counts returns the last refusal if it applies to the credentials of t and has not expired, and
-// otherwise nil.
+// counts returns the last refusal if that refusal applies to the credentials of t and has not
+// expired. Otherwise, counts returns nil.
 func (m *memory) counts(t tokenstore.Token, now time.Time) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

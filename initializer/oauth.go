@@ -103,11 +103,12 @@ func (s *standard) styles(bodyFirst bool) []oauth2.AuthStyle {
 	return []oauth2.AuthStyle{oauth2.AuthStyleInHeader, oauth2.AuthStyleInParams}
 }
 
-// ask sends a request with the first of the styles. If the server refuses the request and the
-// function again returns true, ask repeats the request with the second style. If the server accepts
-// a style, ask stores that style in s.style. ask does not use the detection of x/oauth2, which
-// repeats every failed request. If a response with a rotated refresh token is lost, repeating the
-// request can make the server revoke all tokens.
+// ask sends a request with the first of the styles. If the server refuses the request, ask passes
+// the refusal to the function again. If that function returns true, ask repeats the request with
+// the second style. If the server accepts a style, ask stores that style in s.style. ask does not
+// use the style detection of x/oauth2, because x/oauth2 repeats every failed request. If a response
+// with a rotated refresh token is lost, repeating the request can make the server revoke all
+// tokens.
 func (s *standard) ask(ctx context.Context, t tokenstore.Token, do request, styles []oauth2.AuthStyle, again func(*verdict) bool) (tokenstore.Token, error) {
 	minted, first, err := s.askWith(ctx, t, styles[0], do)
 	switch {

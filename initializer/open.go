@@ -92,7 +92,7 @@ func (c *Client) byUser(ctx context.Context, like tokenstore.Token) (tokenstore.
 	return c.conf.Store.FindToken(ctx, c.of(tokenstore.Token{UserName: like.UserName, ClientID: like.ClientID}))
 }
 
-// byCredential finds the record that has or had the one-time code or the refresh token in like.
+// byCredential finds the record that has or had like.GrantToken or like.RefreshToken.
 func (c *Client) byCredential(ctx context.Context, like tokenstore.Token) (tokenstore.Token, error) {
 	return c.conf.Store.FindToken(ctx, c.of(tokenstore.Token{
 		ClientID: like.ClientID, ClientSecret: like.ClientSecret, RedirectURL: like.RedirectURL,
@@ -180,8 +180,8 @@ func (c *Client) named(ctx context.Context, s *session, minted bool) *session {
 	return next
 }
 
-// who looks up the user of the token t in the CRM. It returns "" if FindUser is not set or the
-// look-up fails.
+// who asks the CRM for the user of the token t, and returns the user name. It returns "" if
+// FindUser is not set or the look-up fails.
 func (c *Client) who(ctx context.Context, t tokenstore.Token) string {
 	z, ok := c.server.(*zoho)
 	if !ok || !c.conf.FindUser {

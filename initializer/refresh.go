@@ -129,8 +129,8 @@ func (s *session) retryAt(t time.Time) *session {
 }
 
 // refresh calls the Refresh method of the store to replace the token of s. minted reports whether
-// that method chose this Client to ask the authorization server. In that case, refresh calls the
-// function begun before the request. If refresh returns both a session and an error, the error
+// that method chose this Client to ask the authorization server. Before a chosen Client sends a
+// request, it calls the function begun. If refresh returns both a session and an error, the error
 // matches tokenstore.ErrNotPersisted.
 func (c *Client) refresh(ctx context.Context, s *session, begun func()) (next *session, minted bool, err error) {
 	if err := c.refused.counts(s.token, c.conf.Now()); err != nil {

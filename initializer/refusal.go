@@ -36,8 +36,8 @@ type judge struct {
 	logger *slog.Logger
 }
 
-// minted returns the tokens in a response, and the members that beside returns for record. It logs
-// the number of members that were left out.
+// minted returns the tokens in a response, and the members that the method beside returns for
+// record. It logs the number of members that were left out.
 func (j judge) minted(ctx context.Context, r reply, m members, record tokenstore.Token, taken ...string) tokenstore.Token {
 	t, left := r.beside(record, taken...)
 	if left > 0 {
@@ -170,7 +170,7 @@ type findings struct {
 // maxDepth is the maximum nesting of errors, as in {"errors":[{"detail":{"code":"..."}}]}.
 const maxDepth = 5
 
-// Names of members as plain returns them, the more specific names first.
+// Names of members in the form that the function plain returns. The more specific names come first.
 var (
 	codeNames = []string{"error", "errors", "fault", "errorcode", "code", "errorsubcode", "errortype", "type", "errorsubtype", "suberror", "status", "name", "reason", "detail", "details"}
 	textNames = []string{"error", "errordescription", "errormessage", "message", "msg", "faultstring", "errorsummary", "description", "detail", "title"}
@@ -187,7 +187,8 @@ func (f *findings) read(m members) {
 	f.object(o, 0)
 }
 
-// object collects the codes and messages in o, whose names are in the form that plain returns.
+// object collects the codes and messages in o. The names in o have the form that the function plain
+// returns.
 func (f *findings) object(o map[string]any, depth int) {
 	if depth > maxDepth {
 		return
@@ -243,10 +244,11 @@ func first(o map[string]any, names ...string) string {
 var codeForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_ .-]{0,63}$`) })
 
 // code returns the error code of a response and its meaning. It returns a known code in the
-// spelling that look returns. If no known code is specific (see isVague), but a message says that
-// the credential is invalid, code returns codeInvalidGrant. Errors and records contain the result,
-// so code returns an unknown code only if it has the usual form and contains no secret. Otherwise,
-// code returns codeUnknown. If the response has no code, the status determines the result.
+// spelling that book.look returns. If no known code is specific (see isVague), but a message says
+// that the credential is invalid, code returns codeInvalidGrant. Errors and records contain the
+// result, so code returns an unknown code only if it has the usual form and contains no secret.
+// Otherwise, code returns codeUnknown. If the response has no code, the status determines the
+// result.
 func (f *findings) code(secrets []string) (string, meaning) {
 	vague := ""
 	for _, c := range f.codes {

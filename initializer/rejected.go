@@ -7,10 +7,11 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// Rejected returns the record with an access token other than the parameter rejected, a token that
-// the API refused before its expiry. If the Client or the store already has another valid access
-// token, Rejected sends no request to the authorization server. Otherwise, one process refreshes
-// the token for all processes. Client.HTTPClient replaces rejected tokens automatically.
+// Rejected returns the record with an access token that differs from the parameter rejected. Call
+// Rejected with an access token that the API refused before the expiry of the token. If the Client
+// or the store already has another valid access token, Rejected sends no request to the
+// authorization server. Otherwise, one process refreshes the token for all processes.
+// Client.HTTPClient replaces rejected tokens automatically.
 //
 // The error matches ErrThrottled if the rejected token itself replaced another rejected token less
 // than a minute ago. If the new token could not be stored, Rejected returns the record together

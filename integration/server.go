@@ -80,8 +80,7 @@ func (s *Server) Watch(t testing.TB) {
 		t.Fatal(s.obituary())
 	}
 	t.Cleanup(func() {
-		// The test may fail before s.dead reports the crash, so this checks whether the server
-		// still runs.
+		// The test may fail before s.dead reports the crash, so ask whether the server still runs.
 		if t.Failed() && !s.run.running(context.Background()) {
 			t.Log(s.obituary())
 		}

@@ -138,8 +138,8 @@ func (s *secrets) carrying(ctx context.Context, key string) (found []*object, er
 	return found, err
 }
 
-// list passes each Secret that options select to the callback use, until the callback returns
-// false. list skips Secrets of other programs and prefixes.
+// list calls use(o) for each Secret o that the options select, until a callback returns false. list
+// skips Secrets of other programs and prefixes.
 //
 // The pages show the state at a single point in time for as long as etcd keeps that state: five
 // minutes by default. After that time, the server continues with the current state, after the last

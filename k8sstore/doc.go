@@ -124,9 +124,9 @@
 //	400, 405, 406, 413, 415, 422  ErrRefused
 //	401  ErrDenied with ErrCredentials
 //	403  ErrDenied; ErrRefused for a quota, or for a namespace that is being deleted
-//	404  ErrNotFound; ErrRefused if the namespace does not exist, or for the response of a proxy
+//	404  ErrNotFound; ErrRefused if the namespace does not exist, or for a response from a proxy
 //	409  ErrExists if the name is in use; ErrConflict if the state has changed; ErrUnavailable if the
-//	     conflict is about another object, or for the response of a proxy
+//	     conflict is about another object, or for a response from a proxy
 //	429  ErrThrottled
 //	408, 410 and 5xx
 //	     ErrUnavailable; ErrRefused if the request is too large

@@ -98,8 +98,8 @@ func caused(s metav1.Status, cause metav1.CauseType) bool {
 // sent it.
 var errUnreadable = errors.New("the answer is not in Kubernetes' form")
 
-// callError converts an error from the client to an error of the driver, as driverkit.CallError
-// does. The result quotes neither sent, the data in the request, nor stored data.
+// callError converts a client error into a driver error, as driverkit.CallError does. The parameter
+// sent is the data in the request. The result quotes neither that data nor stored data.
 func callError(ctx context.Context, call string, err error, sent []byte) error {
 	class := classify(err)
 	var answer apierrors.APIStatus
@@ -121,7 +121,7 @@ type refusal struct {
 }
 
 // newRefusal returns a refusal for the given response to a call. newRefusal replaces each text that
-// is not from Kubernetes, and each text that repeats a part of sent.
+// is not from Kubernetes, and each text that repeats a part of the parameter sent.
 func newRefusal(call string, s metav1.Status, sent []byte) *refusal {
 	s = *s.DeepCopy()
 	clean := func(text string) string {

@@ -37,7 +37,7 @@ type state struct {
 	version     driver.Version
 	data        []byte
 	incarnation string
-	err         error // why data is nil; matches ErrCorrupt
+	err         error // the reason why data is nil; matches ErrCorrupt
 }
 
 // version returns the driver.Version for the UID of a Secret and the revision of etcd, which is a
@@ -101,7 +101,7 @@ func (s *secrets) named(o *object) (driver.Named, error) {
 	return named, err
 }
 
-// full returns the Kubernetes name of the named record's Secret.
+// full returns the Kubernetes name of the Secret for the named record.
 func (s *secrets) full(name string) string { return s.prefix + "-" + name }
 
 // short returns the name of the record in the Secret with the given Kubernetes name. short returns
@@ -129,8 +129,8 @@ func (s *secrets) labelsFor(labels []driver.Label) map[string]string {
 
 func labelKey(l driver.Label) string { return l.Value + labelDomain + l.Key + labelEnd }
 
-// labelsOf returns the labels of a record, without nonces, from the labels of the record's
-// Secret.
+// labelsOf finds the labels of a record among the given labels of its Secret, and returns them
+// without nonces.
 func labelsOf(labels map[string]string) []driver.Label {
 	var all []driver.Label
 	for _, key := range slices.Sorted(maps.Keys(labels)) {

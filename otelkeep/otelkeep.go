@@ -14,9 +14,9 @@
 //	tokenkeep.refresh.adoption.lag        histogram, s         time from a commit to its adoption
 //	tokenkeep.call.duration               histogram, s         duration of a store's call to its backend
 //
-// The request is the one that a refresh sends to the authorization server. If a refresh sends no
-// request, its wait is the duration of the whole refresh. The adoption lag is the time from the
-// commit of a token by another process until this process finds the token in the store.
+// In these descriptions, a request is a refresh request to the authorization server. If a refresh
+// sends no request, its wait is the duration of the whole refresh. The adoption lag is the time
+// from the commit of a token by another process until this process finds the token in the store.
 //
 // The attributes are:
 //

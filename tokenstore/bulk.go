@@ -15,7 +15,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// Create saves t as SaveToken does, but only if t describes no record. The result created reports
+// Create saves t as SaveToken does, but only if t describes no record. The returned bool reports
 // whether Create created a record. If t describes a record, Create changes nothing, and returns
 // the zero Token and false without an error. The errors are those of SaveToken. If t has no
 // access, refresh or grant token, the error may match ErrNotFound even if t describes a record.

@@ -51,9 +51,9 @@ func (s *Store) delete(ctx context.Context, id string, check func(codec.Fields) 
 	})
 }
 
-// deleteRest deletes what is left under name after a search found no record. An abandoned
-// deletion may have left earlier states of the secret. The named entry may also lead to a
-// deleted record.
+// deleteRest deletes remnants of a deleted record under the given name, after a search found no
+// record. An abandoned deletion may have left earlier states of the secret. The named entry may
+// also lead to a deleted record.
 func (s *Store) deleteRest(ctx context.Context, v *ledger.View, name ledger.Name) error {
 	e, exists := v.Known(name)
 	switch {

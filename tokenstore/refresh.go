@@ -37,11 +37,11 @@ import (
 //
 // The context that is passed to mint ends earlier than the lease, by five seconds or a sixth of
 // LeaseTTL, whichever is shorter. If the caller has a deadline, the lease ends no later than the
-// deadline, and the context of mint ends earlier than the deadline, by one second or a sixth of
+// deadline. The context of mint then ends earlier than the deadline, by one second or a sixth of
 // the remaining time, whichever is shorter. Refresh does not call mint in the last half second
-// before the deadline or, if Refresh was called less than 1.5 seconds before the deadline, in
-// the last third of that time. A request that begins so late could be interrupted after the
-// server has replaced the refresh token.
+// before the deadline. If less than 1.5 seconds remained when Refresh was called, the last third
+// of that time takes the place of the half second. A request that begins so late could be
+// interrupted after the server has replaced the refresh token.
 //
 // A process may be suspended just after mint has checked its context. If the lease ends
 // meanwhile, two processes may call the authorization server. No store can prevent the

@@ -17,8 +17,8 @@ type Candidate struct {
 	// Updated orders records by age: a newer record has a later time.
 	Updated time.Time
 
-	// Former says which fields of the token being searched for are earlier values of the
-	// record.
+	// Former says which fields of the token that describes the record are earlier values of
+	// the record's fields.
 	Former Former
 }
 
@@ -83,8 +83,8 @@ type Plan struct {
 	Record int
 
 	// Absorb holds the indices of records without a user that are merged into Record and
-	// removed. Each of these records has or had the ID, or one of the three tokens, of the
-	// token being saved.
+	// removed. Each of these records has or had the same ID, or the same access, refresh or
+	// grant token, as the token being saved.
 	Absorb []int
 
 	// Token is the record to store. The ID of a new record is the ID of the token being

@@ -145,7 +145,7 @@ func (s *saver) targets(ctx context.Context, v *ledger.View) ([]ledger.Entry, er
 // match returns the records into which f, which has no ID, may be merged. These are the
 // records that f describes, the record whose name derives from f, and the records with the
 // token from which that name derives. match also returns all other records that v has read,
-// and the records with a label for one of terms.
+// and the records with a label for an element of terms.
 func (s *saver) match(ctx context.Context, v *ledger.View, f codec.Fields, terms []ledger.Term) ([]ledger.Entry, error) {
 	names, more := s.Keys(f)
 	if f.UserName != "" || rules.HasCredential(f) {

@@ -13,8 +13,8 @@ import (
 )
 
 // Search returns an iterator over the records whose UserName, ClientID, Issuer and Resource
-// equal those of like. A field that is empty in like matches every value. like must have a
-// UserName or a ClientID. If like has neither, or has a field other than these four, the
+// equal those of like. A field that is empty in like matches every value. The given token must
+// have a UserName or a ClientID. If it has neither, or has a field other than these four, the
 // iterator yields only an error matching ErrInvalidToken.
 //
 // The iterator yields each record once, ordered by ID. After the records, the iterator yields

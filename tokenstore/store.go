@@ -127,10 +127,10 @@ func (s *Store) find(ctx context.Context, like codec.Fields) (codec.Fields, erro
 	return rules.Merge(match.Fields, like), nil
 }
 
-// only returns the record that like describes, as an entry and as a candidate. The error
-// matches ErrNotFound if no record matches, and ErrAmbiguous if several records match and no
-// rule prefers one of them. If an unreadable record might match better, the error joins an
-// *UnreadableError for each unreadable record that v found.
+// only returns the record that like describes, as an entry and as a candidate. The error matches
+// ErrNotFound if no record matches, and ErrAmbiguous if several records match and no rule prefers
+// one of them. If an unreadable record might match better, the error joins an *UnreadableError for
+// each unreadable record that v found.
 func (s *Store) only(ctx context.Context, v *ledger.View, like codec.Fields) (ledger.Entry, rules.Candidate, error) {
 	records, err := s.matches(ctx, v, like)
 	if err != nil {
@@ -150,8 +150,8 @@ func (s *Store) only(ctx context.Context, v *ledger.View, like codec.Fields) (le
 	return records[i], candidates[i], nil
 }
 
-// behind returns err, an error matching ErrNotFound. If a search for the token like may miss a
-// record, behind adds the reason to the text.
+// behind returns err, which must match ErrNotFound. If a search by the fields in like may miss a
+// record, behind adds the reason to the text of the error.
 func (s *Store) behind(like codec.Fields, err error) error {
 	if s.o.NoAccessLabel && rules.KeyOf(like) == rules.KeyAccess {
 		return fmt.Errorf("%w: records of this store have no labels of access tokens", err)

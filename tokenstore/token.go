@@ -84,8 +84,8 @@ func (t Token) Fields() codec.Fields {
 	}
 }
 
-// expiry converts t to milliseconds since the Unix epoch, with 0 for the zero Time. expiry
-// converts a time that codec.Fields cannot hold to a value that Validate refuses.
+// expiry converts t to milliseconds since the Unix epoch, with 0 for the zero Time. For a time
+// that codec.Fields cannot hold, expiry returns a value that Validate refuses.
 func expiry(t time.Time) int64 {
 	year, ms := t.UTC().Year(), t.UnixMilli()
 	switch {
@@ -132,8 +132,8 @@ func (t Token) Format(f fmt.State, verb rune) {
 	printAs(f, verb, plain(t), "Token")
 }
 
-// printAs prints v to f. The type of v is a local type with the name plain and without a Format
-// method. In the output, the parameter name replaces the type name plain.
+// printAs prints v to f. The type of v must be a local type named "plain", without a Format
+// method. The output contains the given name instead of "plain".
 func printAs(f fmt.State, verb rune, v any, name string) {
 	text := fmt.Sprintf(fmt.FormatString(f, verb), v)
 	_, _ = io.WriteString(f, strings.Replace(text, "tokenstore.plain{", "tokenstore."+name+"{", 1))

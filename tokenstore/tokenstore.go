@@ -4,17 +4,17 @@ import "context"
 
 // A TokenStore keeps OAuth token records. Its methods correspond to find_token,
 // find_token_by_id, save_token, delete_token, get_tokens and delete_tokens in the Zoho CRM
-// SDKs. The package documentation states the rules for these methods, and package
-// conformance checks the rules.
+// SDKs. The package documentation states the rules for these methods. The tests in package
+// conformance check these rules.
 //
 // Tokens are passed and returned by value. All methods are safe for concurrent use by
 // several goroutines and processes.
 type TokenStore interface {
-	// FindToken returns the record that like describes. In the result, the non-empty fields of
-	// like replace those of the record. See "Matching" in the package documentation. The error
-	// matches ErrNotFound if no record matches, and ErrInvalidToken if like is invalid or
-	// describes nothing. The error matches ErrAmbiguous if several records match and no rule
-	// prefers one of them.
+	// FindToken returns the record that the given token describes. In the result, the non-empty
+	// fields of that token replace those of the record. See "Matching" in the package
+	// documentation. The error matches ErrNotFound if no record matches, and ErrInvalidToken if
+	// the token is invalid or describes nothing. The error matches ErrAmbiguous if several
+	// records match and no rule prefers one of them.
 	FindToken(ctx context.Context, like Token) (Token, error)
 
 	// FindTokenByID returns the record with the given ID. The error matches ErrNotFound if no
@@ -48,9 +48,9 @@ type TokenStore interface {
 // and processes refresh a record concurrently, only one of them asks the authorization
 // server.
 type Refresher interface {
-	// Refresh returns the record with the given ID, with an access token other than stale.
-	// stale is the access token that the caller does not accept. If stale is empty, the
-	// caller accepts any access token that has not expired.
+	// Refresh returns the record with the given ID, with an access token that the caller accepts.
+	// The parameter stale is the access token that the caller does not accept. If stale is empty,
+	// the caller accepts any access token that has not expired.
 	//
 	// If the record has an access token that differs from stale and has not expired, Refresh
 	// returns the record and does not call mint. Otherwise one caller at a time calls mint

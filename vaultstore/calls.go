@@ -39,10 +39,10 @@ type vault struct {
 
 	mu       sync.Mutex
 	own      string    // token of the last login; empty if there was none
-	itself   bool      // whether own has the policy "default" and may therefore look itself up
-	since    time.Time // when own was obtained
-	instead  string    // the client's token that own replaces
-	expires  time.Time // when own expires; zero if unknown
+	itself   bool      // whether the token own has the policy "default" and may therefore look itself up
+	since    time.Time // when the token own was obtained
+	instead  string    // the client's token that the token own replaces
+	expires  time.Time // when the token own expires; zero if unknown
 	attempts int       // number of failed logins
 	failure  error     // error of the last login; nil if the login succeeded
 	pause    time.Time // when a refused login may be retried
@@ -78,7 +78,7 @@ type request struct {
 }
 
 // do makes a call, and decodes the response into out unless out is nil. If the token is invalid, do
-// uses the auth method, if any, to log in, and repeats the call.
+// logs in with the auth method, if any, and repeats the call.
 func (v *vault) do(ctx context.Context, q request, out any) error {
 	token, err := v.token(ctx)
 	if err != nil {
@@ -345,7 +345,7 @@ func (s *secrets) do(ctx context.Context, q request, out any) error {
 // the version.
 type engine struct {
 	turn   chan struct{}          // held during an inspection
-	proved atomic.Pointer[string] // the result of the method where for the server whose engine is KV version 2
+	proved atomic.Pointer[string] // the result of s.where() for the server whose engine is KV version 2
 	hidden atomic.Bool            // whether the token may read neither the mount nor its configuration
 }
 
@@ -613,8 +613,8 @@ type versions struct {
 	} `json:"versions"`
 }
 
-// kept returns the numbers of the versions that are not destroyed, in ascending order. kept returns
-// only numbers below the parameter before.
+// kept returns the numbers of the versions that are not destroyed, in ascending order. The
+// parameter before is an exclusive upper bound for the numbers.
 func (v versions) kept(before int) []int {
 	var kept []int
 	for n, at := range v.Versions {
@@ -642,8 +642,8 @@ func (s *secrets) destroy(ctx context.Context, name string, versions ...int) err
 }
 
 // list returns the names in a folder. Vault sends 404 if the folder is empty, and also if the
-// engine is not KV version 2. After a 404, list returns no names, and the error from the method
-// reads, which distinguishes the two cases.
+// engine is not KV version 2. After a 404, list returns no names, and the result of s.reads(ctx),
+// which distinguishes the two cases.
 func (s *secrets) list(ctx context.Context, folder string) ([]string, error) {
 	var answer struct {
 		Data struct {

@@ -62,7 +62,7 @@
 // Vault would number the versions of a new record from 1 again. A writer that had read version 1 of
 // the old record could then overwrite version 1 of the new record. A driver.Version also contains a
 // time, which distinguishes the two versions with the number 1. The time does not prevent the
-// overwriting, because Vault compares only the number. Delete secrets together with their metadata
+// overwrite, because Vault compares only the number. Delete secrets together with their metadata
 // only while no process writes.
 //
 // Paths appear in the audit log and in the responses to LIST. Paths contain digests, but never a
@@ -122,7 +122,7 @@
 //     setting, Vault refuses such a request. OpenBao ignores the header.
 //   - Set ListLag and ReadLag to the maximum lag of a standby.
 //
-// If a lag is set, Fresh and all methods that write ask the active node when they read. These reads
+// If a lag is set, reads by Fresh and by the methods that write go to the active node. These reads
 // have the header X-Vault-Forward until Vault refuses the header. If the server refuses or ignores
 // the header, Fresh waits up to ten seconds for the answering node to catch up with the caller's
 // state. Writes always go to the active node, which compares the version. A lag can cause waiting
@@ -149,7 +149,7 @@
 // # Other programs
 //
 // Delete records with a store or with the command tokenkeep. If a writer read the record before a
-// "vault kv delete", the next write of that writer restores the record. Do not set
+// "vault kv delete", the next write by that writer restores the record. Do not set
 // delete_version_after, which makes a record disappear. "tokenkeep doctor" reports the setting
 // while the record exists.
 //

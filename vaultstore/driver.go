@@ -95,9 +95,9 @@ func (s *secrets) newest(ctx context.Context, name string, good func(state) bool
 	return st, ok, err
 }
 
-// newestAfter returns the newest state of a secret that is known to have a version after number. If
-// reads lag, newestAfter waits up to catchUp for such a version, and then returns the last state
-// that was read.
+// newestAfter returns the newest state of a secret that is known to have a version after the given
+// number. If reads lag, newestAfter waits up to catchUp for such a version, and then returns the
+// last state that was read.
 func (s *secrets) newestAfter(ctx context.Context, name string, number int) (state, error) {
 	st, _, err := s.newest(ctx, name, func(st state) bool { return st.number > number || s.readLag == 0 })
 	return st, err
@@ -252,7 +252,7 @@ func (s *secrets) Delete(ctx context.Context, name string, base driver.Secret) e
 }
 
 // clear removes the index entries for labels of a deleted secret, and destroys the secret's
-// versions up to and including last.
+// versions up to and including the number last.
 func (s *secrets) clear(ctx context.Context, name string, last int, labels []driver.Label) error {
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -265,7 +265,7 @@ func (s *secrets) clear(ctx context.Context, name string, last int, labels []dri
 	return nil
 }
 
-// destroyUpTo destroys the versions of a secret up to and including last.
+// destroyUpTo destroys the versions of a secret up to and including the number last.
 func (s *secrets) destroyUpTo(ctx context.Context, name string, last int) error {
 	var versions []int
 	first := 1

@@ -18,7 +18,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driverkit"
 )
 
-// Texts that distinguish Vault's error responses with the same status, and the client's own errors.
+// Texts that distinguish Vault's error responses with the same status. textMalformed identifies an
+// error from the client itself.
 const (
 	textMismatch  = "check-and-set parameter did not match the current version"
 	textNoToken   = "missing client token"
@@ -87,8 +88,8 @@ func classifyAnswer(answer *api.ResponseError) error {
 	return driver.ErrRefused
 }
 
-// callError converts an error from the client to an error of the driver, as driverkit.CallError
-// does. The result does not quote sent, the data in the request.
+// callError converts a client error into a driver error, as driverkit.CallError does. The parameter
+// sent is the data in the request, which the result does not quote.
 func callError(ctx context.Context, err error, sent []byte) error {
 	var answer *api.ResponseError
 	if errors.As(err, &answer) {
@@ -108,7 +109,7 @@ func says(err error, text string) bool {
 type refusal struct{ answer *api.ResponseError }
 
 // newRefusal returns a refusal for the given response. newRefusal replaces each text that is not
-// from Vault, such as the page of a proxy, and each text that repeats a part of sent.
+// from Vault, such as the page of a proxy, and each text that repeats a part of the parameter sent.
 func newRefusal(answer *api.ResponseError, sent []byte) *refusal {
 	clean := *answer
 	clean.Errors = nil

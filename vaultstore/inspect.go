@@ -28,8 +28,8 @@ const probeName = "tokenkeepprobe"
 const never = 1 << 30
 
 // Inspect implements driver.Inspector. Inspect makes two LIST requests, one more for each kind of
-// label, and one more for each label. For each secret, Inspect makes at most one GET request each
-// for the current version, the metadata, and every earlier version that remains.
+// label, and one more for each label. For each secret, Inspect makes at most one GET request for
+// the current version, one for the metadata, and one for every earlier version that remains.
 func (s *secrets) Inspect(ctx context.Context) iter.Seq2[driver.Inspection, error] {
 	return driverkit.Seq(func(yield func(driver.Inspection, error) bool) error {
 		labels, err := s.allLabels(ctx)

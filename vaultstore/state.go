@@ -39,7 +39,7 @@ type state struct {
 	version   driver.Version
 	data      []byte
 	tombstone string // random string of a tombstone
-	err       error  // why data is nil; matches ErrNotFound or ErrCorrupt
+	err       error  // the reason why data is nil; matches ErrNotFound or ErrCorrupt
 }
 
 // decode sets the content of st from fields. If the fields do not have the form that this
@@ -78,10 +78,10 @@ func (st state) secret() (driver.Secret, error) {
 	return driver.Secret{Payload: driver.Payload{Data: st.data}, Version: st.version, Updated: st.created}, nil
 }
 
-// behind reports whether st is, or may be, older than the given version. If lags is true, reads may
-// lag. If a secret was deleted with its metadata, Vault numbers new versions from 1 again, but the
-// new versions have later times. If st has no version, the secret was deleted or, if reads may lag,
-// is not visible yet.
+// behind reports whether st is, or may be, older than the given version. The parameter lags reports
+// whether reads may lag. If a secret was deleted with its metadata, Vault numbers new versions from
+// 1 again, but the new versions have later times. If st has no version, the secret was deleted or,
+// if reads may lag, is not visible yet.
 func (st state) behind(than driver.Version, lags bool) bool {
 	number, created, ok := parse(than)
 	switch {

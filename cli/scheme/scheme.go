@@ -74,8 +74,8 @@ type Scheme struct {
 	// Opening.MustExist or Opening.ReadOnly is set, Open must create nothing that other programs
 	// can see.
 	//
-	// Errors about the URL or the environment must match ErrUsage. For any other error, the exit
-	// code is that of the class in package tokenstore that the error matches, or 1.
+	// Errors about the URL or the environment must match ErrUsage. If another error matches a class
+	// of package tokenstore, the class determines the exit code. Otherwise, the exit code is 1.
 	Open func(ctx context.Context, o *Opening) (*Opened, error)
 
 	// Policy describes the command that prints the permissions for the store. If Policy is nil,

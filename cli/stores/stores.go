@@ -1,5 +1,6 @@
 // Package stores provides the kinds of store of this module to the command tokenkeep. A program
-// that needs only some services imports the packages below stores instead.
+// that needs only some services imports the packages of these services, such as stores/vault,
+// instead.
 package stores
 
 import (

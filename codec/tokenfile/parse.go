@@ -424,7 +424,7 @@ func (l line) complete() error {
 	return nil
 }
 
-// read sets r to the row in l. If the row has an expiry time, read adds early, a number of
+// read sets r to the row in l. If the row has an expiry time, read adds the parameter early, in
 // milliseconds, to the expiry time.
 func (l line) read(r *row, early int64) {
 	r.line, r.raw, r.eol, r.old = l.number, l.raw, l.eol, len(l.fields) < len(columns)

@@ -35,8 +35,8 @@ type List struct{ place Place }
 
 var _ tokenstore.TokenStore = (*List)(nil)
 
-// NewList returns a List that keeps its records in place. Other Lists may use place
-// concurrently.
+// NewList returns a List that keeps its records in the given Place. Other Lists may use the same
+// Place concurrently.
 func NewList(place Place) *List { return &List{place} }
 
 // FindToken implements tokenstore.TokenStore.

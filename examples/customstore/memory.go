@@ -104,7 +104,7 @@ func (m *Memory) candidates() []tokenstore.Candidate { return slices.Collect(map
 
 // Memory and List share the following functions.
 
-// find returns the record that matches like, merged with the fields of like.
+// find returns the record that matches the token like, merged with the fields of that token.
 func find(ctx context.Context, like tokenstore.Token, records []tokenstore.Candidate) (tokenstore.Token, error) {
 	if err := ctx.Err(); err != nil {
 		return tokenstore.Token{}, err

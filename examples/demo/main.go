@@ -107,8 +107,8 @@ func (d *demo) run(ctx context.Context, at *openPlace) (err error) {
 
 func (d *demo) say(format string, args ...any) { _, _ = fmt.Fprintf(d.out, format+"\n", args...) }
 
-// title prints the heading of a step. The parameter by names the command or the functions that
-// the step uses.
+// title prints the heading of a step. The parameter named by contains the command or the functions
+// that the step uses.
 func (d *demo) title(text, by string) {
 	d.steps++
 	const column = 62

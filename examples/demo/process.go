@@ -201,7 +201,7 @@ func together[A, In any](ctx context.Context, d *demo, role string, inputs []In)
 }
 
 // succeeded checks that all processes succeeded, and returns the answers of the processes that
-// did.
+// succeeded.
 func succeeded[A any](d *demo, outcomes []outcome[A]) []A {
 	const shown = 3
 	var (

@@ -9,7 +9,7 @@ import (
 //go:embed testdata/answers/*.json
 var answers embed.FS
 
-// Answers returns a token response of each of twenty providers, by the provider's name. The
+// Answers returns a token response from each of twenty providers, by the provider's name. The
 // responses have the form that the providers document, with made-up values.
 func Answers() map[string][]byte {
 	all := map[string][]byte{}

@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// An Internet has an authorization server and its API for each of several domains: at id.DOMAIN
-// and api.DOMAIN. The client has the same ID at all servers, and a different secret at each server.
-// An Internet is an http.RoundTripper. It records everything that clients send to the servers, and
-// all secrets that the servers issue. Its methods are safe for concurrent use. Code and RoundTrip
-// panic for an unknown domain.
+// An Internet simulates several domains. Each DOMAIN has an authorization server at id.DOMAIN, and
+// the API of that server at api.DOMAIN. The client has the same ID at all servers, and a different
+// secret at each server. An Internet is an http.RoundTripper. It records everything that clients
+// send to the servers, and all secrets that the servers issue. Its methods are safe for concurrent
+// use. Code and RoundTrip panic for an unknown domain.
 type Internet struct {
 	clientID string
 	servers  map[string]*Server
@@ -24,7 +24,7 @@ type Internet struct {
 	issued map[string][]string
 }
 
-// NewInternet returns an Internet of servers with the same policy and clock.
+// NewInternet returns an Internet whose servers have the same policy and clock.
 func NewInternet(p Policy, clientID string, now func() time.Time, domains ...string) *Internet {
 	n := &Internet{clientID: clientID, servers: map[string]*Server{}, sent: map[string]string{}, issued: map[string][]string{}}
 	for _, d := range domains {

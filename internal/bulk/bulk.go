@@ -10,8 +10,8 @@ import (
 )
 
 // Readable classifies err, the error that GetTokens returned. If tokens is not nil, err is about
-// individual records, and Readable returns err as unreadable. Otherwise, err is about the whole
-// store, and Readable returns err as the last result.
+// individual records, and Readable returns err as the result unreadable. Otherwise, err is about
+// the whole store, and Readable returns err as the last result.
 func Readable(tokens []tokenstore.Token, err error) (_ []tokenstore.Token, unreadable, _ error) {
 	if err != nil && tokens != nil {
 		return tokens, err, nil

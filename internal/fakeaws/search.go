@@ -48,7 +48,7 @@ func (f filter) matches(x *secret, is view) bool {
 	})
 }
 
-// one reports whether the attribute f.Key of the secret begins with value. For "all", it
+// one reports whether the attribute f.Key of the secret begins with value. For the key "all", it
 // reports whether the name, description and tags contain all words of value. Comparisons are
 // case-sensitive, except for "description" and "all". A filter on tag values ignores tag keys
 // (model: Filter). No secret of the fake has a "primary-region" or an "owning-service".
@@ -121,7 +121,7 @@ func (s *Service) enter(x *secret, tags map[string]string) {
 }
 
 // candidates returns the secrets that might meet the filters of the request, in order of creation.
-// It omits the secrets before the index first.
+// It omits secrets whose index is less than the parameter first.
 func (c *call) candidates(first int) []*secret {
 	for _, f := range c.in.Filters {
 		few := func(v string) bool { return len(v) >= tagStart && v[0] != '!' }

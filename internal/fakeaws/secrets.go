@@ -84,7 +84,7 @@ type view struct {
 func (x *secret) is() view { return x.views[len(x.views)-1] }
 
 // was returns the state of the secret at the given time. If the secret did not exist at that time,
-// the state is gone.
+// the field gone of the result is set.
 func (x *secret) was(at time.Time) view {
 	for i := len(x.views) - 1; i >= 0; i-- {
 		if !x.views[i].from.After(at) {
@@ -571,7 +571,7 @@ func (c *call) updateSecretVersionStage() (any, *refusal) {
 }
 
 func (c *call) describeSecret() (any, *refusal) {
-	x, is, bad := c.target(c.read) // not live: the service describes secrets that are marked for deletion
+	x, is, bad := c.target(c.read) // not live, because the service also describes secrets that are marked for deletion
 	if bad != nil {
 		return nil, bad
 	}
@@ -581,7 +581,7 @@ func (c *call) describeSecret() (any, *refusal) {
 	return answer, nil
 }
 
-// labeled returns the versions that have labels, with their labels.
+// labeled returns the labels of each version that has labels, by the ID of the version.
 func (v view) labeled() map[string][]string {
 	labeled := map[string][]string{}
 	for _, on := range v.stages {

@@ -115,7 +115,7 @@ func (p *parser) term() (filter, error) {
 }
 
 // restriction parses one comparison. The operand ":*" matches if the field exists. For the
-// field name, ":" matches if the name contains the text. All other comparisons match if the
+// field "name", ":" matches if the name contains the text. All other comparisons match if the
 // values are equal.
 func restriction(t string) (filter, error) {
 	i := strings.IndexAny(t, "=:")

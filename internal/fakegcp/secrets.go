@@ -149,10 +149,11 @@ func (s *Server) see(ctx context.Context, name string, lag time.Duration) (state
 	return state{}, t, status.Errorf(codes.NotFound, "Secret [%s] not found.", name)
 }
 
-// checkEtag returns an error if given, the etag in a write, differs from have, the current etag.
-// The documentation says: "if an etag is provided and matches the current resource etag, the
-// request succeeds; otherwise, it fails with a FAILED_PRECONDITION error" (docs: etags). A write
-// without an etag, or to a resource without an etag, passes this check.
+// checkEtag returns an error if the etag in a write differs from the current etag. The current etag
+// is in the parameter have, and the etag in the write is in the parameter given. The documentation
+// says: "if an etag is provided and matches the current resource etag, the request succeeds;
+// otherwise, it fails with a FAILED_PRECONDITION error" (docs: etags). A write without an etag, or
+// to a resource without an etag, passes this check.
 func checkEtag(have, given string) error {
 	if have != "" && given != "" && given != have {
 		return status.Error(codes.FailedPrecondition, "The etag provided does not match the current etag of the resource.")
@@ -294,9 +295,9 @@ func (s *Server) ListSecrets(ctx context.Context, r *secretmanagerpb.ListSecrets
 	return answer, nil
 }
 
-// page returns one page of the sorted list all: at most size elements, the first of which has the
-// smallest key greater than token. It also returns the token of the next page, or "" if there is
-// none. If size is 0 or larger than maxPage, maxPage applies.
+// page returns one page of a sorted list, the parameter all. The page has at most size elements,
+// and begins with the smallest key that is greater than token. page also returns the token of the
+// next page, or "" if there is no next page. If size is 0 or larger than maxPage, maxPage applies.
 func page[T any](all []T, size int32, token string, key func(T) string) ([]T, string, error) {
 	if size < 0 {
 		return nil, "", invalid("page_size is negative")

@@ -67,7 +67,7 @@ type Lag struct {
 	Uneven bool
 }
 
-// All returns a Lag of d for all reads.
+// All returns a Lag in which every read lags by d.
 func All(d time.Duration) Lag { return Lag{Alias: d, Metadata: d, List: d} }
 
 // A Quota limits the calls of a project (docs: quotas).

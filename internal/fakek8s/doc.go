@@ -2,11 +2,10 @@
 // data in memory. A Server serves the create, get, list, update, patch and delete requests of
 // client-go's client for Secrets, in JSON and protocol buffers.
 //
-// A Server has namespaces, tokens with Roles, selectors, paged lists of one revision,
-// finalizers, and compaction. Resource versions count the writes of the whole server. The
-// Server enforces the API server's rules for these features. The API server's own code in
-// k8s.io/apimachinery validates metadata. A comment beside each less obvious rule cites the source
-// of the rule:
+// A Server has namespaces, tokens with Roles, selectors, paged lists of one revision, finalizers,
+// and compaction. Resource versions count the writes of the whole server. The Server enforces the
+// API server's rules for these features. To validate metadata, it calls the API server's own code,
+// in k8s.io/apimachinery. A comment beside each less obvious rule cites the source of the rule:
 //
 //   - core: k8s.io/kubernetes, the named file
 //   - apiserver: k8s.io/apiserver, the named file

@@ -89,8 +89,7 @@ func (s *Server) position(q *Request) (position, error) {
 	return p, nil
 }
 
-// list returns the Secrets that match the request in order of their names, up to the limit in the
-// request.
+// list returns the Secrets that match the request, sorted by name, up to the limit in the request.
 func (s *Server) list(q *Request) (runtime.Object, error) {
 	match, err := selectors(q)
 	if err != nil {

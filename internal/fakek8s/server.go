@@ -63,7 +63,7 @@ type Server struct {
 
 	mu         sync.Mutex
 	revision   int64                // the revision of the last write
-	compacted  int64                // the revision of the last compaction; continue tokens of earlier revisions have expired
+	compacted  int64                // the revision at the last compaction; continue tokens of earlier revisions have expired
 	past       map[string][]moment  // states by namespace and name, in order of revision
 	namespaces map[string]bool      // by name; whether the namespace is being deleted
 	tokens     map[string]*identity // owners of the tokens

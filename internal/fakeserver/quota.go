@@ -17,8 +17,8 @@ type Rate struct {
 	// Burst is the capacity of the bucket. 0 means Calls.
 	Burst int
 
-	// Fixed replaces the bucket with consecutive periods of length Per. After Calls calls
-	// in a period, the server accepts no further calls until the next period.
+	// Fixed replaces the bucket with consecutive periods of length Per. The field Calls is then the
+	// maximum number of calls that the server accepts in each period.
 	Fixed bool
 }
 

@@ -139,8 +139,9 @@ func (v version) gone(now time.Time) bool {
 	return v.destroyed || !v.deletion.IsZero() && v.deletion.Before(now)
 }
 
-// handle executes an operation on the path rest of the engine, such as "data/x" or "metadata/x".
-// If asOf is not zero, reads and lists of version 2 show the state at that time.
+// handle executes an operation on a path of the engine. The path, such as "data/x" or "metadata/x",
+// is in the parameter rest. If asOf is not zero, reads and lists of version 2 show the state at
+// that time.
 func (m *mount) handle(operation, rest string, query url.Values, body []byte, now, asOf time.Time) *answer {
 	if m.config.KV1 {
 		return m.handle1(operation, rest, body, now)
@@ -348,8 +349,8 @@ func (m *mount) commit(path string, k *key, data map[string]any, now time.Time) 
 }
 
 // deletion returns the time at which a version created now is deleted automatically, or the zero
-// Time if there is none (kv: delete_version_after.go). The smaller of the mount's and the key's
-// delete_version_after applies, and 0 means no limit.
+// Time if the version is kept forever (kv: delete_version_after.go). The smaller of the mount's and
+// the key's delete_version_after applies, and 0 means no limit.
 func (m *mount) deletion(k *key, now time.Time) time.Time {
 	after := m.config.DeleteVersionAfter
 	if k.deleteAfter != 0 && (after == 0 || k.deleteAfter < after) {

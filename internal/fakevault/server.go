@@ -54,14 +54,14 @@ type Options struct {
 	NoSocket bool
 }
 
-// A Forward is the behavior of a server for a request with the header X-Vault-Forward, which
-// requests forwarding to the active node.
+// A Forward is the behavior of a server for a request with the header X-Vault-Forward. The header
+// asks the server to forward the request to the active node.
 type Forward int
 
 const (
-	// ForwardRefused makes a request with the header fail. In Vault, such a request fails
-	// unless allow_forwarding_via_header is set; in the Community Edition, it always fails
-	// (core: http/handler.go, forwardBasedOnHeaders, and vault/core_util.go).
+	// ForwardRefused rejects requests that have the header X-Vault-Forward. In Vault, such a
+	// request fails unless allow_forwarding_via_header is set; in the Community Edition, it always
+	// fails (core: http/handler.go, forwardBasedOnHeaders, and vault/core_util.go).
 	ForwardRefused Forward = iota
 
 	// ForwardDone forwards a request whose header is "active-node", as Vault Enterprise does with
@@ -399,7 +399,7 @@ func (s *Server) uiMount(t *token, q *Request) *answer {
 }
 
 type answer struct {
-	status   int            // 0 means that write derives the status from the content
+	status   int            // 0 means that the method write derives the status from the content
 	data     map[string]any // nil if there is none
 	warnings []string
 	errors   []string

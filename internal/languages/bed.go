@@ -48,7 +48,7 @@ var command = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// Command returns the path of the program tokenkeep. It builds the program at the first call.
+// Command returns the path of the program tokenkeep. It builds the program on the first call.
 func Command(t testing.TB) string {
 	t.Helper()
 	path, err := command()

@@ -145,7 +145,8 @@ func (r *Process) run(n *atomic.Int64) (answers []answer, err error) {
 	}
 }
 
-// awaitCount waits until n reaches the number most. It fails the test after two minutes.
+// awaitCount waits until n reaches the value of the parameter most. It fails the test after two
+// minutes.
 func awaitCount(t testing.TB, n *atomic.Int64, most int) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)

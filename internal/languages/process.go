@@ -27,12 +27,12 @@ type Step struct {
 	// Do is a method of the TokenStore by its name in Python, or one of
 	//
 	//	get_token  what the SDK does before a call of the API
-	//	call       get_token and an API call; after a 401, the method rejected and then both again
+	//	call       get_token and an API call; after a 401, the method "rejected", then both again
 	Do string `json:"do"`
 
 	// On is the name of the token that the step uses. If With is set, the step first creates that
-	// token from With, the members of the agent's JSON. If Other is set without With, the token is of
-	// another type than the SDK's OAuthToken.
+	// token from With, the members of the agent's JSON. If Other is set without With, the type
+	// of the token is not the SDK's OAuthToken.
 	On    string            `json:"on"`
 	With  map[string]string `json:"with,omitempty"`
 	Other bool              `json:"other,omitempty"`

@@ -12,9 +12,10 @@ var errNoObject = errors.New("not a JSON object")
 // ErrTwice is the error that Split returns for an object that repeats a name.
 var ErrTwice = errors.New("a member is repeated")
 
-// Split returns the members of the JSON object data by their exact names. If a name appears twice,
-// Split returns ErrTwice, because readers could choose different values. If data is not a JSON
-// object, Split returns an error that does not quote data. The members do not refer to data.
+// Split returns the members of the JSON object in data, by their exact names. If a name appears
+// twice, Split returns ErrTwice, because readers could choose different values. If data is not a
+// JSON object, Split returns an error that does not quote data. The values are copies, and do not
+// share memory with data.
 func Split(data []byte) (map[string]json.RawMessage, error) {
 	members := map[string]json.RawMessage{}
 	err := Each(data, func(name, value []byte) error {
@@ -30,11 +31,11 @@ func Split(data []byte) (map[string]json.RawMessage, error) {
 	return members, nil
 }
 
-// Each calls f with the name and value of each member of the JSON object data, in order. The slices
-// name and value are parts of data, but name is a new slice if it has escapes or is not ASCII. A
-// value is valid JSON without surrounding spaces. A name may be repeated. If f returns an error,
-// Each returns the error. If data is not a JSON object, Each returns an error that does not quote
-// data, possibly after calls of f.
+// Each calls f with the name and value of each member of the JSON object in data, in order. The
+// slices name and value are parts of data, but name is a new slice if it has escapes or is not
+// ASCII. A value is valid JSON without surrounding spaces. A name may be repeated. If f returns an
+// error, Each returns the error. If data is not a JSON object, Each returns an error that does not
+// quote data, possibly after calls of f.
 func Each(data []byte, f func(name, value []byte) error) error {
 	s := scanner{data: data}
 	s.space()
@@ -52,8 +53,8 @@ func Each(data []byte, f func(name, value []byte) error) error {
 	return nil
 }
 
-// Elements calls f with each element of the JSON array value, until f returns false. value must be
-// valid JSON. Elements reports whether value is an array and f returned true for every element.
+// Elements calls f with each element of the JSON array in value, until f returns false. value must
+// be valid JSON. Elements reports whether value is an array and f returned true for every element.
 func Elements(value []byte, f func(element []byte) bool) bool {
 	s := scanner{data: value}
 	if !s.take('[') {
@@ -76,8 +77,8 @@ func Elements(value []byte, f func(element []byte) bool) bool {
 	}
 }
 
-// Text returns the content of value, and true, if value is a JSON string without escapes.
-// value must be valid JSON.
+// Text returns the content of a JSON string. If value is not a string or has escapes, plain is
+// false. value must be valid JSON.
 func Text(value []byte) (text []byte, plain bool) {
 	if len(value) < 2 || value[0] != '"' || bytes.IndexByte(value, '\\') >= 0 {
 		return nil, false
@@ -162,8 +163,8 @@ func unquote(quoted []byte) []byte {
 	return quoted[1 : len(quoted)-1]
 }
 
-// value scans a value that is nested in depth objects and arrays. It reports whether the value
-// is valid.
+// value scans a value, and reports whether the value is valid. The parameter depth is the number of
+// objects and arrays that enclose the value.
 func (s *scanner) value(depth int) bool {
 	if s.i == len(s.data) {
 		return false

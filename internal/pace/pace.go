@@ -48,7 +48,7 @@ type Pacer struct {
 	epoch int           // number of reductions of rate
 
 	began, since time.Time // the start of Each, and of the epoch
-	all, done    int       // accepted calls since began, and since the epoch began
+	all, done    int       // accepted calls since the start of Each, and since the start of the epoch
 	throttling   time.Time // when a call was first throttled after the last accepted call; else zero
 }
 
@@ -80,7 +80,7 @@ func (p *Pacer) Each(ctx context.Context, n int, do func(ctx context.Context, i 
 }
 
 // All is like Each for a sequence of calls. An error from the sequence ends the iteration, as an
-// error from a call does. All may take one call from the sequence before the call may begin.
+// error from a call does. All takes at most one call from the sequence before that call may begin.
 func (p *Pacer) All(ctx context.Context, calls iter.Seq2[func(context.Context) error, error]) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -121,8 +121,8 @@ func (p *Pacer) begin(now time.Time) {
 	p.all, p.done = 0, 0
 }
 
-// repeat makes a call that acquire admitted in the given epoch. It repeats the call until the call
-// is not throttled.
+// repeat makes a call that the method acquire admitted in the given epoch. It repeats the call
+// until the call is not throttled.
 func (p *Pacer) repeat(ctx context.Context, epoch int, call func() error) error {
 	for {
 		again, err := p.release(epoch, call(), time.Now())

@@ -12,8 +12,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/internal/stored"
 )
 
-// Throttled is the error code with which Zoho throttles a refresh token, and ThrottleWait is the
-// time for which Zoho does so.
+// Throttled is Zoho's error code for a throttled refresh token. ThrottleWait is the time for which
+// Zoho throttles a refresh token.
 const (
 	Throttled    = "Access Denied"
 	ThrottleWait = 10 * time.Minute
@@ -46,7 +46,7 @@ func (a Answer) Error() string {
 }
 
 // Keep returns the Failure with which a record stores the refusal a. The parameter last is the
-// Failure that was stored before, or nil. The parameter of is the digest of the refused
+// Failure that was stored before, or nil. The parameter named of is the digest of the refused
 // credentials. Keep returns nil if the server refuses the client itself, because a corrected
 // configuration works immediately.
 func Keep(last *stored.Failure, a Answer, of string, now time.Time) *stored.Failure {

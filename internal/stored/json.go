@@ -32,7 +32,7 @@ func versionOf(r Record) int {
 // names. Package encoding/json would accept "ID" for "id", and would drop unknown members.
 type member struct {
 	name string
-	of   func(*Record) any // a pointer to the field
+	of   func(*Record) any // returns a pointer to the field
 }
 
 // table lists the members for the fields of the token, followed by the other members of a record.
@@ -73,8 +73,9 @@ var places = sync.OnceValue(func() map[string]int {
 	return all
 })
 
-// Encode returns the JSON text of r: the version, the members in the order of table, and then the
-// unknown members, sorted by name. It leaves out empty members.
+// Encode returns the JSON text of r. The version comes first, then the known members in the order
+// in which the variable table lists them, and then the unknown members, sorted by name. Encode
+// leaves out empty members.
 func Encode(r Record) ([]byte, error) {
 	b := make([]byte, 0, r.Size()+sizeOfRest+sizeOfLabel*len(r.Labels))
 	b = append(b, `{"v":`...)

@@ -32,8 +32,8 @@ type Record struct {
 	// Updated is the time of the last write, by the writer's clock.
 	Updated int64
 
-	// Writes counts the writes in each of the last 25 hours, the hour of Updated first. Stores set
-	// Writes only if their service limits the number of writes per day.
+	// Writes counts the writes in each of the last 25 hours, beginning with the hour of Updated.
+	// Stores set Writes only if their service limits the number of writes per day.
 	Writes []int
 
 	// Labels are the labels with which the record was committed.

@@ -21,7 +21,8 @@ type Client struct {
 	// Empty means the data center of Options.
 	DataCenter string
 
-	// RedirectURL, if not empty, must equal the redirect URL in exchanges of a code.
+	// RedirectURL, if not empty, is the redirect URL that a request to exchange a code must
+	// contain.
 	RedirectURL string
 }
 

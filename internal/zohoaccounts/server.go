@@ -42,8 +42,8 @@ type Options struct {
 	AccessLife    time.Duration
 	MintWindow    time.Duration // the period in which a refresh token issues up to Mints access tokens
 	Mints         int
-	Living        int // valid access tokens of one refresh token
-	RefreshTokens int // valid refresh tokens of one user and client
+	Living        int // the maximum number of valid access tokens from one refresh token
+	RefreshTokens int // the maximum number of valid refresh tokens of one user and client
 }
 
 func (o *Options) complete() Options {

@@ -55,7 +55,7 @@ type checker struct {
 
 	abandoned map[string][]driver.Label // labels that Inspect reported as abandoned, by the name of the secret
 
-	names, labels evidence // for and against the keys of the check
+	names, labels evidence // for and against the keys that the check uses
 }
 
 // A sighting holds what the checker remembers about a secret.
@@ -65,7 +65,7 @@ type sighting struct {
 	alias    bool
 	misnamed bool
 	suspect  bool           // the secret must be read again
-	labels   []driver.Label // labels of the state, and labels left to a later write
+	labels   []driver.Label // labels that the secret may have: those of its state, and former ones
 	keys     []string       // identities that another record may share
 	terms    []ledger.Term  // terms by which searches find the record
 }

@@ -211,8 +211,8 @@ func (c *checker) misnamed(e ledger.Entry) Kind {
 	return KindNameForeign
 }
 
-// lease returns the problem that a lease on e, in the record or in a note, ended at least
-// ledger.ClockSkew ago.
+// lease returns a problem if a lease on e ended at least ledger.ClockSkew ago. The lease may be
+// in the record or in a note.
 func (c *checker) lease(e ledger.Entry) []problem {
 	lapsed := func(l *stored.Lease) bool {
 		return l != nil && c.ledger.Now().Sub(time.UnixMilli(l.Until)) >= ledger.ClockSkew

@@ -48,8 +48,8 @@ const (
 	// concurrent calls, so that no write of a race waits for another write.
 	mostRacers = 16
 
-	// mostSecrets limits the calls of List, which read all secrets. If the driver has more
-	// secrets besides the probes, Measure does not measure lists.
+	// mostSecrets is the maximum number of secrets, besides the probes, for which Measure
+	// measures the lag of List. Each call of List reads all secrets.
 	mostSecrets = 20
 )
 

@@ -70,8 +70,8 @@ type Lag struct {
 	Later   int      `json:"later"`     // number of writes that were not yet visible after Within
 	Within  float64  `json:"within_ms"` // MeasureOptions.Within, in milliseconds
 
-	// LongestMS is the longest time after which a read missed a write. LongestMS is 0 if no
-	// read missed a write.
+	// LongestMS is the longest time after a write at which a read still missed the write.
+	// LongestMS is 0 if no read missed a write.
 	LongestMS float64 `json:"longest_ms"`
 
 	// Above is the number of writes that a read missed at or after PromisedMS.
@@ -137,7 +137,7 @@ func (l Lag) deviations() []Deviation {
 
 func fromMS(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
 
-// samples writes states with new labels, and measures how long each state stays invisible.
+// samples measures how long new states stay invisible. It writes each state with a new label.
 func (m *measuring) samples(ctx context.Context, r *Measurement) error {
 	if m.o.Samples == 0 {
 		return nil

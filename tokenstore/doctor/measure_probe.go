@@ -66,7 +66,7 @@ type measuring struct {
 	state driver.Secret // the current state of ProbeUpdate
 	wrote time.Time     // when state was written
 
-	known map[string]driver.Version // by probe: the version that the latest write returned
+	known map[string]driver.Version // versions that the latest writes returned, by the name of the probe
 }
 
 func newMeasuring(d driver.Secrets, o MeasureOptions) *measuring {
@@ -153,8 +153,8 @@ func (m *measuring) claim(ctx context.Context) error {
 	return nil
 }
 
-// written records the parameter now as the current state of ProbeUpdate, and the current time as
-// the time of the write.
+// written sets the current state of ProbeUpdate to the parameter now, and the time of the write
+// to the current time.
 func (m *measuring) written(now driver.Secret) {
 	m.state, m.wrote, m.known[ledger.ProbeUpdate] = now, time.Now(), now.Version
 }

@@ -41,8 +41,9 @@ type lapse struct{ text string }
 
 func (l lapse) Error() string { return l.text }
 
-// compares reports a finding if the server accepts a write over a state that is not current. It
-// then turns repairs off, because a repair could undo the write of another process.
+// compares tests whether the server compares before it writes. If the server accepts a write over a
+// state that is not current, compares reports a finding. In that case, it also turns repairs off,
+// because a repair could undo the write of another process.
 func (c *checker) compares(ctx context.Context) error {
 	err := c.race(ctx)
 	var l lapse

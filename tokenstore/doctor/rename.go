@@ -96,9 +96,9 @@ func (k *rekeyer) claim(ctx context.Context, rec *ledger.Entry) error {
 	return nil
 }
 
-// place makes the first swap, and returns the entry under the new name. A new entry gets the
-// data of rec except the tokens. If the new name already has a record, rec will be merged into
-// that record.
+// place makes the first swap of a move, and returns the entry under the new name. A new entry
+// gets the data of rec except the tokens. If the new name already has a record, rec will be
+// merged into that record.
 func (k *rekeyer) place(ctx context.Context, r *ledger.View, w *ledger.Writer, rec ledger.Entry) (ledger.Entry, error) {
 	next := rec.Record
 	next.Fields = rules.WithIdentity(codec.Fields{ID: rec.Token.ID}, rec.Token)
@@ -106,8 +106,8 @@ func (k *rekeyer) place(ctx context.Context, r *ledger.View, w *ledger.Writer, r
 	return w.Join(ctx, r, k.ledger.Namer().Of(rec.Token), rec, next)
 }
 
-// alias makes a redirect lead directly to its record after the record was renamed. rewritten
-// reports whether the redirect needed a rewrite. A redirect under the old name prevents the
+// alias makes a redirect lead directly to its record after the record was renamed. The returned
+// bool reports whether the redirect needed a rewrite. A redirect under the old name prevents the
 // creation of another record under that name. alias therefore deletes the redirect only once
 // new records are named under the current name key, and searches find the record without the
 // redirect.

@@ -151,7 +151,8 @@ func (c *checker) goOn(ctx context.Context, name string, err error) error {
 	return err
 }
 
-// note records a sighting of e, and counts the name and labels of e as evidence about the keys.
+// note adds a sighting of e to c.seen, and counts the name and labels of e as evidence about the
+// keys.
 func (c *checker) note(e ledger.Entry) {
 	at := sighting{born: e.Born, target: e.Target(), alias: e.Alias != nil, labels: slices.Concat(e.Secret().Labels, e.Secret().Former)}
 	if at.target == nil {

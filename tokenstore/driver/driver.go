@@ -441,9 +441,9 @@ func (e *NoteError) Unwrap() error { return e.Err }
 type Labeler interface {
 	Secrets
 
-	// Relabel returns the elements of added, with the nonces that these labels must have in the
-	// next write over base. base is "" if the write is a Create. Labels that the secret already has
-	// in base keep their nonces, and are not in added. Package tokenstore calls Relabel once for
+	// Relabel returns the labels that the next write over base adds, with the nonces that these
+	// labels must have. base is "" if the write is a Create. Labels that the state base already has
+	// keep their nonces, and are not passed to Relabel. Package tokenstore calls Relabel once for
 	// each write.
 	Relabel(name string, base Version, added []Label) []Label
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/driver"
 )
 
-// CallError converts err, an error of a driver's client, to the error that the driver returns.
+// CallError converts err, an error from a driver's client, to the error that the driver returns.
 // err must not be nil. class is the class of err, or nil if err has no class.
 //
 //   - If ctx is done, the error matches ctx.Err() and err. CallError then ignores class.
@@ -41,9 +41,10 @@ func CallError(ctx context.Context, err, class error) error {
 // longest is the number of consecutive bytes that count as a repetition in Repeats.
 const longest = 12
 
-// Repeats reports whether text contains at least 12 consecutive bytes of sent or of its base64
-// form. If sent is shorter but not empty, Repeats reports whether text contains all of sent.
-// The text of a driver's error must not contain such bytes, because sent holds tokens.
+// Repeats reports whether text contains at least 12 consecutive bytes of the data in sent, or of
+// its base64 form. If the data is shorter but not empty, Repeats reports whether text contains all
+// of the data. The text of a driver's error must not contain such bytes, because the data holds
+// tokens.
 func Repeats(text string, sent []byte) bool {
 	if len(sent) == 0 {
 		return false

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A Backoff is a sequence of random pauses. Each pause is between half of Pause and one and
-// a half times Pause. After each pause, Pause doubles, up to Longest.
+// A Backoff is a sequence of random pauses. Each pause is between 0.5 and 1.5 times Pause. After
+// each pause, Pause doubles, up to Longest.
 type Backoff struct {
 	Pause   time.Duration
 	Longest time.Duration

@@ -174,7 +174,8 @@ func (v *view) after() (all []extension) {
 }
 
 // commit writes the second file and, if the rows of v have changed, the token file at path. erase
-// is set if rows were removed. commit then fails if it cannot remove the extensions of these rows.
+// reports whether rows were removed. If erase is true, commit fails if it cannot remove the
+// extensions of the removed rows.
 func (v *view) commit(path string, erase bool) error {
 	after := v.after()
 	exact, err := encodeExtensions(after)

@@ -209,10 +209,10 @@ func (f *file) update(ctx context.Context, change func(*view) (changed bool, err
 	return fmt.Errorf("%w: %w", tokenstore.ErrConflict, errOverwritten)
 }
 
-// replace replaces the file at path with a file that contains data. old describes the file when
-// it was read, or is nil if the file did not exist. If the file has changed since, replace
-// returns errOverwritten. Only the holder of the lock calls replace, so one temporary name is
-// enough.
+// replace replaces the file at path with a file that contains data. old describes the state of the
+// file at the last read; nil means that the file did not exist. If the file has changed since that
+// read, replace returns errOverwritten. Only the holder of the lock calls replace, so one temporary
+// name is enough.
 func replace(path string, data []byte, old fs.FileInfo) (err error) {
 	if old != nil {
 		// A rename requires only permission to write to the directory. Do not replace a file that is
@@ -257,7 +257,7 @@ func unchanged(path string, old fs.FileInfo) error {
 }
 
 // writeBeside writes data to a temporary file beside the file at path, and returns the name of the
-// temporary file. The temporary file gets the owner of old.
+// temporary file. The temporary file gets the owner of the file that old describes.
 func writeBeside(path string, data []byte, old fs.FileInfo) (temp string, err error) {
 	temp = path + ".writing"
 	if info, err := os.Lstat(temp); err == nil && info.IsDir() {

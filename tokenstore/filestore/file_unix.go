@@ -34,7 +34,7 @@ func setUp(err error) bool {
 func passing(error) bool { return false }
 
 // syncDir syncs a directory, so that earlier changes to it survive a crash. It ignores the errors
-// of file systems that cannot sync directories.
+// from file systems that cannot sync directories.
 func syncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {

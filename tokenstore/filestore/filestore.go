@@ -120,11 +120,11 @@ func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error
 	return s.rows.DeleteIfUnchanged(ctx, t)
 }
 
-// Search returns an iterator over the records that match like, ordered by ID. A record matches if
-// each of its fields UserName, ClientID, Issuer and Resource equals the field of like, or the field
-// of like is empty. If like has neither a UserName nor a ClientID, or has a field other than these
-// four, the iterator yields an error matching tokenstore.ErrInvalidToken. Search reads the whole
-// file.
+// Search returns an iterator over the records that match the token like, ordered by ID. A record
+// matches if its UserName, ClientID, Issuer and Resource equal those of the token, except the
+// fields that are empty in the token. If the token has neither a UserName nor a ClientID, or has a
+// field other than these four, the iterator yields an error matching tokenstore.ErrInvalidToken.
+// Search reads the whole file.
 //
 // After the records, the iterator yields an error for each unreadable row that may match. The error
 // wraps a *tokenstore.UnreadableError, and the accompanying Token has only an ID. An error with the

@@ -38,7 +38,7 @@ type gate struct {
 	// fields.
 	lock  *fileLock     // nil while the process does not hold the lock file
 	taken int           // number of turns since the process took the lock file
-	pause time.Duration // how long take waits before its first attempt
+	pause time.Duration // how long the method take waits before its first attempt
 }
 
 var gates = struct {

@@ -21,9 +21,9 @@ import (
 // the copy. A program that mounts the token file elsewhere does not see the copy.
 const copySuffix = ".in-place"
 
-// readMounted is like read, but for a token file that is a mount point. If writers lock the file
-// for longer than f.lockTimeout, the error matches tokenstore.ErrUnavailable. If the file cannot be
-// locked, readMounted reads it without a lock.
+// readMounted is like the method read, but for a token file that is a mount point. If writers lock
+// the file for longer than f.lockTimeout, the error matches tokenstore.ErrUnavailable. If the file
+// cannot be locked, readMounted reads the file without a lock.
 func (f *file) readMounted(ctx context.Context, path string) (*snapshot, error) {
 	shared, err := os.Open(path)
 	if err != nil {
@@ -103,8 +103,8 @@ func pad(data []byte, size int) []byte {
 	return append(bytes.Clone(data), bytes.Repeat([]byte("\n"), max(0, size-len(data)))...)
 }
 
-// overwrite writes data into the file at path, from which v was read. If the file has changed
-// since, overwrite returns errOverwritten. If the write fails, overwrite writes the previous
+// overwrite writes data into the file at path, from which v was read. If the file has changed since
+// that read, overwrite returns errOverwritten. If the write fails, overwrite writes the previous
 // content back.
 func overwrite(path string, data []byte, v *view) (err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)

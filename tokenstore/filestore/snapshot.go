@@ -121,8 +121,8 @@ func (s *snapshot) sameBytes(other *snapshot) bool {
 		(s.beside.info == nil) == (other.beside.info == nil)
 }
 
-// with copies the parsed content from parsed to x, and returns x. parsed and x must have the same
-// data.
+// with gives x the parsed content of another value, the parameter parsed, and returns x. Both
+// values must have the same data.
 func (x *extensions) with(parsed *extensions) *extensions {
 	x.data, x.all, x.byRecord = parsed.data, parsed.all, parsed.byRecord
 	return x

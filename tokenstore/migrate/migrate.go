@@ -59,7 +59,7 @@ type Options struct {
 	// nothing.
 	DeleteSource bool
 
-	// Lag is how long after a write a read may miss the written record: the larger of the
+	// Lag is the maximum time for which a read may miss a written record: the larger of the
 	// target's ListLag and ReadLag. Unless the target has SaveAll, Run repeats a read until the
 	// result equals the written record, or until Lag has passed.
 	Lag time.Duration
@@ -166,8 +166,8 @@ type migration struct {
 
 // Plan reads the source and the records of the target that may match. It then decides how to
 // copy each record of the source. Plan writes nothing. It returns an error if an argument is
-// invalid, or if a store cannot be read. Report.Unread holds the errors of the records of the
-// target that Plan could not read. Run does not change these records.
+// invalid, or if a store cannot be read. Report.Unread joins the errors for the target's records
+// that Plan could not read. Run does not change these records.
 //
 // If OnConflict is [Merge], Plan does not read the target. The target may then be nil if
 // Options.Writable is set.

@@ -59,10 +59,10 @@ const (
 // resource matches any value. A search for only an access token finds any record that has the
 // token.
 //
-// A record is therefore saved after all records for which a search might find that record.
-// Records of users without a client ID come first: those with neither issuer nor resource, then
-// those with one of the two, then those with both. Records of users with a client ID, tokens
-// with a client ID, and all other tokens follow in this order.
+// If a search for one record might find another record, the other record is therefore saved
+// later. Records of users without a client ID come first: those with neither issuer nor
+// resource, then those with one of the two, then those with both. Records of users with a
+// client ID, tokens with a client ID, and all other tokens follow in this order.
 func precedence(t tokenstore.Token) int {
 	switch key := rules.KeyOf(withoutID(t).Fields()); {
 	case key == rules.KeyUser && t.ClientID == "":

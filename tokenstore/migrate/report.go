@@ -34,7 +34,7 @@ type Report struct {
 	Failed   []Failure    `json:"-"`
 	Steps    []StepReport `json:"-"`
 
-	// Unread joins the errors of records of the target that cannot be read, or is nil. Run does
+	// Unread joins the errors for the target's records that cannot be read, or is nil. Run does
 	// not change these records.
 	Unread error `json:"-"`
 }
@@ -155,13 +155,13 @@ func (m *migration) finish() {
 	}
 }
 
-// abandoned returns the error of a migration that ended early because of err.
+// abandoned returns the error for a migration that ended early because of err.
 func (r *Report) abandoned(err error) error {
 	return fmt.Errorf("%w: %d of %d records are written and %d verified, and the same migration goes on from there: %w",
 		ErrPartial, r.Written, r.Create+r.Update, r.Verified, err)
 }
 
-// err returns the error of a migration whose steps all ran. It returns nil if every record is
+// err returns the error for a migration whose steps all ran. It returns nil if every record is
 // verified and, if requested, removed.
 func (r *Report) err() error {
 	missing := r.Records - r.Merged - r.Verified

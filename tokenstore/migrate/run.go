@@ -203,7 +203,7 @@ func (m *migration) mergeOne(ctx context.Context, it *item) error {
 	return nil
 }
 
-// saved updates an item after a save. The parameter as is the record that the save returned. With
+// saved updates an item after a save that returned the stored record, the parameter as. With
 // Merge, the saved item is done, because Run does not read the record back.
 func (m *migration) saved(it *item, as tokenstore.Token) {
 	it.want.ID, it.written, it.done = as.ID, it.pending(), m.o.OnConflict == Merge
@@ -229,7 +229,7 @@ func (m *migration) writeChunks(ctx context.Context, b saver, items []*item, add
 }
 
 // lookup returns the fields of t, other than the ID, by which FindToken finds the record of t.
-// It returns false if no such fields are set. The result like has only fields that the store
+// It returns false if no such fields are set. The returned token has only fields that the store
 // compares, because FindToken copies all given fields to the result.
 func lookup(t tokenstore.Token) (like tokenstore.Token, ok bool) {
 	switch rules.KeyOf(withoutID(t).Fields()) {

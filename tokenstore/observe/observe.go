@@ -25,11 +25,11 @@ type Observer struct {
 	// refresh.
 	Refresh func(ctx context.Context, store string) (_ context.Context, done func(Refreshed))
 
-	// Call is called when a call of the store to its backend begins. The call continues
+	// Call is called when the store begins a call to its backend. The call continues
 	// with the context that Call returns, which must be derived from ctx. The store calls
 	// done once, when the call ends.
 	//
-	// A call of a tokenstore.Store is a call of a method of its driver, and may send
+	// For a tokenstore.Store, each call is a call of a driver's method, and may send
 	// several requests to the service. An update, for example, adds labels, commits, and
 	// removes labels. The client of the service sends the requests with the returned
 	// context.

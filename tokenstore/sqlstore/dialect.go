@@ -52,9 +52,8 @@ type dialect interface {
 	// the data, and SQLite writes pages only when the transaction ends.
 	prepare(ctx context.Context, conn *sql.Conn) error
 
-	// scrub removes the remains of deleted rows from the files of a database that has at most limit
-	// bytes, or any size if limit is noLimit. In a database with more than limit bytes, scrub only
-	// empties the write-ahead log.
+	// scrub removes the remains of deleted rows from the files of the database. If the database has
+	// more than limit bytes, scrub only empties the write-ahead log. noLimit permits any size.
 	scrub(ctx context.Context, db *database, limit int64) error
 
 	// remnants returns a description of the remains of deleted rows, or "" if there are none.

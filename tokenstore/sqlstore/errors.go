@@ -94,7 +94,7 @@ func (db *database) withRetries(ctx context.Context, f func(context.Context) err
 	waiting, cancel := context.WithTimeout(ctx, db.lockTimeout)
 	defer cancel()
 	poll := driverkit.Backoff{Pause: firstPoll, Longest: lastPoll}
-	var last error // error of the previous attempt
+	var last error // error from the previous attempt
 	for few := 0; ; {
 		err := f(waiting)
 		var a again

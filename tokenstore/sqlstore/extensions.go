@@ -58,8 +58,8 @@ func (db *database) strays() string {
 	return " FROM " + db.table.quotedExtensions() + " WHERE row_id NOT IN (SELECT " + db.dialect.idText() + " FROM " + db.table.quoted() + " WHERE id IS NOT NULL)"
 }
 
-// checkStrays returns the finding about extensions without a row, with the outcome of the
-// repair. It returns the zero Finding if every extension has a row.
+// checkStrays returns the finding about extensions that belong to no row. The finding includes the
+// outcome of the repair. If every extension has a row, checkStrays returns the zero Finding.
 func (db *database) checkStrays(ctx context.Context, o doctor.CheckOptions) (f doctor.Finding, err error) {
 	if !db.table.extensions.Load() {
 		return f, nil

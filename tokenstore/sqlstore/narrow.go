@@ -67,8 +67,8 @@ func (d *sqlite) widen(context.Context, querier, string) error { return nil }
 // character matches the name of a character set or collation.
 var character = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_]+$`) })
 
-// widen changes the type of a column to text, or to blob for a column of bytes. It keeps
-// the character set, and the collation unless the collation is binary: see longText. If the
+// widen changes the type of a column to text, or to blob for a column of bytes. It keeps the
+// character set. It also keeps the collation, unless the collation is binary: see longText. If the
 // column has a default, the error matches tokenstore.ErrRefused.
 func (d *mysql) widen(ctx context.Context, q querier, name string) error {
 	var given, nullable, set, collation sql.NullString

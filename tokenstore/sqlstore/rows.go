@@ -168,8 +168,8 @@ func (db *database) selection() string {
 		" LEFT JOIN " + db.table.quotedExtensions() + " e ON e.row_id = " + db.dialect.idText()
 }
 
-// query returns the rows that meet c. It appends suffix to the SELECT. It converts errors with the
-// method failed.
+// query returns the rows that meet c. It appends suffix to the SELECT, and passes errors through
+// db.failed.
 func (db *database) query(ctx context.Context, q querier, c condition, suffix string) (rows []row, err error) {
 	if c.text == "" {
 		return nil, nil

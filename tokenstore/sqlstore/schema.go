@@ -120,7 +120,7 @@ func (db *database) reinspect(ctx context.Context) error {
 }
 
 // ensure returns the columns of the named table. If the table does not exist, ensure first
-// creates it with the statement create.
+// creates the table with the statement in create.
 func (db *database) ensure(ctx context.Context, table, create string) ([]found, error) {
 	for range 2 {
 		var columns []found

@@ -23,9 +23,9 @@ const (
 	smallDatabase = 64 << 20
 )
 
-// scrub is like Scrub for a database that has at most limit bytes, or any size if limit is noLimit.
-// In a database with more than limit bytes, scrub only empties the write-ahead log. If db has
-// deleted nothing since the last successful scrub, scrub does nothing.
+// scrub is like Scrub, but if the database has more than limit bytes, scrub only empties the
+// write-ahead log. noLimit permits any size. If db has deleted nothing since the last successful
+// scrub, scrub does nothing.
 func (db *database) scrub(ctx context.Context, limit int64) error {
 	select {
 	case db.turn <- struct{}{}:

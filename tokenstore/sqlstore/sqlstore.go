@@ -142,11 +142,11 @@ func (s *Store) DeleteIfUnchanged(ctx context.Context, t tokenstore.Token) error
 	return s.rows.DeleteIfUnchanged(ctx, t)
 }
 
-// Search returns an iterator over the records that match like, ordered by ID. A record matches if
-// each of its fields UserName, ClientID, Issuer and Resource equals the field of like, or the field
-// of like is empty. If like has neither a UserName nor a ClientID, or has a field other than these
-// four, the iterator yields an error matching tokenstore.ErrInvalidToken. Search selects rows by
-// user_name or, without a UserName, by client_id.
+// Search returns an iterator over the records that match the token like, ordered by ID. A record
+// matches if its UserName, ClientID, Issuer and Resource equal those of the token, except the
+// fields that are empty in the token. If the token has neither a UserName nor a ClientID, or has a
+// field other than these four, the iterator yields an error matching tokenstore.ErrInvalidToken.
+// Search selects rows by user_name or, without a UserName, by client_id.
 //
 // After the records, the iterator yields an error for each unreadable row that may match. The error
 // wraps a *tokenstore.UnreadableError, and the accompanying Token has only an ID. An error with the
@@ -189,7 +189,7 @@ func (s *Store) SaveAll(ctx context.Context, tokens []tokenstore.Token) ([]token
 // or nil. Each of these errors matches tokenstore.ErrInvalidToken or tokenstore.ErrTooLarge. Fits
 // does not compare the tokens with stored records. The ID of a token may be empty. Fits does not
 // detect every value that the database refuses, such as a character that a column cannot hold. If
-// ctx is done, Fits returns no results and the error of ctx.
+// ctx is done, Fits returns no results and the error from ctx.
 func (s *Store) Fits(ctx context.Context, tokens []tokenstore.Token) ([]error, error) {
 	return s.rows.Fits(ctx, tokens)
 }

@@ -20,8 +20,8 @@ func Count(ctx context.Context) (_ context.Context, n *atomic.Int64) {
 var ErrSpent = errors.New("the requests are used up")
 
 // Limit is like Count, but cancels the returned context with the cause ErrSpent as soon as the
-// number of requests reaches most, which must be positive. Operations in progress may still send
-// requests. The caller must call stop.
+// number of requests reaches the parameter most, which must be positive. Operations in progress
+// may still send requests. The caller must call the function stop.
 func Limit(ctx context.Context, most int64) (_ context.Context, n *atomic.Int64, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	n = new(atomic.Int64)

@@ -140,9 +140,9 @@ func newSQLStore(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, opts
 	return &scheme.Opened{Store: s, Place: at + " " + opts.Table, Close: db.Close}, nil
 }
 
-// planned returns the result of open. If o.MustExist is set and o.ReadOnly is not, planned first
-// opens the store read-only, because opening a missing store for writing would create the store.
-// If o.ReadOnly is set, Opened.Writable opens the store again for writing.
+// planned returns the result of the function open. If o.MustExist is set and o.ReadOnly is not,
+// planned first opens the store read-only, because opening a missing store for writing would create
+// the store. If o.ReadOnly is set, Opened.Writable opens the store again for writing.
 func planned(ctx context.Context, o *scheme.Opening, open func(context.Context, *scheme.Opening) (*scheme.Opened, error)) (*scheme.Opened, error) {
 	if o.MustExist && !o.ReadOnly {
 		reading := *o

@@ -24,10 +24,9 @@ type Group struct {
 	Members  []int
 }
 
-// Groups returns the groups of two or more records. identities[i] lists the identities of
-// the i-th record. The groups are in the order of Kinds, so that callers can merge the
-// records of a user before the records with a common token. order sorts the groups of one
-// kind.
+// Groups returns the groups of two or more records. identities[i] lists the identities of the i-th
+// record. The groups are in the order of Kinds, so that callers can merge the records of a user
+// before the records with a common token. The function order compares two groups of one kind.
 func Groups(identities [][]string, order func(a, b Group) int) []Group {
 	members := map[string][]int{}
 	for i, of := range identities {

@@ -82,7 +82,7 @@ func (p inNote) take(ctx context.Context, rec ledger.Entry, lease stored.Lease) 
 	return rec.Over(e.Secret()).WithNote(mine), abandoned, nil
 }
 
-// note reports whether the note beside e holds a lease of another process that has not
+// note reports whether the note beside e holds a lease that belongs to another process and has not
 // lapsed. If so, note stores the lease in p.noted.
 func (p inNote) note(e ledger.Entry) bool {
 	other := e.Noted()

@@ -61,16 +61,16 @@ func (l *Leases) margin() time.Duration { return min(mintMargin, l.TTL/6) }
 
 // A place stores the lease on a record.
 type place interface {
-	// take takes the lease on e. held is the record under the lease. abandoned reports whether
-	// lease replaced a lapsed lease. If another process has written the record or holds a lease,
-	// the error is ledger.Retryable, or matches errNoted or errContended.
+	// take takes the lease on e. held is the record under the lease. abandoned reports whether the
+	// new lease replaced a lapsed lease. If another process has written the record or holds a
+	// lease, the error is ledger.Retryable, or matches errNoted or errContended.
 	take(ctx context.Context, e ledger.Entry, lease stored.Lease) (held ledger.Entry, abandoned bool, err error)
 
-	// extend stores lease, which another process holds on e, after the caller has changed
+	// extend stores the given lease, another process's lease on e, after the caller has changed
 	// lease.Seen.
 	extend(ctx context.Context, e ledger.Entry, lease stored.Lease) error
 
-	// release removes lease from e.
+	// release removes the given lease from e.
 	release(ctx context.Context, e ledger.Entry, lease stored.Lease) error
 }
 
@@ -404,9 +404,9 @@ func without(e ledger.Entry, lease stored.Lease) ledger.Entry {
 	return e
 }
 
-// giveBack removes the lease from the record. Unless keep is nil, giveBack also stores keep, a
-// refusal, for waiters. If giveBack cannot write within r.margin(), or within releaseTime after
-// ctx is done, the lease remains until it lapses.
+// giveBack removes the lease from the record. Unless keep is nil, giveBack also stores the refusal
+// *keep for waiters. If giveBack cannot write within r.margin(), or within releaseTime after ctx is
+// done, the lease remains until it lapses.
 func (r *record) giveBack(ctx context.Context, e ledger.Entry, lease stored.Lease, keep *stored.Failure) {
 	r.watched.giveUp(lease.ID)
 	ctx, cancel := refreshing.Outlast(ctx, releaseTime, r.margin())

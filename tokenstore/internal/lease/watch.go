@@ -31,9 +31,9 @@ type watched struct {
 // that was given up or, if there is none, the lease that was watched longest.
 const maxWatched = 10_000
 
-// held returns a lower bound for the time that another process has held lease. The caller must
-// just have read the lease. For a lease that this process gave up, held returns the maximum
-// Duration.
+// held returns a lower bound for the time for which another process has held the given lease. The
+// caller must just have read the lease. For a lease that this process gave up, held returns the
+// maximum Duration.
 func (w *watched) held(lease stored.Lease) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -147,11 +147,11 @@ func (r *record) age(lease stored.Lease) time.Duration {
 	return age
 }
 
-// nearly returns a random duration between three quarters of most and most.
+// nearly returns a random duration d with most*3/4 < d <= most.
 func (l *Leases) nearly(most time.Duration) time.Duration { return most - l.random(most/4) }
 
-// watch waits until it is time to read the record again. Another process holds lease on the
-// record. Shortly before the deadline of ctx, watch calls leaveWord once.
+// watch waits until it is time to read the record again. The parameter lease is another process's
+// lease on the record. Shortly before the deadline of ctx, watch calls leaveWord once.
 func (r *record) watch(ctx context.Context, lease stored.Lease) error {
 	d := r.pause(lease)
 	if left := r.length(lease) - r.watched.held(lease); left > 0 {

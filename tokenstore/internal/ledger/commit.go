@@ -13,9 +13,9 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore/internal/rules"
 )
 
-// A Writer makes the writes of one operation. The labels that a Writer adds to one
-// incarnation of an entry have the same nonce, so that a repeated write adds the same labels.
-// The methods labels and relabeled describe the exceptions.
+// A Writer makes the writes of one operation. The labels that a Writer adds to one incarnation of
+// an entry have the same nonce, so that a repeated write adds the same labels. For the exceptions,
+// see the methods labels and relabeled.
 type Writer struct {
 	*Ledger
 	nonce string
@@ -184,9 +184,10 @@ func (l *Ledger) outcome(ctx context.Context, name Name, base Entry, mine string
 
 var errBusy = fmt.Errorf("%w: the service accepts few more writes of the record today, and refreshes need them", driver.ErrUnavailable)
 
-// Rewrite stores e again, with labels under the first index key and data in the form that the
-// codec writes. Rewrite also adds the labels in absent, which e was committed with but the service
-// lacks. If too few writes of the record remain today, the error matches driver.ErrUnavailable.
+// Rewrite stores e again, with labels under the first index key and data in the form that the codec
+// writes. The parameter absent holds labels that e was committed with but the service lacks.
+// Rewrite adds these labels, too. If too few writes of the record remain today, the error matches
+// driver.ErrUnavailable.
 func (l *Ledger) Rewrite(ctx context.Context, e Entry, absent []driver.Label) (Entry, error) {
 	if l.Room(e.Record, 0) < l.Properties.DailyWrites*2/5 { // leave the other writes to refreshes
 		return Entry{}, errBusy
@@ -349,9 +350,9 @@ func (w *Writer) settle(ctx context.Context, v *View, e Entry, next *stored.Reco
 	return redundant
 }
 
-// redundant returns the entry of redirect as the only element if searches do not need the entry.
-// Otherwise, it returns nil. gone reports whether a read has shown that the redirect does not
-// exist.
+// redundant returns a slice with only the entry of redirect if the entry exists and searches do not
+// need it. Otherwise, redundant returns nil. gone reports whether a read has shown that the
+// redirect does not exist.
 func (w *Writer) redundant(ctx context.Context, v *View, redirect stored.Redirect) (entry []Entry, gone bool) {
 	if !w.Outlived(redirect.Since) {
 		return nil, false
@@ -399,9 +400,9 @@ func takeLease(next *stored.Record, before, from stored.Record) {
 	}
 }
 
-// keepIDs adds to r the names of replaced tokens of e, which is merged into r. If r has room
-// for all IDs that find e, keepIDs also adds these IDs and returns true. Otherwise, keepIDs
-// adds no ID and returns false, and e must remain as a redirect.
+// keepIDs adds to r the names of replaced tokens of e, which is merged into r. If r has room for
+// all IDs by which a search finds e, keepIDs also adds these IDs and returns true. Otherwise,
+// keepIDs adds no ID and returns false, and e must remain as a redirect.
 func (l *Ledger) keepIDs(r *stored.Record, e Entry) bool {
 	l.keepEarlier(r, e.Fields)
 	ids := slices.Clone(r.IDs)

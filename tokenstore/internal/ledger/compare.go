@@ -35,9 +35,7 @@ func (n Namer) Fits(e Entry) bool {
 	}
 }
 
-// A Labels is the result of CompareLabels, which compares the labels that a record was committed
-// with and the labels that the index keys derive from the record. The slices hold the Keys of
-// labels.
+// A Labels is a result of CompareLabels. The slices hold the Keys of labels.
 type Labels struct {
 	Fitting int      // number of labels under the first index key
 	Old     []string // labels under another index key of the Ledger
@@ -123,14 +121,14 @@ func (l *Ledger) Labelled(ctx context.Context, u, e Entry) (bool, error) {
 	return err == nil && !missing, err
 }
 
-// Carried reports whether label is in beside, the labels of a secret in the service. It compares
-// labels as IsBeside does.
+// Carried reports whether the slice beside, the labels of a secret in the service, contains label.
+// It compares labels as IsBeside does.
 func Carried(beside []driver.Label, label driver.Label) bool {
 	return slices.ContainsFunc(beside, func(b driver.Label) bool { return IsBeside(b, label) })
 }
 
-// IsBeside reports whether beside, a label of a secret in the service, equals label. It ignores the
-// nonce if the label of the secret has none.
+// IsBeside reports whether label equals the first parameter, a label of a secret in the service. It
+// ignores the nonces if the label of the secret has none.
 func IsBeside(beside, label driver.Label) bool {
 	return beside.Key == label.Key && beside.Value == label.Value && (beside.Nonce == label.Nonce || beside.Nonce == "")
 }

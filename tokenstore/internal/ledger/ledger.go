@@ -57,7 +57,7 @@ type Ledger struct {
 	keysFit  atomic.Bool          // set if the store is known to have a marker that the keys fit
 	encrypts atomic.Pointer[bool] // whether the codec encrypts; nil until keyed has tested the codec
 
-	many chan namerAt // holds the last result of NamerForMany while no call uses it
+	many chan namerAt // holds the last result of NamerForMany while no call uses the result
 }
 
 // New returns a Ledger that stores entries through d. New does no I/O.

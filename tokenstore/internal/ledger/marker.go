@@ -91,16 +91,17 @@ func (l *Ledger) reads(form []byte) error {
 	return err
 }
 
-// writes reports whether form, an encoded record, has the form that the codec writes. If the codec
-// is not a codec.Rotating, writes reports only whether the codec can decode form.
+// writes reports whether an encoded record, the parameter form, has the form that the codec writes.
+// If the codec is not a codec.Rotating, writes reports only whether the codec can decode the
+// record.
 func (l *Ledger) writes(form []byte) bool {
 	c, ok := l.Codec.(codec.Rotating)
 	return l.reads(form) == nil && (!ok || c.Current(markerName, form))
 }
 
-// readMarker reads the marker. If newest is set, it reads the newest state, which may take
-// several calls. If the store has no marker, readMarker returns the zero storedMarker. The error
-// is an *UnreadableError unless the context has ended.
+// readMarker reads the marker. If newest is set, it reads the newest state; the driver may make
+// several requests for this read. If the store has no marker, readMarker returns the zero
+// storedMarker. The error is an *UnreadableError unless the context has ended.
 func (l *Ledger) readMarker(ctx context.Context, newest bool) (storedMarker, error) {
 	var secret driver.Secret
 	var err error
@@ -292,8 +293,8 @@ func notWritten(err error) error {
 	return fmt.Errorf("the marker of the store's keys was not written: %w", err)
 }
 
-// rereads reports whether err, an error of writeMarker, may mean that another process has
-// written the marker or that the response was lost.
+// rereads reports whether err, an error from writeMarker, may mean that another process has written
+// the marker or that the response was lost.
 func rereads(err error) bool {
 	return isOneOf(err, driver.ErrConflict, driver.ErrExists, driver.ErrNotFound, driver.ErrUnavailable)
 }

@@ -330,8 +330,8 @@ func driverLabels(labels []stored.Label) []driver.Label {
 	return d
 }
 
-// Keys returns the names to read and the terms to look up in a search for like, under all
-// name keys.
+// Keys returns the names to read and the terms to look up, under all name keys, in a search for the
+// token like.
 func (l *Ledger) Keys(like codec.Fields) (names []Name, terms []Term) {
 	namers := l.Namers()
 	for _, n := range namers {
@@ -345,11 +345,11 @@ func (l *Ledger) Keys(like codec.Fields) (names []Name, terms []Term) {
 	return names, terms
 }
 
-// SearchKeys returns the names to read and the terms to look up, under all name keys, to find
-// all records of the user of like. If like has no user, the terms find all records with the
-// client ID of like. If like has a user and a client ID and the driver's searches lag, the names
-// are the possible names of the record with exactly that user and client. Otherwise, there are
-// no names.
+// SearchKeys returns the names to read and the terms to look up, under all name keys, to find all
+// records of the user of the token like. If the token has no user, the terms find all records with
+// the client ID of the token. If the token has a user and a client ID, and the driver's searches
+// lag, the names are the possible names of the record with exactly that user and client. Otherwise,
+// there are no names.
 func (l *Ledger) SearchKeys(like codec.Fields) (names []Name, terms []Term) {
 	for _, n := range l.Namers() {
 		if like.UserName == "" {
@@ -390,7 +390,7 @@ func (n Namer) keys(like codec.Fields) (names []Name, terms []Term) {
 	return names, Terms(names...)
 }
 
-// Candidates converts records to candidates of package rules, for a search for like.
+// Candidates converts records to candidates of package rules, for a search for the token like.
 func (l *Ledger) Candidates(records []Entry, like codec.Fields) []rules.Candidate {
 	candidates := make([]rules.Candidate, 0, len(records))
 	for _, rec := range records {
@@ -403,8 +403,9 @@ func (l *Ledger) Candidates(records []Entry, like codec.Fields) []rules.Candidat
 	return candidates
 }
 
-// former sets c.Former.ID, c.Former.GrantToken and c.Former.RefreshToken if rec had the value
-// that like has. An ID that derives from a current token of rec also counts as a former ID.
+// former sets each of c.Former.ID, c.Former.GrantToken and c.Former.RefreshToken if rec formerly
+// had the value of that field in like. An ID that derives from a current token of rec also counts
+// as a former ID.
 func (n Namer) former(c *rules.Candidate, rec Entry, like codec.Fields) {
 	was := &c.Former
 	if like.ID != "" && c.ID != like.ID {

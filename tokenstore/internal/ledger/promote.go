@@ -47,8 +47,8 @@ const maxJoining = 8
 const MostRepairs = 4 * maxJoining
 
 // Promote moves the entry given by from, a record without a user, to the record of the user and
-// client in as. Promote always returns an error. After a successful move, the error is Retryable,
-// and the next attempt finds the user's record.
+// client in the parameter as. Promote always returns an error. After a successful move, the error
+// is Retryable, and the next attempt finds the user's record.
 func (w *Writer) Promote(ctx context.Context, v *View, from Entry, as codec.Fields) error {
 	to, err := w.join(ctx, v, from, rules.Identity(as))
 	if err != nil {
@@ -201,8 +201,8 @@ func (w *Writer) redirect(ctx context.Context, from, to Entry) {
 	}
 }
 
-// Relist puts a frozen entry, the parameter from, on the joining list of u, to which it has moved.
-// The list lacks the entry only if another program changed the list.
+// Relist puts a frozen entry, the parameter from, on the joining list of the record u, to which the
+// entry has moved. The list lacks the entry only if another program changed the list.
 func (w *Writer) Relist(ctx context.Context, u, from Entry) error {
 	next := u.Record
 	next.Joining = append(slices.Clone(next.Joining), from.Ref())

@@ -304,7 +304,7 @@ func (v *View) found(ctx context.Context, named driver.Named) error {
 func (v *View) entries() []Entry {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	var few [8]Name // a View rarely has more entries, and then needs no memory for the names
+	var few [8]Name // a View rarely has more entries, so the names rarely need an allocation
 	names := few[:0]
 	for name := range v.known {
 		names = append(names, name)

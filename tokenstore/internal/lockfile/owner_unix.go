@@ -49,9 +49,9 @@ func SameOwner(a, b fs.FileInfo) bool {
 	return !ok || !okToo || of.Uid == than.Uid
 }
 
-// InheritOwner gives f the owner and group of other, unless other is nil. A program that runs
-// as root thus does not lock out the owner of other. InheritOwner returns nil if f has the right
-// owner but its group cannot be changed.
+// InheritOwner gives f the owner and group of the file described by other, unless other is nil. A
+// program that runs as root thus does not lock out the owner of that file. InheritOwner returns nil
+// if f has the right owner but its group cannot be changed.
 func InheritOwner(f *os.File, other fs.FileInfo) error {
 	if other == nil {
 		return nil

@@ -52,7 +52,7 @@ type MintError struct{ Err error }
 // Error returns the text of Err.
 func (e MintError) Error() string { return e.Err.Error() }
 
-// Errors of Take after which a refresh tries again.
+// Errors from Take after which a refresh tries again.
 var (
 	// ErrStale means that Take would refuse the refresh because of a state that may be out of
 	// date. The refresh then reads the newest state and tries again.
@@ -71,7 +71,7 @@ var (
 	errHeld = errors.New("another process has the right to mint")
 )
 
-// A throttledError is an error of Take that matches driver.ErrThrottled.
+// A throttledError is an error from Take that matches driver.ErrThrottled.
 type throttledError struct{ error }
 
 func (e throttledError) Unwrap() error { return e.error }
@@ -126,8 +126,8 @@ type Right interface {
 	// may be called again after an error.
 	Commit(ctx context.Context, plan func(now codec.Fields) rules.RefreshPlan) (codec.Fields, error)
 
-	// Release releases the right, unless Commit has released the right. Release stores keep, a
-	// refusal, for other callers, unless keep is nil or equals the refusal that Read returned.
+	// Release releases the right, unless Commit has released the right. Release also stores the
+	// refusal *keep for other callers, unless keep is nil or Read returned the same refusal.
 	Release(ctx context.Context, keep *stored.Failure)
 }
 
@@ -151,7 +151,7 @@ type Engine struct {
 }
 
 // Refresh returns the record with the given ID once the record has a fresh access token. The access
-// token in stale does not count as fresh. See tokenstore.Refresher for the errors.
+// token in the parameter stale does not count as fresh. See tokenstore.Refresher for the errors.
 func (e *Engine) Refresh(ctx context.Context, id, stale string, r Record, mint Mint) (codec.Fields, error) {
 	if err := ctx.Err(); err != nil {
 		return codec.Fields{}, err
@@ -307,7 +307,7 @@ func (c *call) use(ctx context.Context, right Right) (codec.Fields, error) {
 	return c.commit(storeCtx, right, now.Fields, minted)
 }
 
-// ask calls mint with a context that ends after left, and validates the result.
+// ask calls mint with a context that ends after the given time, and validates the result.
 func (c *call) ask(ctx context.Context, used codec.Fields, left time.Duration) (codec.Fields, error) {
 	ctx, cancel := context.WithTimeout(ctx, left)
 	defer cancel()

@@ -111,8 +111,8 @@ func (r *Rows) problems(anyID bool) []problem {
 }
 
 // merge merges duplicate records under the write lock. It searches for the problems again under
-// that lock, and returns the problems with the outcome of the merge. The error is not nil only if
-// ctx is done.
+// that lock, and returns the problems with the outcome of the merge. The error is nil unless ctx is
+// done.
 func (s *Store) merge(ctx context.Context, problems []problem) ([]problem, error) {
 	err := s.table.Update(ctx, nil, func(ctx context.Context, rows *Rows) (bool, error) {
 		problems = rows.problems(s.o.AnyID)

@@ -50,16 +50,16 @@ type Table interface {
 
 // A Source reads and changes rows.
 type Source interface {
-	// Read returns at least the rows that may match about, or all rows if about is nil. If about
-	// has a ClientID but no ID, user or token, all rows of the client match. Read does not take
-	// the write lock.
+	// Read returns at least the rows that may match *about, or all rows if about is nil. If *about
+	// has a ClientID but no ID, user or token, all rows of the client match. Read does not take the
+	// write lock.
 	Read(ctx context.Context, about *codec.Fields) (*Rows, error)
 
-	// Update calls the function change under the write lock, with the rows that Read would
-	// return for about. If change reports that it changed rows, Update stores the changes. If
-	// change returns an error, Update stores nothing and returns that error. If another program
-	// writes the rows meanwhile, Update may discard the changes and call change again with the
-	// new rows.
+	// Update calls the function change under the write lock, with the rows that Read would return
+	// for the same Fields. If the function reports that it changed rows, Update stores the changes.
+	// If the function returns an error, Update stores nothing and returns that error. If another
+	// program writes the rows meanwhile, Update may discard the changes and call the function again
+	// with the new rows.
 	Update(ctx context.Context, about *codec.Fields, change Change) error
 }
 

@@ -12,9 +12,9 @@ import (
 )
 
 // Search returns an iterator over the records whose UserName, ClientID, Issuer and Resource equal
-// those of like, ordered by ID. A field that is empty in like matches every value. If like has
-// neither a UserName nor a ClientID, or has a field other than these four, the iterator yields an
-// error matching tokenstore.ErrInvalidToken.
+// those of the token like, ordered by ID. An empty field of the token matches every value. If the
+// token has neither a UserName nor a ClientID, or has a field other than these four, the iterator
+// yields an error matching tokenstore.ErrInvalidToken.
 //
 // After the records, the iterator yields an error for each damaged row that may match. The error
 // wraps a *tokenstore.UnreadableError. The Token beside the error has only an ID: that of the row
@@ -43,7 +43,7 @@ func (s *Store) Search(ctx context.Context, like tokenstore.Token) iter.Seq2[tok
 	}
 }
 
-// search returns at least the rows that Search yields for like.
+// search returns at least the rows that Search yields for the token like.
 func (s *Store) search(ctx context.Context, like codec.Fields) (*Rows, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ func (s *Store) search(ctx context.Context, like codec.Fields) (*Rows, error) {
 	return s.table.Read(ctx, &like)
 }
 
-// within returns the readable records that match like in a search, ordered by ID. It also
+// within returns the readable records that match the token like in a search, ordered by ID. It also
 // returns the indices of the damaged rows that may match.
 func (r *Rows) within(like codec.Fields) (records []codec.Fields, damaged []int) {
 	for i, c := range r.records {
@@ -69,8 +69,8 @@ func (r *Rows) within(like codec.Fields) (records []codec.Fields, damaged []int)
 	return records, damaged
 }
 
-// undamaged returns a copy of like. If f, a damaged row, lacks an Issuer or Resource, the copy
-// lacks it too. These two fields have no column, and the damage may be in the extension that
+// undamaged returns a copy of the token like. If f, a damaged row, lacks an Issuer or Resource, the
+// copy lacks it too. These two fields have no column, and the damage may be in the extension that
 // holds them.
 func undamaged(like, f codec.Fields) codec.Fields {
 	if f.Issuer == "" {

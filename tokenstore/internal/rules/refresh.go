@@ -8,8 +8,8 @@ import (
 	"github.com/tokenkeep/tokenkeep/codec"
 )
 
-// Fresh reports whether f has an access token that differs from stale and has not expired. The
-// parameter at is the current time. A token without an expiry counts as not expired.
+// Fresh reports whether f has an access token that differs from the parameter stale and has not
+// expired. The parameter at is the current time. A token without an expiry counts as not expired.
 func Fresh(f codec.Fields, stale string, at time.Time) bool {
 	return f.AccessToken != "" && f.AccessToken != stale && (f.ExpiryTime == 0 || at.Before(time.UnixMilli(f.ExpiryTime)))
 }
@@ -66,9 +66,9 @@ func PlanRefresh(used, now, minted codec.Fields, stale string, at time.Time) Ref
 	return RefreshPlan{Fields: next, Changed: next != now}
 }
 
-// Answer returns minted in canonical form, or the error of Validate. It leaves out a Scope,
-// IDToken or Extra that no store accepts, because minted may be the only copy of a new
-// refresh token.
+// Answer returns the result of mint in canonical form, or the error from Validate. It leaves out a
+// Scope, IDToken or Extra that no store accepts, because the result of mint may be the only copy of
+// a new refresh token.
 func Answer(minted codec.Fields) (codec.Fields, error) {
 	for _, part := range []codec.Fields{{Scope: minted.Scope}, {IDToken: minted.IDToken}, {Extra: minted.Extra}} {
 		if Validate(part) == nil {
@@ -86,9 +86,9 @@ func Answer(minted codec.Fields) (codec.Fields, error) {
 	return Canonical(minted)
 }
 
-// Lean returns minted without Scope, IDToken and Extra, which a refresh does not need, and
-// reports whether the result differs from minted. Lean also removes the token type Bearer,
-// because a token without a type counts as a Bearer token.
+// Lean returns the parameter minted without Scope, IDToken and Extra, which a refresh does not
+// need, and reports whether the result differs from the parameter. Lean also removes the token type
+// Bearer, because a token without a type counts as a Bearer token.
 func Lean(minted codec.Fields) (lean codec.Fields, changed bool) {
 	lean = minted
 	lean.Scope, lean.IDToken, lean.Extra = "", "", ""

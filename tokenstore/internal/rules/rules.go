@@ -47,7 +47,7 @@ func Validate(f codec.Fields) error {
 	return err
 }
 
-// Canonical returns f with its Extra in canonical form, or the error of Validate.
+// Canonical returns f with its Extra in canonical form, or the error from Validate.
 func Canonical(f codec.Fields) (codec.Fields, error) {
 	extra, err := codec.CanonicalExtra(f.Extra)
 	switch {
@@ -133,8 +133,8 @@ type Candidate struct {
 // of a record.
 type Former struct{ ID, GrantToken, RefreshToken, AccessToken bool }
 
-// The methods hasAccess, hasGrant and hasRefresh report whether c has or had the access, grant
-// or refresh token of like. For an empty token, the methods return false.
+// The methods hasAccess, hasGrant and hasRefresh report whether c has or had the access, grant or
+// refresh token of the token like. For an empty token, the methods return false.
 
 func (c Candidate) hasAccess(like codec.Fields) bool {
 	return like.AccessToken != "" && (c.AccessToken == like.AccessToken || c.Former.AccessToken)
@@ -161,7 +161,7 @@ const (
 	KeyNone              // row 4: nothing
 )
 
-// KeyOf returns the row that applies to like.
+// KeyOf returns the row that applies to the token like.
 func KeyOf(like codec.Fields) Key {
 	switch {
 	case like.ID != "":
@@ -176,8 +176,8 @@ func KeyOf(like codec.Fields) Key {
 	return KeyNone
 }
 
-// Select returns the index of the record that like describes, or -1 and an error. records
-// must include every record that like may describe, and may include others. The error matches
+// Select returns the index of the record that the token like describes, or -1 and an error. records
+// must include every record that the token may describe, and may include others. The error matches
 // ErrAmbiguous, ErrInvalidToken or driver.ErrNotFound.
 func Select(like codec.Fields, records []Candidate) (int, error) {
 	key := KeyOf(like)
@@ -204,7 +204,8 @@ func where(records []Candidate, conditions ...func(Candidate) bool) []int {
 	return nil
 }
 
-// matching returns the indices of the records that match like according to the row KeyOf(like).
+// matching returns the indices of the records that match the token like according to the row
+// KeyOf(like).
 func matching(like codec.Fields, records []Candidate) []int {
 	client := func(c Candidate) bool { return ClientOf(c.Fields) == ClientOf(like) }
 	given := func(c Candidate) bool { return ClientOf(like).within(ClientOf(c.Fields)) }
@@ -238,9 +239,9 @@ func ByID(id string, records []Candidate) []int {
 		func(c Candidate) bool { return c.Former.ID })
 }
 
-// Settled reports whether c, which matches like, may be used even though the search also found
-// unreadable records. It returns false if like has a former ID of c, or has a user but not the
-// client of c. In these two cases, an unreadable record may be a better match.
+// Settled reports whether c, which matches the token like, may be used even though the search also
+// found unreadable records. It returns false if the token has a former ID of c, or has a user but
+// not the client of c. In these two cases, an unreadable record may be a better match.
 func Settled(like codec.Fields, c Candidate) bool {
 	switch KeyOf(like) {
 	case KeyID:
@@ -327,12 +328,12 @@ func Merge(record, t codec.Fields) codec.Fields {
 	return m
 }
 
-// Absorb merges two records, and returns the result. The parameter into is the record that
-// remains, and from is the other record. The fields of the record that expires later take
-// precedence, so that tokens that belong together stay together. If into has no token, the
-// fields of from take precedence. The result has the ID, user and client of into, with empty
-// parts of the user and client replaced by those of from. If Extra is too large, the result has
-// only the Extra of the record that takes precedence.
+// Absorb merges the second record into the first record, and returns the result. The fields of the
+// record that expires later take precedence, so that tokens that belong together stay together. If
+// the first record has no token, the fields of the second record take precedence. The result has
+// the ID, user and client of the first record, with empty parts of the user and client replaced by
+// those of the second record. If Extra is too large, the result has only the Extra of the record
+// that takes precedence.
 func Absorb(into, from codec.Fields) codec.Fields {
 	older, newer := from, into
 	if !HasCredential(into) || from.ExpiryTime > into.ExpiryTime {

@@ -12,10 +12,10 @@ import (
 	"github.com/tokenkeep/tokenkeep/tokenstore"
 )
 
-// RefreshOnce refreshes the record with the given ID from several goroutines of one process.
-// Each call of mint adds a line to a file, which Asked reads. The parameter log is the path of
-// that file. RefreshOnce returns an error if a refresh fails or does not return the access token
-// of mint.
+// RefreshOnce refreshes the record with the given ID from several goroutines of one process. Each
+// call of mint adds a line to a file, which Asked reads. The parameter log is the path of that
+// file. RefreshOnce returns an error if a refresh fails or does not return the access token from
+// mint.
 func RefreshOnce(s tokenstore.Refresher, id, log string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

@@ -56,7 +56,7 @@ func Servers(t *testing.T, seed uint64, steps int, s Store) {
 }
 
 // Run runs the given number of operations and lists the records. Run adds to c.Mixed each wrong
-// secret, and each second record of one user, client, issuer and resource.
+// secret, and each record with the same user, client, issuer and resource as an earlier record.
 func (c *Crowd) Run(t *testing.T, steps int) {
 	t.Helper()
 	c.t = t
